@@ -1,0 +1,121 @@
+"""The one error tree. Every failure that a person may read is one of these.
+
+    ColdchainError                 exit status 1
+    ├── UsageError                 the command line asks for something impossible (exit status 2)
+    ├── ConfigError                facility.toml: file, key, found, expected
+    ├── FormatError                a file is not what it should be; `retry` is False: the bytes are at fault
+    │   ├── IncompleteFileError    the file ends before its own structure does; perhaps it still grows (`retry` is True)
+    │   └── MetadataError          XML, mdoc or header values that cannot be true
+    ├── ProcessingError            a step cannot give a result from this input
+    ├── CatalogError               the database refuses, is newer, or lacks what was asked for
+    ├── StorageError               a store cannot take, give or prove a file
+    │   ├── StoreFullError         no space or no inode is left (`retry` is True)
+    │   ├── VerificationError      what was read back is not what was written
+    │   └── SourceChangedError     the source changed while it was being copied (`retry` is True)
+    └── ComputeError               a worker died or could not be started (`retry` is True)
+
+An error says what was found, what was wanted, and what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ColdchainError(Exception):
+    """Base of all stated failures.
+
+    Parameters
+    ----------
+    found : what is there, in words ("the file ends after 1,024 of 4,195,328 bytes").
+    expected : what was wanted, or "" where `found` already says it.
+    remedy : what the reader can do about it, as an imperative sentence.
+    path : the file or folder that it is about, if any.
+    """
+
+    exit_status: int = 1
+    retry: bool = False
+
+    def __init__(self, found: str, *, expected: str = "", remedy: str = "", path: Path | str | None = None) -> None:
+        super().__init__(found)
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        self.path = None if path is None else Path(path)
+
+    def __str__(self) -> str:
+        where = "" if self.path is None else f"{printable(str(self.path))}: "
+        expected = f"; expected {self.expected}" if self.expected else ""
+        remedy = f". {self.remedy}" if self.remedy else ""
+        return f"{where}{self.found}{expected}{remedy}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders; the default would drop the keyword fields.
+        return (_rebuild, (type(self), self.found, self.expected, self.remedy, self.path))
+
+
+def _rebuild(kind: type[ColdchainError], found: str, expected: str, remedy: str, path: Path | None) -> ColdchainError:
+    return kind(found, expected=expected, remedy=remedy, path=path)
+
+
+def printable(text: str) -> str:
+    """The text with control characters and undecodable bytes escaped: no file name can forge a line of a log."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+class UsageError(ColdchainError):
+    """The command line asks for something that cannot be."""
+
+    exit_status = 2
+
+
+class ConfigError(ColdchainError):
+    """facility.toml is not usable."""
+
+
+class FormatError(ColdchainError):
+    """A file's bytes are not what its format demands."""
+
+
+class IncompleteFileError(FormatError):
+    """A file ends before its own structure does. It may still be growing."""
+
+    retry = True
+
+
+class MetadataError(FormatError):
+    """Metadata that is missing, unreadable or cannot be true."""
+
+
+class ProcessingError(ColdchainError):
+    """A step cannot give a result from this input."""
+
+
+class CatalogError(ColdchainError):
+    """The catalog refuses or lacks what was asked for."""
+
+
+class StorageError(ColdchainError):
+    """A store cannot take, give or prove a file."""
+
+
+class StoreFullError(StorageError):
+    """No space or no inode is left on a store."""
+
+    retry = True
+
+
+class VerificationError(StorageError):
+    """What was read back is not what was written."""
+
+
+class SourceChangedError(StorageError):
+    """The source changed while it was being read."""
+
+    retry = True
+
+
+class ComputeError(ColdchainError):
+    """A worker died or could not be started."""
+
+    retry = True

@@ -1,0 +1,30 @@
+"""What happened, for the page, the log and whoever asks later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class Severity(StrEnum):
+    """How much an event wants attention."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `kind` is a dotted noun and verb ("file.damaged", "exposure.quarantined")."""
+
+    id: UUID
+    at: datetime
+    severity: Severity
+    kind: str
+    message: str
+    session_id: UUID | None = None
+    exposure_id: UUID | None = None
+    file_id: UUID | None = None

@@ -1,0 +1,89 @@
+"""Files of a session and their copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class FileKind(StrEnum):
+    """What a file of a session is; decides whether it is processed, and which policy its copies follow."""
+
+    MOVIE = "movie"  # frames of one exposure
+    MICROGRAPH = "micrograph"  # one image of an exposure, already summed
+    GAIN = "gain"
+    DEFECTS = "defects"
+    METADATA = "metadata"  # XML, mdoc, .dm
+    PREVIEW = "preview"  # the camera software's own JPEG and PNG
+    OTHER = "other"
+
+
+class FileState(StrEnum):
+    """How far a file has come. An owner site moves it; every move is also an event."""
+
+    ARRIVED = "arrived"  # complete by closing and by its own structure
+    DAMAGED = "damaged"  # stands still, and its structure says that it is not whole
+    UNREADABLE = "unreadable"  # could not be opened or read
+    REPLACED = "replaced"  # its content changed after it was taken in; a newer row stands for the path
+
+
+class ReplicaState(StrEnum):
+    """How far one copy has come."""
+
+    WANTED = "wanted"  # journalled before the first byte is written
+    VERIFIED = "verified"  # read back from the destination past the page cache, and the digest agreed
+    FAILED = "failed"  # the last try failed; tried again until it is verified
+
+
+class VerificationLevel(StrEnum):
+    """What "verified" could be proved to mean on that store."""
+
+    MEDIUM = "medium"  # re-read past the page cache
+    CACHE = "cache"  # re-read, but nothing proves that it came from the medium
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file of a session, identified by `relative_path` (POSIX, from the session's root) and `sha256`.
+
+    `modified_ns` is the source's own time stamp, kept only to notice changes; it is never compared with a clock.
+    """
+
+    id: UUID
+    session_id: UUID
+    exposure_id: UUID | None
+    relative_path: str
+    kind: FileKind
+    size_bytes: int
+    modified_ns: int
+    state: FileState
+    sha256: str | None
+    detail: str
+    arrived_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One copy of a file on one store. `sha256` is what was read back."""
+
+    id: UUID
+    file_id: UUID
+    store: str
+    state: ReplicaState
+    level: VerificationLevel | None
+    sha256: str | None
+    attempts: int
+    detail: str
+    verified_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTask:
+    """Work for the copier: a file and the stores that still want it."""
+
+    file: DataFile
+    session_folder: str
+    source_root: str
+    replicas: tuple[Replica, ...]

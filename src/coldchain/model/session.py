@@ -1,0 +1,119 @@
+"""Projects, instruments, sessions and exposures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from coldchain.model.optics import ExposureMetadata, Optics
+
+
+class Layout(StrEnum):
+    """How a session's files lie."""
+
+    EPU = "epu"
+    SERIALEM = "serialem"
+    PLAIN = "plain"
+
+
+class SessionState(StrEnum):
+    """A session's life: files arrive while it is open; released means that its owner has the data."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    RELEASED = "released"
+
+
+class ExposureState(StrEnum):
+    """Where an exposure stands in the pipeline."""
+
+    WAITING = "waiting"  # lacks something; `reason` says what
+    READY = "ready"  # has work that nobody has taken
+    PROCESSING = "processing"
+    DONE = "done"
+    QUARANTINED = "quarantined"  # failed alone; `reason` says why; retried on request
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What a facility groups sessions by."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """A microscope with its camera, as facility.toml names it."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParameters:
+    """What a session says itself, over whatever the metadata says. None: the metadata counts.
+
+    `generation` is part of every step's key: raising it runs every step again and keeps the old results.
+    """
+
+    optics: Optics = Optics()
+    particle_diameter_angstrom: float | None = None
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One visit's data. `folder` is the session's root relative to its instrument's movie root ("." for itself)."""
+
+    id: UUID
+    name: str
+    project: Project | None
+    instrument: Instrument
+    source_root: str
+    folder: str
+    layout: Layout
+    owner_name: str
+    owner_mail: str
+    state: SessionState
+    parameters: SessionParameters
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """One exposure of a specimen. `name` is the path of its files relative to the session's root, without suffixes.
+
+    `input_file_id` is what is processed: its movie, or its micrograph where there is no movie.
+    """
+
+    id: UUID
+    session_id: UUID
+    name: str
+    grid_square: str | None
+    foil_hole: str | None
+    metadata: ExposureMetadata
+    input_file_id: UUID | None
+    state: ExposureState
+    reason: str
+    found_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCounts:
+    """The counters of a session's page. Files count once; a file is verified when every store that wants it has it."""
+
+    exposures: int
+    waiting: int
+    processed: int
+    quarantined: int
+    files_arrived: int
+    files_copied: int
+    files_verified: int
+    files_failed: int
+    bytes_arrived: int
+    bytes_verified: int
