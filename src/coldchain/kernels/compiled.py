@@ -1,4 +1,4 @@
-"""The one door to numba: a typed decorator, so that compiled kernels keep their signatures under a strict type check."""
+"""The one door to numba: a typed decorator, so that compiled kernels keep their signatures under strict types."""
 
 from __future__ import annotations
 

@@ -1,0 +1,156 @@
+"""Real Fourier transforms with a stated number of threads, their frequencies, and cropping in Fourier space.
+
+A *half-plane* is what a real transform keeps: shape (rows, columns // 2 + 1), zero frequency at [0, 0], rows in the
+usual wrapped order (0, 1, …, −1), columns from zero to Nyquist. The forward transform has the negative exponent and no
+factor, the inverse divides by the number of pixels, as in NumPy. Frequencies are in cycles per pixel until a pixel size
+is given.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, cast
+
+import ducc0
+import numpy as np
+from numpy.typing import NDArray
+
+from coldchain.errors import ProcessingError
+
+FloatImage: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+HalfPlane: TypeAlias = NDArray[np.complex64] | NDArray[np.complex128]
+Shape: TypeAlias = tuple[int, int]
+
+
+def rfft2(image: NDArray[np.generic], threads: int = 1) -> HalfPlane:
+    """Forward real transform over the last two axes.
+
+    Parameters
+    ----------
+    image : (…, rows, columns) real; float64 is transformed in double precision, everything else in single.
+    threads : at most this many threads are used.
+
+    Returns
+    -------
+    (…, rows, columns // 2 + 1) complex64 or complex128.
+    """
+    pixels = np.asarray(image, dtype=np.float64 if image.dtype == np.float64 else np.float32)
+    return cast(HalfPlane, ducc0.fft.r2c(pixels, axes=(pixels.ndim - 2, pixels.ndim - 1), nthreads=max(1, threads)))
+
+
+def irfft2(transform: HalfPlane, shape: Shape, threads: int = 1) -> FloatImage:
+    """Inverse of `rfft2`; `shape` is (rows, columns) of the image, which a half-plane alone cannot tell.
+
+    Parameters
+    ----------
+    transform : (…, rows, columns // 2 + 1); it is left as it is.
+    shape : (rows, columns) of the image; a `ProcessingError` is raised where the half-plane is not of that image.
+    threads : at most this many threads are used.
+
+    Returns
+    -------
+    (…, rows, columns), float32 for complex64 and float64 for complex128.
+    """
+    _check_half_plane(transform, shape)
+    # ducc0's c2r defaults to the negative exponent, which would turn the image by 180°.
+    return cast(
+        FloatImage,
+        ducc0.fft.c2r(
+            transform,
+            axes=(transform.ndim - 2, transform.ndim - 1),
+            lastsize=shape[1],
+            forward=False,
+            inorm=2,
+            nthreads=max(1, threads),
+        ),
+    )
+
+
+def row_frequencies(rows: int) -> NDArray[np.float64]:
+    """Signed frequencies of a half-plane's rows (y), in cycles per pixel, in wrapped order: shape (rows,)."""
+    return np.asarray(np.fft.fftfreq(rows), dtype=np.float64)
+
+
+def column_frequencies(columns: int) -> NDArray[np.float64]:
+    """Frequencies of a half-plane's columns (x), in cycles per pixel, from zero: shape (columns // 2 + 1,)."""
+    return np.asarray(np.fft.rfftfreq(columns), dtype=np.float64)
+
+
+def radial_frequencies(shape: Shape, pixel_size_angstrom: float = 1.0) -> NDArray[np.float32]:
+    """Length of the frequency vector at every point of the half-plane of an image of `shape`.
+
+    Returns
+    -------
+    (rows, columns // 2 + 1) float32, in 1/Å; in cycles per pixel where no pixel size is given.
+    """
+    y = row_frequencies(shape[0]) / pixel_size_angstrom
+    x = column_frequencies(shape[1]) / pixel_size_angstrom
+    return np.hypot(y[:, np.newaxis], x[np.newaxis, :]).astype(np.float32)
+
+
+def azimuths(shape: Shape) -> NDArray[np.float32]:
+    """Angle of the frequency vector at every point of the half-plane, in radians from x towards y (increasing row).
+
+    Returns
+    -------
+    (rows, columns // 2 + 1) float32 in [−π/2, π/2]; zero at the zero frequency.
+    """
+    y, x = row_frequencies(shape[0]), column_frequencies(shape[1])
+    return np.arctan2(y[:, np.newaxis], x[np.newaxis, :]).astype(np.float32)
+
+
+def fourier_crop(transform: HalfPlane, shape: Shape, new_shape: Shape) -> HalfPlane:
+    """The half-plane of the same picture on fewer pixels: what lies beyond the new Nyquist frequency is dropped.
+
+    The mean grey value is kept, and so is the position of the first pixel's centre. An even new length loses its
+    Nyquist row or column (it is set to zero): half of the pair that it stands for lies outside, and what is left is
+    not a wave that can be shifted.
+
+    Parameters
+    ----------
+    transform : (…, rows, columns // 2 + 1) half-plane of an image of `shape`.
+    shape : (rows, columns) now.
+    new_shape : (rows, columns) wanted, neither larger than now; otherwise a `ProcessingError` is raised.
+
+    Returns
+    -------
+    (…, new rows, new columns // 2 + 1), a new array of the same precision.
+    """
+    _check_half_plane(transform, shape)
+    if min(new_shape) < 1 or new_shape[0] > shape[0] or new_shape[1] > shape[1]:
+        raise ProcessingError(
+            f"an image of {shape[0]} × {shape[1]} pixels cannot be cropped in Fourier space"
+            f" to {new_shape[0]} × {new_shape[1]}",
+            remedy="Ask for a pixel size that is not smaller than the image's own",
+        )
+    if new_shape == shape:
+        return transform.copy()
+    rows, columns = new_shape
+    cropped = np.zeros((*transform.shape[:-2], rows, columns // 2 + 1), dtype=transform.dtype)
+    kept_columns = columns // 2 + 1 if columns == shape[1] else (columns + 1) // 2
+    if rows == shape[0]:
+        cropped[..., :kept_columns] = transform[..., :kept_columns]
+    else:
+        upper = (rows + 1) // 2
+        lower = upper - 1
+        cropped[..., :upper, :kept_columns] = transform[..., :upper, :kept_columns]
+        if lower:
+            cropped[..., -lower:, :kept_columns] = transform[..., -lower:, :kept_columns]
+    cropped *= rows * columns / (shape[0] * shape[1])
+    return cast(HalfPlane, cropped)
+
+
+def good_size(length: int, *, even: bool = False) -> int:
+    """Smallest length ≥ `length` whose real transform is fast (a product of small primes), even if asked for."""
+    size = int(ducc0.fft.good_size(max(1, length), True))
+    while even and size % 2:
+        size = int(ducc0.fft.good_size(size + 1, True))
+    return size
+
+
+def _check_half_plane(transform: HalfPlane, shape: Shape) -> None:
+    expected = (shape[0], shape[1] // 2 + 1)
+    if transform.shape[-2:] != expected:
+        raise ProcessingError(
+            f"a half-plane of shape {transform.shape[-2:]} for an image of {shape[0]} × {shape[1]} pixels",
+            expected=f"shape {expected}",
+        )
