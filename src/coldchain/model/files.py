@@ -81,9 +81,14 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class CopyTask:
-    """Work for the copier: a file and the stores that still want it."""
+    """Work for the copier: a file and the stores that still want it.
+
+    The file lies at `<source_root>/<session_folder>/<relative path>`, a copy of it at
+    `<store root>/<instrument>/<session_folder>/<relative path>`.
+    """
 
     file: DataFile
+    instrument: str
     session_folder: str
     source_root: str
     replicas: tuple[Replica, ...]
