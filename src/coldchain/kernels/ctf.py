@@ -1,0 +1,275 @@
+"""Contrast transfer function of a micrograph: defocus, astigmatism, phase shift, and whether to believe them.
+
+The averaged power spectrum (`spectrum`) is put into rings and sectors, the defocus is searched and refined there
+(`ctf_fit`), and the fit is then questioned: how far above noise it stands, whether another defocus would do nearly as
+well, how many rings agree. Conventions are those of Rohou & Grigorieff, J. Struct. Biol. 2015, 192, 216,
+doi:10.1016/j.jsb.2015.08.008, and of RELION's STAR labels; `ctf_model` writes them out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldchain.errors import ProcessingError
+from coldchain.kernels import ctf_fit, ctf_report, spectrum
+from coldchain.kernels.ctf_model import Lens
+from coldchain.model.results import CtfResult
+
+# On noise alone the best of all places searched scores 3 to 5 standard deviations (tested on hundreds of images).
+_LOWEST_SCORE = 8.0
+# Two ring systems of like strength, or an alias of too few rings, leave a second place nearly as good as the first.
+_HIGHEST_RUNNER_UP = 0.7
+_FEWEST_RINGS = 2.0
+_LARGEST_UNCERTAINTY_ANGSTROM = 300.0
+_SMALLEST_EDGE_PIXEL = 256
+_SMALLEST_EDGE_ANGSTROM = 250.0
+_TILE_PIXEL = 1024
+_SECTORS = 60
+_FEWEST_RING_SAMPLES = 40
+# The working picture's Nyquist frequency lies this much above the band's upper end.
+_NYQUIST_MARGIN = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class CtfParameters:
+    """What is known of the microscope, and where to look.
+
+    The fit band runs from `min_resolution_angstrom` (coarse) to `max_resolution_angstrom` (fine). With
+    `fit_phase_shift` the phase shift is fitted in [0°, 180°), otherwise `phase_shift_degrees` is taken as known.
+    """
+
+    pixel_size_angstrom: float
+    voltage_kilovolt: float
+    spherical_aberration_millimeter: float
+    amplitude_contrast: float = 0.1
+    min_resolution_angstrom: float = 30.0
+    max_resolution_angstrom: float = 3.0
+    min_defocus_angstrom: float = 3000.0
+    max_defocus_angstrom: float = 50000.0
+    phase_shift_degrees: float = 0.0
+    fit_phase_shift: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CtfFit:
+    """The fit and what to show of it.
+
+    diagnostic : (n, n) float32 in [0, 1], zero frequency at [n // 2, n // 2], y grows with the row; the left half is the
+        measured spectrum without background, scaled to its rings, the right half |CTF|² of the fit up to the resolution
+        to which it holds (0.5 beyond).
+    profile_frequency_per_angstrom : (rings,) float32; the others likewise, averages along lines of equal phase:
+    profile_measured : the measured spectrum scaled like |CTF|²; profile_fitted : |CTF|²;
+    profile_agreement : their correlation over about two rings, −1 … 1.
+
+    Where there was nothing to fit the arrays are empty, (0, 0) and (0,).
+    """
+
+    result: CtfResult
+    diagnostic: NDArray[np.float32]
+    profile_frequency_per_angstrom: NDArray[np.float32]
+    profile_measured: NDArray[np.float32]
+    profile_fitted: NDArray[np.float32]
+    profile_agreement: NDArray[np.float32]
+
+
+def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
+    """Fit the CTF of a micrograph.
+
+    Parameters
+    ----------
+    image : (rows, columns), any real type, as stored (row 0 first): the azimuth is from x towards increasing row.
+    parameters : optics and search range.
+
+    Returns
+    -------
+    The fit. A picture in which no CTF can be found is not an error: its result has `trustworthy` False and says why
+    (blank, too small, values that are not numbers, no rings, two ring systems, …); numbers are finite always.
+
+    Raises
+    ------
+    ProcessingError : the parameters cannot be, or the image is not a two-dimensional array.
+
+    Notes
+    -----
+    `score` is the signal over the standard deviation of noise (noise alone gives 3 to 5); `uncertainty_angstrom` is three
+    standard errors of U and V; `fit_resolution_angstrom` is where the equiphase profile's correlation with the fit
+    falls below 0.5.
+    """
+    check_parameters(parameters)
+    if image.ndim != 2:
+        raise ProcessingError(f"the image has {image.ndim} dimensions", expected="rows and columns")
+    reason = _unusable(image, parameters)
+    if reason:
+        return _no_fit(reason)
+    lens = Lens.of(
+        parameters.voltage_kilovolt,
+        parameters.spherical_aberration_millimeter,
+        parameters.amplitude_contrast,
+        parameters.phase_shift_degrees,
+    )
+    working, row_spacing, column_spacing = spectrum.resample(
+        image,
+        parameters.pixel_size_angstrom,
+        parameters.max_resolution_angstrom / (2 * _NYQUIST_MARGIN),
+        parameters.threads,
+    )
+    tile = min(_TILE_PIXEL, min(working.shape) // 2 * 2)
+    power = spectrum.average_periodogram(working, row_spacing, column_spacing, tile, parameters.threads)
+    highest = min(1 / parameters.max_resolution_angstrom, 0.48 / max(row_spacing, column_spacing))
+    polar = spectrum.to_polar(power, _SECTORS, 1 / parameters.min_resolution_angstrom, highest)
+    if len(polar.frequency_per_angstrom) < _FEWEST_RING_SAMPLES:
+        return _no_fit(f"the fit band holds only {len(polar.frequency_per_angstrom)} samples of the spectrum")
+    if not float(polar.power.min()) > 0.0:
+        return _no_fit("the spectrum is empty in places: the picture has been filtered or is blank")
+    rings = ctf_fit.prepare(polar, power.samples_per_bin, lens)
+    found = ctf_fit.search(
+        rings,
+        parameters.min_defocus_angstrom,
+        parameters.max_defocus_angstrom,
+        fit_phase_shift=parameters.fit_phase_shift,
+    )
+    refined = ctf_fit.refine(rings, found.defocus, fit_phase_shift=parameters.fit_phase_shift)
+    profile = ctf_report.equiphase_profile(rings, refined)
+    result = _judge(parameters, lens, polar, found, refined, profile)
+    return CtfFit(
+        result=result,
+        diagnostic=ctf_report.diagnostic(power, rings, refined, result.fit_resolution_angstrom),
+        profile_frequency_per_angstrom=profile.frequency_per_angstrom.astype(np.float32),
+        profile_measured=profile.measured.astype(np.float32),
+        profile_fitted=profile.fitted.astype(np.float32),
+        profile_agreement=profile.agreement.astype(np.float32),
+    )
+
+
+def check_parameters(parameters: CtfParameters) -> None:
+    """Raise `ProcessingError` where the optics or the search range cannot be."""
+    p = parameters
+    wrong = [
+        (not _positive(p.pixel_size_angstrom), f"a pixel size of {p.pixel_size_angstrom} Å", "a positive number"),
+        (not _positive(p.voltage_kilovolt), f"a voltage of {p.voltage_kilovolt} kV", "a positive number"),
+        (
+            not 0 <= p.spherical_aberration_millimeter < 100,
+            f"a spherical aberration of {p.spherical_aberration_millimeter} mm",
+            "0 to 100 mm",
+        ),
+        (not 0 <= p.amplitude_contrast < 1, f"an amplitude contrast of {p.amplitude_contrast}", "0 to 1"),
+        (
+            not 0 < p.max_resolution_angstrom < p.min_resolution_angstrom < math.inf,
+            f"a fit band from {p.min_resolution_angstrom} to {p.max_resolution_angstrom} Å",
+            "a coarse limit first and a finer one second",
+        ),
+        (
+            not 0 < p.min_defocus_angstrom < p.max_defocus_angstrom <= 1e6,
+            f"a defocus range from {p.min_defocus_angstrom} to {p.max_defocus_angstrom} Å",
+            "0 < least < largest ≤ 1,000,000",
+        ),
+        (not math.isfinite(p.phase_shift_degrees), f"a phase shift of {p.phase_shift_degrees}°", "a number"),
+    ]
+    for is_wrong, found, expected in wrong:
+        if is_wrong:
+            raise ProcessingError(found, expected=expected, remedy="Correct the session's optics")
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _unusable(image: NDArray[np.generic], parameters: CtfParameters) -> str:
+    """Why no spectrum can be had of this picture; "" where one can."""
+    edge = min(image.shape)
+    if edge < _SMALLEST_EDGE_PIXEL or edge * parameters.pixel_size_angstrom < _SMALLEST_EDGE_ANGSTROM:
+        return (
+            f"the picture is too small: its shorter side has {edge} pixels or"
+            f" {edge * parameters.pixel_size_angstrom:.0f} Å, {_SMALLEST_EDGE_PIXEL} pixels and"
+            f" {_SMALLEST_EDGE_ANGSTROM:.0f} Å are needed"
+        )
+    lowest, highest = float(image.min()), float(image.max())
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        bad = int(np.size(image) - np.count_nonzero(np.isfinite(np.asarray(image, dtype=np.float64))))
+        return f"{bad} pixels of the picture are not finite numbers"
+    if highest <= lowest:
+        return "the picture is blank: every pixel has the same value"
+    return ""
+
+
+def _judge(
+    parameters: CtfParameters,
+    lens: Lens,
+    polar: spectrum.PolarSpectrum,
+    found: ctf_fit.Candidate,
+    refined: ctf_fit.Refinement,
+    profile: ctf_report.Profile,
+) -> CtfResult:
+    """The result with its verdict: the first doubt that holds is the reason."""
+    defocus = refined.defocus
+    resolution = ctf_report.fit_resolution_angstrom(profile, parameters.min_resolution_angstrom)
+    uncertainty = ctf_report.uncertainty_angstrom(refined)
+    band = np.array([1 / parameters.min_resolution_angstrom, 1 / resolution])
+    phases = lens.phase(band, defocus.mean_angstrom)
+    rings = float(phases[1] - phases[0]) / math.pi
+    doubts = [
+        (
+            found.score < _LOWEST_SCORE or refined.score < _LOWEST_SCORE,
+            f"no rings stand out from the noise: score {min(found.score, refined.score):.1f}, {_LOWEST_SCORE:g} needed",
+        ),
+        (
+            found.runner_up_score > _HIGHEST_RUNNER_UP * found.score,
+            f"another defocus fits nearly as well: score {found.runner_up_score:.1f} against {found.score:.1f}",
+        ),
+        (
+            not parameters.min_defocus_angstrom <= defocus.mean_angstrom <= parameters.max_defocus_angstrom,
+            f"the fit left the range of {parameters.min_defocus_angstrom:.0f} to"
+            f" {parameters.max_defocus_angstrom:.0f} Å",
+        ),
+        (not refined.converged, "the refinement did not come to rest"),
+        (rings < _FEWEST_RINGS, f"only {max(rings, 0):.1f} rings agree with the fit, {_FEWEST_RINGS:g} needed"),
+        (
+            uncertainty > _LARGEST_UNCERTAINTY_ANGSTROM,
+            f"the defocus is known to {uncertainty:.0f} Å only, {_LARGEST_UNCERTAINTY_ANGSTROM:.0f} Å needed",
+        ),
+    ]
+    reason = next((text for holds, text in doubts if holds), "")
+    shift = math.degrees(defocus.phase_radian) if parameters.fit_phase_shift else 0.0
+    return CtfResult(
+        defocus_u_angstrom=defocus.u_angstrom,
+        defocus_v_angstrom=defocus.v_angstrom,
+        defocus_angle_degrees=defocus.angle_degrees,
+        phase_shift_degrees=(parameters.phase_shift_degrees + shift) % 180.0
+        if parameters.fit_phase_shift
+        else parameters.phase_shift_degrees,
+        score=refined.score,
+        fit_resolution_angstrom=resolution,
+        ice_ring_density=ctf_report.ice_ring_density(polar),
+        uncertainty_angstrom=uncertainty,
+        trustworthy=not reason,
+        reason=reason,
+    )
+
+
+def _no_fit(reason: str) -> CtfFit:
+    """A fit of nothing: zeros, no arrays, and the reason."""
+    empty = np.zeros(0, dtype=np.float32)
+    return CtfFit(
+        result=CtfResult(
+            defocus_u_angstrom=0.0,
+            defocus_v_angstrom=0.0,
+            defocus_angle_degrees=0.0,
+            phase_shift_degrees=0.0,
+            score=0.0,
+            fit_resolution_angstrom=0.0,
+            ice_ring_density=0.0,
+            uncertainty_angstrom=0.0,
+            trustworthy=False,
+            reason=reason,
+        ),
+        diagnostic=np.zeros((0, 0), dtype=np.float32),
+        profile_frequency_per_angstrom=empty,
+        profile_measured=empty,
+        profile_fitted=empty,
+        profile_agreement=empty,
+    )

@@ -1,0 +1,191 @@
+"""What is told and shown of a CTF fit: equiphase profile, fit resolution, ice, uncertainty, the diagnostic picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldchain.kernels.compiled import compiled
+from coldchain.kernels.ctf_fit import Refinement, Rings
+from coldchain.kernels.ctf_model import Floats
+from coldchain.kernels.spectrum import PolarSpectrum, PowerSpectrum
+
+# Below this correlation with the fit the rings are taken as lost.
+AGREEMENT_LEVEL = 0.5
+_FEWEST_WINDOW_SAMPLES = 11
+_STANDARD_ERRORS = 3.0
+# What the sampling of the spectrum alone may cost, however strong the rings are.
+_LEAST_UNCERTAINTY_ANGSTROM = 15.0
+_ICE_BAND_PER_ANGSTROM = (0.25, 0.28)
+_ICE_SIDE_PER_ANGSTROM = 0.025
+_LARGEST_DIAGNOSTIC_PIXEL = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """Averages along lines of equal phase, all (rings,); `measured` is scaled like `fitted`, which is |CTF|²."""
+
+    frequency_per_angstrom: Floats
+    measured: Floats
+    fitted: Floats
+    agreement: Floats
+
+
+def equiphase_profile(rings: Rings, refined: Refinement) -> Profile:
+    """Every sample is moved to the frequency where the mean defocus has its phase, and averaged there."""
+    k = rings.frequency_per_angstrom
+    at_sector = refined.defocus.at(rings.azimuth_radian)[:, np.newaxis]
+    moved = rings.lens.equiphase_frequency(k[np.newaxis, :], at_sector, refined.defocus.mean_angstrom)
+    flattened = rings.log_power - background(rings, refined)
+    edges = np.concatenate([[k[0] - 0.5 * (k[1] - k[0])], 0.5 * (k[1:] + k[:-1]), [k[-1] + 0.5 * (k[-1] - k[-2])]])
+    ring = np.searchsorted(edges, moved.ravel()) - 1
+    inside = np.isfinite(moved.ravel()) & (ring >= 0) & (ring < len(k))
+    count = np.bincount(ring[inside], minlength=len(k))
+    total = np.bincount(ring[inside], weights=flattened.ravel()[inside], minlength=len(k))
+    mean = np.where(count > 0, total / np.maximum(count, 1), 0.0)
+    phase = rings.lens.phase(k, refined.defocus.mean_angstrom) + refined.defocus.phase_radian
+    waves = -np.cos(2 * phase)
+    height = np.maximum(refined.envelope, 2.0 / (rings.inverse_error * math.sqrt(len(rings.azimuth_radian))))
+    return Profile(
+        frequency_per_angstrom=k,
+        measured=0.5 * (1 + mean / height),
+        fitted=0.5 * (1 + waves),
+        agreement=_local_correlation(mean, waves, _ring_width(k, phase)),
+    )
+
+
+def background(rings: Rings, refined: Refinement) -> Floats:
+    """The smooth part of the logarithm of power beside the fitted rings: (sectors, rings)."""
+    waves = -refined.envelope * np.cos(2 * rings.phase(refined.defocus))
+    beside = (rings.log_power - waves) * rings.inverse_error
+    return np.asarray(((beside @ rings.background) @ rings.background.T) / rings.inverse_error)
+
+
+def _ring_width(frequency: Floats, phase: Floats) -> Floats:
+    """Samples from one zero of the CTF to the next, at every frequency."""
+    slope = np.abs(np.gradient(phase, np.arange(len(frequency))))
+    return np.asarray(math.pi / np.maximum(slope, 1e-6))
+
+
+def _local_correlation(measured: Floats, fitted: Floats, ring_width: Floats) -> Floats:
+    """Pearson correlation in a window of two rings, not less than `_FEWEST_WINDOW_SAMPLES`."""
+    count = len(measured)
+    agreement = np.zeros(count)
+    for i in range(count):
+        half = int(max(_FEWEST_WINDOW_SAMPLES // 2, min(ring_width[i], count)))
+        window = slice(max(0, i - half), min(count, i + half + 1))
+        a, b = measured[window] - measured[window].mean(), fitted[window] - fitted[window].mean()
+        norm = math.sqrt(float(a @ a) * float(b @ b))
+        agreement[i] = float(a @ b) / norm if norm > 0 else 0.0
+    return agreement
+
+
+def fit_resolution_angstrom(profile: Profile, min_resolution_angstrom: float) -> float:
+    """The resolution up to which the agreement stays above `AGREEMENT_LEVEL`, beginning where it is best.
+
+    The first ring is wide and lies where the particle's own shape is seen, so the walk begins at the best agreement
+    of the lower half of the band. `min_resolution_angstrom` where nothing agrees.
+    """
+    lower_half = profile.agreement[: max(1, len(profile.agreement) // 2)]
+    best = int(np.argmax(lower_half))
+    if profile.agreement[best] < AGREEMENT_LEVEL:
+        return min_resolution_angstrom
+    lost = np.flatnonzero(profile.agreement[best:] < AGREEMENT_LEVEL)
+    last = best + int(lost[0]) - 1 if len(lost) else len(profile.agreement) - 1
+    return float(1.0 / profile.frequency_per_angstrom[last])
+
+
+def uncertainty_angstrom(refined: Refinement) -> float:
+    """Three standard errors of U and V, but not less than what the sampling may cost."""
+    variance = refined.covariance[0, 0] + 0.5 * (refined.covariance[1, 1] + refined.covariance[2, 2])
+    return float(math.hypot(_STANDARD_ERRORS * math.sqrt(max(0.0, float(variance))), _LEAST_UNCERTAINTY_ANGSTROM))
+
+
+def ice_ring_density(polar: PolarSpectrum) -> float:
+    """Mean power at 0.25–0.28 Å⁻¹ over that of the bands beside it; 0 where the spectrum does not reach so far."""
+    k = polar.frequency_per_angstrom
+    low, high = _ICE_BAND_PER_ANGSTROM
+    power = np.sum(polar.power * polar.count, axis=0) / np.maximum(polar.count.sum(axis=0), 1)
+    inside = (k >= low) & (k <= high)
+    below = (k >= low - _ICE_SIDE_PER_ANGSTROM) & (k < low)
+    above = (k > high) & (k <= high + _ICE_SIDE_PER_ANGSTROM)
+    if not (inside.any() and below.any() and above.any()):
+        return 0.0
+    # The geometric mean of the sides is what a steadily falling spectrum has in the middle.
+    return float(power[inside].mean() / math.sqrt(float(power[below].mean()) * float(power[above].mean())))
+
+
+def diagnostic(
+    power: PowerSpectrum, rings: Rings, refined: Refinement, resolution_angstrom: float
+) -> NDArray[np.float32]:
+    """The picture to judge a fit by: measured left, fitted right; see `CtfFit.diagnostic`."""
+    k = rings.frequency_per_angstrom
+    level = background(rings, refined)
+    independent = 2.0 * np.sqrt(np.maximum(1e-6, 1.0 / (power.samples_per_bin * 4.0 * 9.0)))
+    height = np.maximum(refined.envelope, independent)
+    step = max(power.row_step_per_angstrom, power.column_step_per_angstrom)
+    edge = min(power.tile_pixel, _LARGEST_DIAGNOSTIC_PIXEL, 2 * int(float(k[-1]) / step))
+    picture = np.zeros((edge, edge), dtype=np.float32)
+    _paint_measured(power.power, power.row_step_per_angstrom, power.column_step_per_angstrom, k, level, height, picture)
+    _paint_fit(rings, refined, power, resolution_angstrom, picture)
+    return picture
+
+
+def _paint_fit(
+    rings: Rings,
+    refined: Refinement,
+    power: PowerSpectrum,
+    resolution_angstrom: float,
+    picture: NDArray[np.float32],
+) -> None:
+    middle = len(picture) // 2
+    y = (np.arange(len(picture)) - middle)[:, np.newaxis] * power.row_step_per_angstrom
+    x = np.arange(len(picture) - middle)[np.newaxis, :] * power.column_step_per_angstrom
+    frequency, azimuth = np.hypot(y, x), np.arctan2(y, x)
+    phase = rings.lens.phase(frequency, refined.defocus.at(azimuth)) + refined.defocus.phase_radian
+    half = 0.5 * (1 - np.cos(2 * phase))
+    half[frequency > 1.0 / resolution_angstrom] = 0.5
+    half[frequency < rings.frequency_per_angstrom[0]] = 0.0
+    picture[:, middle:] = half
+
+
+@compiled
+def _paint_measured(
+    power: NDArray[np.float32],
+    row_step: float,
+    column_step: float,
+    frequency: Floats,
+    level: Floats,
+    height: Floats,
+    picture: NDArray[np.float32],
+) -> None:
+    sectors, rings = level.shape
+    edge = picture.shape[0]
+    middle = edge // 2
+    first, last = frequency[0], frequency[rings - 1]
+    per_ring = (rings - 1) / (last - first)
+    for row in range(edge):
+        for column in range(middle):
+            # The left half is the conjugate of the stored half: both signs turn.
+            i, j = middle - row, middle - column
+            y, x = i * row_step, j * column_step
+            k = math.sqrt(x * x + y * y)
+            if k < first:
+                continue
+            total, count = 0.0, 0
+            for di in range(-1, 2):
+                for dj in range(-1, 2):
+                    if j + dj < 0 or j + dj >= power.shape[1]:
+                        continue
+                    total += power[(i + di) % power.shape[0], j + dj]
+                    count += 1
+            azimuth = math.atan2(y, x)
+            if azimuth < 0:
+                azimuth += math.pi
+            sector = min(int(azimuth * sectors / math.pi), sectors - 1)
+            ring = min(int((k - first) * per_ring + 0.5), rings - 1)
+            value = 0.5 + 0.5 * (math.log(max(total / count, 1e-30)) - level[sector, ring]) / height[ring]
+            picture[row, column] = min(1.0, max(0.0, value))
