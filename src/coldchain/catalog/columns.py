@@ -1,0 +1,233 @@
+"""Column types that keep a value exactly, on SQLite and on MariaDB.
+
+A path may be any bytes and is stored as bytes; a path's index is on its SHA-256 (32 bytes), because a path of 4096 bytes
+would not fit into the 3072 bytes that InnoDB allows an index. Text is compared as code points on both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import DateTime, Dialect, Double, LargeBinary, String, Text, Uuid
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from coldchain.errors import CatalogError, printable
+
+MAX_NAME_CHARACTERS = 255
+MAX_WORD_CHARACTERS = 32
+MAX_PATH_BYTES = 4096  # PATH_MAX of Linux
+
+_SERVER = ("mysql", "mariadb")
+# NOPAD and binary: "a" is not "A" and not "a ".
+_COLLATION = {"charset": "utf8mb4", "collation": "utf8mb4_nopad_bin"}
+_ESCAPE = "␛"
+_UNSTORABLE = re.compile("[\ud800-\udfff␛]")
+_ESCAPED = re.compile("␛(␛|d[89a-f][0-9a-f]{2})")
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
+
+
+def identifier() -> Uuid[Any]:
+    """A UUID as 32 hexadecimal digits: sorts by time on every database, which MariaDB's own type does not promise."""
+    return Uuid(as_uuid=True, native_uuid=False)
+
+
+def path_digest(path: str) -> bytes:
+    """SHA-256 of a path's bytes: what a path is looked up by."""
+    return hashlib.sha256(path_bytes(path)).digest()
+
+
+def path_bytes(path: str) -> bytes:
+    """A path's bytes as the file system has them; CatalogError if it cannot be a path."""
+    try:
+        raw = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise CatalogError(
+            f"the path {printable(path)!r} holds characters that no file name can",
+            expected="text from os.fsdecode",
+        ) from error
+    if b"\0" in raw:
+        raise CatalogError(f"the path {printable(path)!r} holds a NUL", expected="a path as the file system gives it")
+    if len(raw) > MAX_PATH_BYTES:
+        raise CatalogError(
+            f"a path of {len(raw)} bytes, beginning {printable(path[:60])!r}",
+            expected=f"at most {MAX_PATH_BYTES} bytes",
+            remedy="Shorten the folder's name",
+        )
+    return raw
+
+
+def storable_text(text: str) -> str:
+    """Text as a database takes it: UTF-8 has no lone surrogates (os.fsdecode's stand-ins for undecodable bytes), so
+    they are written as ␛ and their code; a ␛ of the text's own is doubled. `original_text` is the inverse."""
+    if "\0" in text:
+        raise CatalogError(f"the text {printable(text[:60])!r} holds a NUL", expected="text without NUL characters")
+    return _UNSTORABLE.sub(lambda m: _ESCAPE * 2 if m[0] == _ESCAPE else f"{_ESCAPE}{ord(m[0]):04x}", text)
+
+
+def original_text(stored: str) -> str:
+    """The inverse of `storable_text`."""
+    return _ESCAPED.sub(lambda m: _ESCAPE if m[1] == _ESCAPE else chr(int(m[1], 16)), stored)
+
+
+class _Text(TypeDecorator[str]):
+    """Any text but NUL, exactly."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+        return None if value is None else storable_text(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+        return None if value is None else original_text(value)
+
+
+class Prose(_Text):
+    """Text of any length: messages and reasons."""
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        if dialect.name in _SERVER:
+            return dialect.type_descriptor(mysql.MEDIUMTEXT(**_COLLATION))
+        return dialect.type_descriptor(Text())
+
+
+class Name(_Text):
+    """Text of at most `MAX_NAME_CHARACTERS`, which may be indexed."""
+
+    impl = String(MAX_NAME_CHARACTERS)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        if dialect.name in _SERVER:
+            return dialect.type_descriptor(mysql.VARCHAR(MAX_NAME_CHARACTERS, **_COLLATION))
+        return dialect.type_descriptor(String(MAX_NAME_CHARACTERS))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        stored = super().process_bind_param(value, dialect)
+        if stored is not None and len(stored) > MAX_NAME_CHARACTERS:
+            raise CatalogError(
+                f"a name of {len(stored)} characters, beginning {printable(stored[:60])!r}",
+                expected=f"at most {MAX_NAME_CHARACTERS} characters",
+                remedy="Shorten the name",
+            )
+        return stored
+
+
+class PathBytes(TypeDecorator[str]):
+    """A path: `str` from os.fsdecode outside, the file system's bytes inside."""
+
+    impl = LargeBinary(MAX_PATH_BYTES)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[bytes]:
+        if dialect.name in _SERVER:
+            return dialect.type_descriptor(mysql.VARBINARY(MAX_PATH_BYTES))
+        return dialect.type_descriptor(LargeBinary(MAX_PATH_BYTES))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002  # SQLAlchemy's
+        return None if value is None else path_bytes(value)
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+        return None if value is None else os.fsdecode(value)
+
+
+class Digest(TypeDecorator[bytes]):
+    """The 32 bytes of a SHA-256."""
+
+    impl = LargeBinary(32)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[bytes]:
+        if dialect.name in _SERVER:
+            return dialect.type_descriptor(mysql.BINARY(32))
+        return dialect.type_descriptor(LargeBinary(32))
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time outside, naive UTC with microseconds inside."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
+        if dialect.name in _SERVER:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise CatalogError(f"the time {value.isoformat()} has no time zone", expected="an aware time")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Word(TypeDecorator[EnumT], Generic[EnumT]):
+    """A member of a StrEnum, stored as its value."""
+
+    impl = String(MAX_WORD_CHARACTERS)
+    cache_ok = True
+
+    def __init__(self, kind: type[EnumT]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: EnumT | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+        return None if value is None else self.kind(value).value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> EnumT | None:  # noqa: ARG002
+        if value is None:
+            return None
+        try:
+            return self.kind(value)
+        except ValueError as error:
+            raise CatalogError(
+                f"the catalog says {printable(value)!r}",
+                expected="one of " + ", ".join(self.kind),
+                remedy="A newer Coldchain may have written it: upgrade this one",
+            ) from error
+
+
+class Real(TypeDecorator[float]):
+    """A float, exactly. MariaDB knows neither NaN nor infinity and SQLite turns NaN into NULL: NaN is NULL here, and
+    infinity is the largest double."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:  # noqa: ARG002  # SQLAlchemy's
+        if value is None or math.isnan(value):
+            return None
+        return max(-sys.float_info.max, min(sys.float_info.max, float(value)))
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float:  # noqa: ARG002  # SQLAlchemy's
+        if value is None:
+            return math.nan
+        return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
+
+
+class Whole(TypeDecorator[int]):
+    """An integer of any size as decimal digits: a file's time stamp in nanoseconds can exceed 64 bits."""
+
+    impl = String(MAX_WORD_CHARACTERS)
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:  # noqa: ARG002  # SQLAlchemy's
+        return None if value is None else int(value)

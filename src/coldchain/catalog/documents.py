@@ -1,0 +1,72 @@
+"""Optics, metadata and parameters ↔ JSON objects.
+
+Keys are the fields' names; silent fields are left out. Unknown keys, which a newer version may have written, are ignored
+when read, and kept by whoever writes over them (`{**old, **new}`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from coldchain.model.optics import ExposureMetadata, Optics
+from coldchain.model.session import SessionParameters
+
+JsonObject = dict[str, Any]
+
+
+def _flat(value: Optics | ExposureMetadata | SessionParameters) -> JsonObject:
+    pairs = ((f.name, getattr(value, f.name)) for f in fields(value))
+    return {name: item for name, item in pairs if item is not None}
+
+
+def _known(document: JsonObject, kind: type[Optics | ExposureMetadata | SessionParameters]) -> JsonObject:
+    names = {f.name for f in fields(kind)}
+    return {name: item for name, item in document.items() if name in names}
+
+
+def optics_to_json(optics: Optics) -> JsonObject:
+    """Optics as a JSON object."""
+    return _flat(optics)
+
+
+def optics_from_json(document: JsonObject) -> Optics:
+    """The inverse of `optics_to_json`."""
+    return Optics(**_known(document, Optics))
+
+
+def metadata_to_json(metadata: ExposureMetadata) -> JsonObject:
+    """An exposure's metadata as a JSON object; times in ISO 8601."""
+    document = _flat(metadata)
+    document["optics"] = optics_to_json(metadata.optics)
+    if metadata.acquired_at is not None:
+        document["acquired_at"] = metadata.acquired_at.isoformat()
+    return document
+
+
+def metadata_from_json(document: JsonObject) -> ExposureMetadata:
+    """The inverse of `metadata_to_json`."""
+    known = _known(document, ExposureMetadata)
+    known["optics"] = optics_from_json(known.get("optics", {}))
+    known["acquired_at"] = time_from_json(known.get("acquired_at"))
+    return ExposureMetadata(**known)
+
+
+def parameters_to_json(parameters: SessionParameters) -> JsonObject:
+    """A session's parameters as a JSON object."""
+    document = _flat(parameters)
+    document["optics"] = optics_to_json(parameters.optics)
+    return document
+
+
+def parameters_from_json(document: JsonObject) -> SessionParameters:
+    """The inverse of `parameters_to_json`."""
+    known = _known(document, SessionParameters)
+    known["optics"] = optics_from_json(known.get("optics", {}))
+    return SessionParameters(**known)
+
+
+def time_from_json(text: str | None) -> datetime | None:
+    """An ISO 8601 time."""
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,213 @@
+"""Opening, migrating and transacting.
+
+SQLite is set up for a service that must survive `kill -9` and power cuts:
+
+- WAL: readers see a consistent catalog and are not blocked while another thread or process writes.
+- synchronous=FULL: with WAL, NORMAL would keep the database whole but may lose the last commits in a power cut; here a
+  commit means that a file may be trusted as copied, so every commit is flushed to the medium (one fsync of the log).
+- Write transactions begin with BEGIN IMMEDIATE: they queue for `BUSY_SECONDS` at their beginning instead of failing in
+  their middle, and what they read cannot change before they write.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, orm
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from coldchain.catalog.faults import UPGRADE, translated
+from coldchain.errors import CatalogError, printable
+
+BUSY_SECONDS = 30
+_WRITES = "coldchain_writes"
+
+
+class Catalog:
+    """A facility's catalog, opened by `open_catalog`.
+
+    Threads may share one; a process opens its own (a SQLite connection does not survive a fork). `site` owns the rows
+    that are written through it.
+    """
+
+    def __init__(self, url: URL, site: str) -> None:
+        self.site = site
+        self._url = url
+        self._reader = _engine(url)
+        self._writer = self._reader.execution_options(**{_WRITES: True})
+
+    @property
+    def url(self) -> str:
+        """The URL, without its password."""
+        return self._url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Close every connection. Calling it twice does no harm."""
+        self._reader.dispose()
+
+    def reading(self) -> AbstractContextManager[orm.Session]:
+        """One transaction that only reads. For this room's modules."""
+        return self._transaction(self._reader)
+
+    def writing(self) -> AbstractContextManager[orm.Session]:
+        """One transaction that may write; committed at its end, rolled back by an exception. For this room's modules."""
+        return self._transaction(self._writer)
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[orm.Session]:
+        with translated(self._url), orm.Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+
+def open_catalog(url: str, site: str) -> Catalog:
+    """Open a catalog whose tables are those of this version.
+
+    Raises
+    ------
+    CatalogError
+        It is not there, cannot be opened, has not been migrated yet, or a newer Coldchain has migrated it.
+    """
+    parsed = _parse(url)
+    _require_file(parsed)
+    if not site:
+        raise CatalogError("the site has no name", expected="a name that no other site has")
+    catalog = Catalog(parsed, site)
+    try:
+        with translated(parsed):
+            _check_revision(catalog)
+    except CatalogError:
+        catalog.close()
+        raise
+    return catalog
+
+
+def upgrade(url: str) -> str:
+    """Bring the catalog's tables to this version's, making the database where SQLite has none yet; return the revision.
+
+    It is one transaction: whoever upgrades at the same time waits, then finds nothing left to do.
+    """
+    parsed = _parse(url)
+    _require_folder(parsed)
+    engine = _engine(parsed)
+    config = _alembic_config()
+    try:
+        with translated(parsed), engine.execution_options(**{_WRITES: True}).begin() as connection:
+            _require_not_newer(connection, config)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+    return _head(config)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:  # its text would show the URL, and a password in it
+        raise CatalogError("the catalog's URL cannot be read", expected="sqlite:////folder/catalog.sqlite") from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise CatalogError(
+            "the catalog's URL names no file", expected="sqlite:////folder/catalog.sqlite: a catalog outlives a process"
+        )
+    return parsed
+
+
+def _sqlite_file(url: URL) -> Path | None:
+    if url.get_backend_name() != "sqlite" or url.database is None or url.database.startswith("file:"):
+        return None
+    return Path(url.database)
+
+
+def _require_file(url: URL) -> None:
+    path = _sqlite_file(url)
+    if path is not None and not path.exists():
+        raise CatalogError("there is no catalog", remedy=UPGRADE + ", or correct its URL", path=path)
+
+
+def _require_folder(url: URL) -> None:
+    path = _sqlite_file(url)
+    if path is not None and not path.parent.is_dir():
+        raise CatalogError("the catalog's folder is not there", remedy="Make it, or correct the URL", path=path.parent)
+
+
+def _engine(url: URL) -> Engine:
+    # NaN is no JSON: MariaDB would refuse it.
+    dumps = partial(json.dumps, allow_nan=False)
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, json_serializer=dumps, hide_parameters=True, pool_pre_ping=True)
+    engine = create_engine(
+        url,
+        json_serializer=dumps,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_SECONDS},
+        pool_timeout=BUSY_SECONDS,
+    )
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # sqlite3 would begin on its own, and late; `_begin_sqlite` does
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise CatalogError(
+            f"SQLite keeps its journal in the mode {mode!r} here",
+            expected="wal",
+            remedy="Keep the catalog on a local disk: network file systems lack what WAL needs",
+        )
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "coldchain.catalog:migrations")
+    return config
+
+
+def _head(config: Config) -> str:
+    head = ScriptDirectory.from_config(config).get_current_head()
+    assert head is not None
+    return head
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _require_not_newer(connection: Connection, config: Config) -> str | None:
+    current = _current(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if current is not None and current not in known:
+        raise CatalogError(
+            f"the catalog has the revision {printable(current)}, which this version does not know",
+            expected=_head(config),
+            remedy="A newer Coldchain has written it: upgrade this one",
+        )
+    return current
+
+
+def _check_revision(catalog: Catalog) -> None:
+    config = _alembic_config()
+    with catalog.reading() as session:
+        current = _require_not_newer(session.connection(), config)
+    if current != _head(config):
+        found = "the catalog has no tables yet" if current is None else f"the catalog has the older revision {current}"
+        raise CatalogError(f"{found} ({catalog.url})", expected=_head(config), remedy=UPGRADE)

@@ -1,0 +1,201 @@
+"""Exposures: found, described, given an input, processed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Select, orm, select
+
+from coldchain.catalog import events
+from coldchain.catalog.columns import path_digest
+from coldchain.catalog.documents import metadata_from_json, metadata_to_json
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.tables import ExposureRow, FileRow
+from coldchain.errors import CatalogError, printable
+from coldchain.model.events import Severity
+from coldchain.model.files import FileKind
+from coldchain.model.optics import ExposureMetadata
+from coldchain.model.session import Exposure, ExposureState
+
+_NO_INPUT = "no movie and no micrograph yet"
+_SEVERITY = {ExposureState.QUARANTINED: Severity.ERROR, ExposureState.WAITING: Severity.WARNING}
+
+
+def ensure(
+    catalog: Catalog, session_id: UUID, name: str, *, grid_square: str | None = None, foil_hole: str | None = None
+) -> Exposure:
+    """The session's exposure of that name, made WAITING if there is none. Grid square and hole fill in what was unknown."""
+    with catalog.writing() as unit:
+        row = unit.scalars(by_name_query(session_id, name)).first()
+        if row is None:
+            row = ExposureRow(
+                site=catalog.site,
+                session_id=session_id,
+                name=name,
+                name_digest=path_digest(name),
+                details=metadata_to_json(ExposureMetadata()),
+                state=ExposureState.WAITING,
+                reason=_NO_INPUT,
+                found_at=datetime.now(UTC),
+            )
+            unit.add(row)
+            unit.flush()
+            note(unit, row, Severity.INFO, "exposure.found", f"exposure {printable(name)}")
+        row.grid_square = row.grid_square or grid_square
+        row.foil_hole = row.foil_hole or foil_hole
+        return _exposure(row)
+
+
+def get(catalog: Catalog, exposure_id: UUID) -> Exposure:
+    """The exposure with that id; CatalogError if there is none."""
+    with catalog.reading() as unit:
+        return _exposure(load_row(unit, exposure_id))
+
+
+def by_name(catalog: Catalog, session_id: UUID, name: str) -> Exposure | None:
+    """The session's exposure of that name."""
+    with catalog.reading() as unit:
+        row = unit.scalars(by_name_query(session_id, name)).first()
+        return None if row is None else _exposure(row)
+
+
+def attach_metadata(catalog: Catalog, exposure_id: UUID, metadata: ExposureMetadata) -> Exposure:
+    """Lay new metadata over the old.
+
+    An exposure that waits becomes READY if it has an input; one that is done, or in work, becomes READY again if its
+    optics changed.
+    """
+    with catalog.writing() as unit:
+        row = load_row(unit, exposure_id)
+        old = metadata_from_json(row.details)
+        new = metadata.over(old)
+        if new != old:
+            row.details = {**row.details, **metadata_to_json(new)}
+        waiting = row.state == ExposureState.WAITING and row.input_file_id is not None
+        stale = row.state in (ExposureState.DONE, ExposureState.PROCESSING) and new.optics != old.optics
+        if waiting or stale:
+            move(unit, row, ExposureState.READY, "")
+        return _exposure(row)
+
+
+def attach_input(catalog: Catalog, exposure_id: UUID, file_id: UUID) -> Exposure:
+    """Give an exposure what is to be processed, which makes it READY.
+
+    A movie replaces a micrograph, never the other way round. The same file again changes nothing.
+    """
+    with catalog.writing() as unit:
+        row = load_row(unit, exposure_id)
+        new = unit.get(FileRow, file_id)
+        if new is None:
+            raise CatalogError(f"there is no file with the id {file_id}")
+        if new.kind not in (FileKind.MOVIE, FileKind.MICROGRAPH):
+            raise CatalogError(f"a file of the kind {new.kind} cannot be processed", expected="a movie or a micrograph")
+        old = None if row.input_file_id is None else unit.get(FileRow, row.input_file_id)
+        worse = old is not None and old.kind == FileKind.MOVIE and new.kind == FileKind.MICROGRAPH
+        if row.input_file_id != file_id and not worse:
+            row.input_file_id = file_id
+            move(unit, row, ExposureState.READY, "")
+        return _exposure(row)
+
+
+def ready(catalog: Catalog, limit: int) -> list[Exposure]:
+    """This site's exposures that have work that nobody has taken, newest first."""
+    with catalog.reading() as unit:
+        return [_exposure(row) for row in unit.scalars(ready_query(catalog.site, limit))]
+
+
+def set_state(
+    catalog: Catalog,
+    exposure_id: UUID,
+    state: ExposureState,
+    reason: str = "",
+    *,
+    only_from: ExposureState | None = None,
+) -> Exposure:
+    """Move an exposure and return it as it then is.
+
+    With `only_from`, an exposure in another state stays as it is: whoever ends its processing gives PROCESSING, so that
+    what made it READY again meanwhile (new metadata, new parameters) is not lost.
+    """
+    with catalog.writing() as unit:
+        row = load_row(unit, exposure_id)
+        if only_from is None or row.state == only_from:
+            move(unit, row, state, reason)
+        return _exposure(row)
+
+
+def page(catalog: Catalog, session_id: UUID, *, limit: int, before: UUID | None) -> list[Exposure]:
+    """The session's exposures, newest first, from the one after `before` on."""
+    with catalog.reading() as unit:
+        return [_exposure(row) for row in unit.scalars(page_query(session_id, limit=limit, before=before))]
+
+
+def retry(catalog: Catalog, exposure_id: UUID) -> Exposure:
+    """Make a quarantined exposure READY again; any other stays as it is."""
+    return set_state(catalog, exposure_id, ExposureState.READY, only_from=ExposureState.QUARANTINED)
+
+
+def by_name_query(session_id: UUID, name: str) -> Select[ExposureRow]:
+    """The oldest exposure of that name: two sites may both have made one."""
+    return (
+        select(ExposureRow)
+        .where(ExposureRow.session_id == session_id, ExposureRow.name_digest == path_digest(name))
+        .order_by(ExposureRow.id)
+        .limit(1)
+    )
+
+
+def ready_query(site: str, limit: int) -> Select[ExposureRow]:
+    """A site's READY exposures, newest first."""
+    return (
+        select(ExposureRow)
+        .where(ExposureRow.site == site, ExposureRow.state == ExposureState.READY)
+        .order_by(ExposureRow.id.desc())
+        .limit(limit)
+    )
+
+
+def page_query(session_id: UUID, *, limit: int, before: UUID | None) -> Select[ExposureRow]:
+    """A session's exposures, newest first."""
+    query = select(ExposureRow).where(ExposureRow.session_id == session_id)
+    if before is not None:
+        query = query.where(ExposureRow.id < before)
+    return query.order_by(ExposureRow.id.desc()).limit(limit)
+
+
+def load_row(unit: orm.Session, exposure_id: UUID) -> ExposureRow:
+    """The exposure's row, for this room's modules; CatalogError if there is none."""
+    row = unit.get(ExposureRow, exposure_id)
+    if row is None:
+        raise CatalogError(f"there is no exposure with the id {exposure_id}")
+    return row
+
+
+def move(unit: orm.Session, row: ExposureRow, state: ExposureState, reason: str) -> None:
+    """Change an exposure's state and reason inside a transaction, with its event; nothing if nothing changes."""
+    if (row.state, row.reason) == (state, reason):
+        return
+    row.state, row.reason = state, reason
+    why = f": {reason}" if reason else ""
+    note(unit, row, _SEVERITY.get(state, Severity.INFO), f"exposure.{state}", f"{printable(row.name)} is {state}{why}")
+
+
+def note(unit: orm.Session, row: ExposureRow, severity: Severity, kind: str, message: str) -> None:
+    """An event about an exposure, inside a transaction."""
+    events.add(unit, row.site, severity, kind, message, session_id=row.session_id, exposure_id=row.id)
+
+
+def _exposure(row: ExposureRow) -> Exposure:
+    return Exposure(
+        id=row.id,
+        session_id=row.session_id,
+        name=row.name,
+        grid_square=row.grid_square,
+        foil_hole=row.foil_hole,
+        metadata=metadata_from_json(row.details),
+        input_file_id=row.input_file_id,
+        state=row.state,
+        reason=row.reason,
+        found_at=row.found_at,
+    )

@@ -1,0 +1,394 @@
+"""Files of sessions and their copies: journalled on arrival, copied, verified."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from uuid import UUID
+
+from sqlalchemy import Select, orm, select
+
+from coldchain.catalog import events
+from coldchain.catalog.columns import path_digest
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ReplicaRow, SessionRow
+from coldchain.errors import CatalogError, printable
+from coldchain.model.events import Severity
+from coldchain.model.files import (
+    CopyTask,
+    DataFile,
+    FileKind,
+    FileState,
+    Replica,
+    ReplicaState,
+    VerificationLevel,
+)
+from coldchain.model.identity import is_safe_relative
+
+# A damaged movie's bytes are still the user's only copy; what cannot be read cannot be copied.
+_COPIED_STATES = (FileState.ARRIVED, FileState.DAMAGED)
+_SEVERITY = {
+    FileState.ARRIVED: Severity.INFO,
+    FileState.DAMAGED: Severity.ERROR,
+    FileState.UNREADABLE: Severity.ERROR,
+    FileState.REPLACED: Severity.WARNING,
+}
+
+
+def record_arrival(
+    catalog: Catalog,
+    *,
+    session_id: UUID,
+    relative_path: str,
+    kind: FileKind,
+    size_bytes: int,
+    modified_ns: int,
+    stores: Sequence[str],
+    exposure_id: UUID | None = None,
+    state: FileState = FileState.ARRIVED,
+    detail: str = "",
+) -> DataFile:
+    """Journal a file that has arrived: its row, a WANTED replica for each store, and an event, in one transaction.
+
+    The same path, size and time stamp again give the row that is there, with state, detail, kind and exposure brought
+    up to date and missing replicas added. A changed size or time stamp makes the old row REPLACED and a new row.
+    An UNREADABLE file gets no replicas.
+    """
+    if not is_safe_relative(PurePosixPath(relative_path)):
+        raise CatalogError(f"the path {printable(relative_path)!r}", expected="a path inside its session's folder")
+    with catalog.writing() as unit:
+        row = unit.scalars(standing_query(session_id, relative_path)).first()
+        if row is not None and (row.size_bytes, row.modified_ns) != (size_bytes, modified_ns):
+            _move(unit, row, FileState.REPLACED, "its content changed")
+            row = None
+        if row is None:
+            row = FileRow(
+                site=catalog.site,
+                session_id=session_id,
+                exposure_id=exposure_id,
+                relative_path=relative_path,
+                path_digest=path_digest(relative_path),
+                kind=kind,
+                size_bytes=size_bytes,
+                modified_ns=modified_ns,
+                state=state,
+                detail=detail,
+                arrived_at=datetime.now(UTC),
+            )
+            unit.add(row)
+            unit.flush()
+            _note_state(unit, row)
+        else:
+            row.kind = kind
+            row.exposure_id = exposure_id or row.exposure_id
+            _move(unit, row, state, detail)
+        if state in _COPIED_STATES:
+            _want(unit, row, stores)
+        return _file(row)
+
+
+def known(catalog: Catalog, session_id: UUID) -> dict[str, tuple[int, int, FileState]]:
+    """Size, time stamp and state of every path of a session, as last recorded."""
+    with catalog.reading() as unit:
+        rows = unit.execute(known_query(session_id)).tuples()
+        return {path: (size_bytes, modified_ns, state) for path, size_bytes, modified_ns, state in rows}
+
+
+def get(catalog: Catalog, file_id: UUID) -> DataFile:
+    """The file with that id; CatalogError if there is none."""
+    with catalog.reading() as unit:
+        return _file(_row(unit, file_id))
+
+
+def set_digest(catalog: Catalog, file_id: UUID, sha256: str) -> DataFile:
+    """Write down the SHA-256 (64 hexadecimal digits) of a file's content."""
+    with catalog.writing() as unit:
+        row = _row(unit, file_id)
+        row.sha256 = _checked_digest(sha256)
+        return _file(row)
+
+
+def set_state(catalog: Catalog, file_id: UUID, state: FileState, detail: str) -> DataFile:
+    """Move a file."""
+    with catalog.writing() as unit:
+        row = _row(unit, file_id)
+        _move(unit, row, state, detail)
+        return _file(row)
+
+
+def copy_tasks(catalog: Catalog, *, stores: Sequence[str], limit: int, exclude: Collection[UUID]) -> list[CopyTask]:
+    """This site's files of which a copy is WANTED or FAILED on one of those stores; WANTED first, oldest first.
+
+    `exclude` holds ids of files, or of single replicas, that are in hand or wait for their next try.
+    """
+    excluded = frozenset(exclude)
+    reach = limit + len(excluded) * max(1, len(stores))
+    with catalog.reading() as unit:
+        chosen: dict[UUID, None] = {}
+        for state in (ReplicaState.WANTED, ReplicaState.FAILED):
+            # One query for each store: an index gives each in order, and only its beginning is read.
+            waiting = [
+                pair
+                for store in stores
+                for pair in unit.execute(queue_query(catalog.site, state, store, reach)).tuples()
+            ]
+            for replica_id, file_id in sorted(waiting):
+                if not {replica_id, file_id} & excluded:
+                    chosen[file_id] = None
+        return _tasks(unit, list(chosen)[:limit], stores, excluded)
+
+
+def record_copy(
+    catalog: Catalog,
+    replica_id: UUID,
+    *,
+    state: ReplicaState,
+    level: VerificationLevel | None,
+    sha256: str | None,
+    detail: str,
+) -> Replica:
+    """Write down how a try to copy ended: one more attempt, the new state, and an event.
+
+    VERIFIED needs the level of the proof and the digest that was read back, which must be the file's own.
+    """
+    with catalog.writing() as unit:
+        replica = unit.get(ReplicaRow, replica_id)
+        if replica is None:
+            raise CatalogError(f"there is no replica with the id {replica_id}")
+        file = _row(unit, replica.file_id)
+        verified = state == ReplicaState.VERIFIED
+        if verified:
+            _check_proof(file, level, sha256)
+        replica.state, replica.level, replica.detail = state, level, detail
+        replica.sha256 = None if sha256 is None else _checked_digest(sha256)
+        replica.attempts += 1
+        replica.pending = not verified and file.state != FileState.REPLACED
+        replica.verified_at = datetime.now(UTC) if verified else None
+        why = f": {detail}" if detail else ""
+        _note(
+            unit,
+            file,
+            Severity.ERROR if state == ReplicaState.FAILED else Severity.INFO,
+            f"replica.{state}",
+            f"{printable(file.relative_path)} on {printable(replica.store)} is {state}{why}",
+        )
+        return _replica(replica)
+
+
+def replicas_of(catalog: Catalog, file_id: UUID) -> list[Replica]:
+    """A file's copies, oldest first."""
+    with catalog.reading() as unit:
+        return [_replica(row) for row in unit.scalars(replicas_query(file_id))]
+
+
+def of_session(
+    catalog: Catalog, session_id: UUID, *, states: Collection[FileState] | None = None, limit: int
+) -> list[DataFile]:
+    """A session's files, newest first, in those states or in all."""
+    with catalog.reading() as unit:
+        if states is None:
+            rows = list(unit.scalars(session_query(session_id, None, limit)))
+        else:
+            found = [row for state in set(states) for row in unit.scalars(session_query(session_id, state, limit))]
+            rows = sorted(found, key=lambda row: row.id, reverse=True)[:limit]
+        return [_file(row) for row in rows]
+
+
+def of_exposure(catalog: Catalog, exposure_id: UUID) -> list[DataFile]:
+    """An exposure's files, oldest first; the replaced among them."""
+    query = select(FileRow).where(FileRow.exposure_id == exposure_id).order_by(FileRow.id)
+    with catalog.reading() as unit:
+        return [_file(row) for row in unit.scalars(query)]
+
+
+def standing_query(session_id: UUID, relative_path: str) -> Select[FileRow]:
+    """The row that stands for a path: that which is not REPLACED; the newest, should two sites have written one."""
+    return (
+        select(FileRow)
+        .where(
+            FileRow.session_id == session_id,
+            FileRow.path_digest == path_digest(relative_path),
+            FileRow.state != FileState.REPLACED,
+        )
+        .order_by(FileRow.id.desc())
+        .limit(1)
+    )
+
+
+def known_query(session_id: UUID) -> Select[str, int, int, FileState]:
+    """Path, size, time stamp and state of a session's files, oldest first."""
+    return (
+        select(FileRow.relative_path, FileRow.size_bytes, FileRow.modified_ns, FileRow.state)
+        .where(FileRow.session_id == session_id, FileRow.state != FileState.REPLACED)
+        .order_by(FileRow.id)
+    )
+
+
+def queue_query(site: str, state: ReplicaState, store: str, limit: int) -> Select[UUID, UUID]:
+    """Replica and file of the oldest copies that a store still wants."""
+    return (
+        select(ReplicaRow.id, ReplicaRow.file_id)
+        .where(
+            ReplicaRow.site == site,
+            ReplicaRow.pending.is_(True),
+            ReplicaRow.state == state,
+            ReplicaRow.store == store,
+        )
+        .order_by(ReplicaRow.id)
+        .limit(limit)
+    )
+
+
+def replicas_query(file_id: UUID) -> Select[ReplicaRow]:
+    """A file's replicas, oldest first."""
+    return select(ReplicaRow).where(ReplicaRow.file_id == file_id).order_by(ReplicaRow.id)
+
+
+def session_query(session_id: UUID, state: FileState | None, limit: int) -> Select[FileRow]:
+    """A session's newest files."""
+    query = select(FileRow).where(FileRow.session_id == session_id).order_by(FileRow.id.desc()).limit(limit)
+    return query if state is None else query.where(FileRow.state == state)
+
+
+def unattached(catalog: Catalog) -> list[DataFile]:
+    """This site's standing movies and micrographs whose exposure has no input: `record_arrival` was committed, and the
+    process ended before `exposures.attach_input`. A restart attaches them."""
+    query = (
+        select(FileRow)
+        .join(ExposureRow, FileRow.exposure_id == ExposureRow.id)
+        .where(
+            ExposureRow.site == catalog.site,
+            ExposureRow.input_file_id.is_(None),
+            FileRow.kind.in_([FileKind.MOVIE, FileKind.MICROGRAPH]),
+            FileRow.state == FileState.ARRIVED,
+        )
+        .order_by(FileRow.id)
+    )
+    with catalog.reading() as unit:
+        return [_file(row) for row in unit.scalars(query)]
+
+
+def _row(unit: orm.Session, file_id: UUID) -> FileRow:
+    row = unit.get(FileRow, file_id)
+    if row is None:
+        raise CatalogError(f"there is no file with the id {file_id}")
+    return row
+
+
+def _want(unit: orm.Session, row: FileRow, stores: Iterable[str]) -> None:
+    present = {replica.store for replica in unit.scalars(replicas_query(row.id))}
+    for store in dict.fromkeys(stores):
+        if store not in present:
+            unit.add(
+                ReplicaRow(
+                    site=row.site,
+                    file_id=row.id,
+                    store=store,
+                    state=ReplicaState.WANTED,
+                    pending=True,
+                    attempts=0,
+                    detail="",
+                )
+            )
+
+
+def _move(unit: orm.Session, row: FileRow, state: FileState, detail: str) -> None:
+    if (row.state, row.detail) == (state, detail):
+        return
+    row.state, row.detail = state, detail
+    if state == FileState.REPLACED:
+        for replica in unit.scalars(replicas_query(row.id)):
+            replica.pending = False
+    _note_state(unit, row)
+
+
+def _note_state(unit: orm.Session, row: FileRow) -> None:
+    why = f": {row.detail}" if row.detail else ""
+    message = f"{printable(row.relative_path)} ({row.kind}) is {row.state}{why}"
+    _note(unit, row, _SEVERITY[row.state], f"file.{row.state}", message)
+
+
+def _note(unit: orm.Session, row: FileRow, severity: Severity, kind: str, message: str) -> None:
+    events.add(
+        unit, row.site, severity, kind, message, session_id=row.session_id, exposure_id=row.exposure_id, file_id=row.id
+    )
+
+
+def _check_proof(file: FileRow, level: VerificationLevel | None, sha256: str | None) -> None:
+    if level is None or sha256 is None:
+        raise CatalogError("a copy is to be verified without a proof", expected="a level and the digest read back")
+    if file.sha256 is not None and file.sha256 != sha256:
+        raise CatalogError(
+            f"the copy's digest is {printable(sha256)}",
+            expected=f"{file.sha256}, the file's own",
+            remedy="Copy the file again",
+            path=file.relative_path,
+        )
+
+
+def _checked_digest(sha256: str) -> str:
+    if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+        raise CatalogError(f"the digest {printable(sha256[:80])!r}", expected="64 lower-case hexadecimal digits")
+    return sha256
+
+
+def _tasks(
+    unit: orm.Session, file_ids: Sequence[UUID], stores: Sequence[str], excluded: frozenset[UUID]
+) -> list[CopyTask]:
+    rows = unit.execute(
+        select(FileRow, InstrumentRow.name, SessionRow.folder, SessionRow.source_root)
+        .join(SessionRow, FileRow.session_id == SessionRow.id)
+        .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
+        .where(FileRow.id.in_(file_ids))
+    ).tuples()
+    by_id = {file.id: (file, instrument, folder, root) for file, instrument, folder, root in rows}
+    replicas: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
+    wanted = select(ReplicaRow).where(
+        ReplicaRow.file_id.in_(file_ids), ReplicaRow.pending.is_(True), ReplicaRow.store.in_(stores)
+    )
+    for row in unit.scalars(wanted.order_by(ReplicaRow.id)):
+        if row.id not in excluded:
+            replicas[row.file_id].append(_replica(row))
+    tasks = []
+    for file_id in file_ids:
+        file, instrument, folder, source_root = by_id[file_id]
+        task = CopyTask(
+            file=_file(file),
+            instrument=instrument,
+            session_folder=folder,
+            source_root=source_root,
+            replicas=tuple(replicas[file_id]),
+        )
+        tasks.append(task)
+    return tasks
+
+
+def _file(row: FileRow) -> DataFile:
+    return DataFile(
+        id=row.id,
+        session_id=row.session_id,
+        exposure_id=row.exposure_id,
+        relative_path=row.relative_path,
+        kind=row.kind,
+        size_bytes=row.size_bytes,
+        modified_ns=row.modified_ns,
+        state=row.state,
+        sha256=row.sha256,
+        detail=row.detail,
+        arrived_at=row.arrived_at,
+    )
+
+
+def _replica(row: ReplicaRow) -> Replica:
+    return Replica(
+        id=row.id,
+        file_id=row.file_id,
+        store=row.store,
+        state=row.state,
+        level=row.level,
+        sha256=row.sha256,
+        attempts=row.attempts,
+        detail=row.detail,
+        verified_at=row.verified_at,
+    )

@@ -1,0 +1,336 @@
+"""Instruments, projects and sessions: a session's parameters, life and counters."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
+from uuid import UUID
+
+from sqlalchemy import Select, case, func, or_, orm, select
+from sqlalchemy import update as sql_update
+
+from coldchain.catalog import events
+from coldchain.catalog.columns import path_digest
+from coldchain.catalog.documents import parameters_from_json, parameters_to_json
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ProjectRow, ReplicaRow, SessionRow
+from coldchain.errors import CatalogError, printable
+from coldchain.model.events import Severity
+from coldchain.model.files import FileState, ReplicaState
+from coldchain.model.session import (
+    ExposureState,
+    Instrument,
+    Layout,
+    Project,
+    Session,
+    SessionCounts,
+    SessionParameters,
+    SessionState,
+)
+
+_Joined: TypeAlias = tuple[SessionRow, InstrumentRow, ProjectRow | None]
+
+
+def ensure_instrument(catalog: Catalog, name: str) -> Instrument:
+    """The instrument of that name, made if there is none."""
+    with catalog.writing() as unit:
+        return _instrument(_named(unit, catalog.site, InstrumentRow, name))
+
+
+def ensure_project(catalog: Catalog, name: str) -> Project:
+    """The project of that name, made if there is none."""
+    with catalog.writing() as unit:
+        return _project(_named(unit, catalog.site, ProjectRow, name))
+
+
+def create(
+    catalog: Catalog,
+    *,
+    name: str,
+    instrument_name: str,
+    source_root: str,
+    folder: str,
+    layout: Layout,
+    project_name: str | None = None,
+    owner_name: str = "",
+    owner_mail: str = "",
+    parameters: SessionParameters = SessionParameters(),  # noqa: B008  # frozen
+) -> Session:
+    """A new open session, with its instrument and project where they are new."""
+    with catalog.writing() as unit:
+        instrument = _named(unit, catalog.site, InstrumentRow, instrument_name)
+        project = _named(unit, catalog.site, ProjectRow, project_name) if project_name else None
+        row = SessionRow(
+            site=catalog.site,
+            name=name,
+            project_id=None if project is None else project.id,
+            instrument_id=instrument.id,
+            source_root=source_root,
+            folder=folder,
+            folder_digest=path_digest(folder),
+            layout=layout,
+            owner_name=owner_name,
+            owner_mail=owner_mail,
+            state=SessionState.OPEN,
+            parameters=parameters_to_json(parameters),
+            created_at=datetime.now(UTC),
+        )
+        unit.add(row)
+        unit.flush()
+        _note(unit, row, "session.created", f"session {printable(name)} on {printable(instrument_name)}")
+        return _session(row, instrument, project)
+
+
+def find(catalog: Catalog, *, instrument_name: str, folder: str) -> Session | None:
+    """The session of an instrument's folder."""
+    query = (
+        _joined()
+        .where(InstrumentRow.name == instrument_name, SessionRow.folder_digest == path_digest(folder))
+        .order_by(SessionRow.id)
+        .limit(1)
+    )
+    with catalog.reading() as unit:
+        found = unit.execute(query).first()
+        return None if found is None else _session(*found)
+
+
+def get(catalog: Catalog, session_id: UUID) -> Session:
+    """The session with that id; CatalogError if there is none."""
+    with catalog.reading() as unit:
+        return _load(unit, session_id)
+
+
+def by_name(catalog: Catalog, name: str) -> Session:
+    """The session of that name, or with that id in text.
+
+    CatalogError names the nearest where there is none, and the ids where there are several.
+    """
+    with catalog.reading() as unit:
+        found = unit.execute(_joined().where(SessionRow.name == name).order_by(SessionRow.id)).all()
+        if not found and (session_id := _as_uuid(name)) is not None:
+            return _load(unit, session_id)
+        if not found:
+            raise _unknown(name, unit.scalars(select(SessionRow.name)).all())
+        if len(found) > 1:
+            listed = ", ".join(f"{row.id} ({printable(row.folder)})" for row, _, _ in found)
+            raise CatalogError(f"{len(found)} sessions are named {printable(name)!r}", remedy=f"Give its id: {listed}")
+        return _session(*found[0])
+
+
+def list_all(catalog: Catalog) -> list[Session]:
+    """All sessions, newest first."""
+    with catalog.reading() as unit:
+        return [_session(*found) for found in unit.execute(_joined().order_by(SessionRow.id.desc()))]
+
+
+def update(
+    catalog: Catalog,
+    session_id: UUID,
+    *,
+    project_name: str | None = None,
+    owner_name: str | None = None,
+    owner_mail: str | None = None,
+    parameters: SessionParameters | None = None,
+) -> Session:
+    """Change what is given; None leaves a value as it is, a project's name of "" takes the session out of its project.
+
+    Changed parameters make every exposure that has an input READY again, in the same transaction.
+    """
+    with catalog.writing() as unit:
+        row = _row(unit, session_id)
+        if project_name is not None:
+            row.project_id = _named(unit, catalog.site, ProjectRow, project_name).id if project_name else None
+        if owner_name is not None:
+            row.owner_name = owner_name
+        if owner_mail is not None:
+            row.owner_mail = owner_mail
+        if parameters is not None and parameters != parameters_from_json(row.parameters):
+            row.parameters = _written_over(row.parameters, parameters)
+            marked = _mark_ready(unit, session_id, only_quarantined=False)
+            _note(unit, row, "session.changed", f"new parameters; {marked} exposures to process again")
+        unit.flush()
+        return _load(unit, session_id)
+
+
+def set_state(catalog: Catalog, session_id: UUID, state: SessionState) -> Session:
+    """Move a session through its life."""
+    with catalog.writing() as unit:
+        row = _row(unit, session_id)
+        if row.state != state:
+            _note(unit, row, f"session.{state}", f"session {printable(row.name)}: {row.state} → {state}")
+            row.state = state
+            unit.flush()
+        return _load(unit, session_id)
+
+
+def reprocess(catalog: Catalog, session_id: UUID, *, only_quarantined: bool, force: bool) -> int:
+    """Make exposures that have an input READY again and return how many.
+
+    Steps that are done with the same key are not run again, unless `force` raises the parameters' generation, which is
+    part of every key.
+    """
+    with catalog.writing() as unit:
+        row = _row(unit, session_id)
+        if force:
+            generation = parameters_from_json(row.parameters).generation + 1
+            row.parameters = {**row.parameters, "generation": generation}
+        marked = _mark_ready(unit, session_id, only_quarantined=only_quarantined)
+        _note(unit, row, "session.reprocessed", f"{marked} exposures to process again")
+        return marked
+
+
+def counts(catalog: Catalog, session_id: UUID) -> SessionCounts:
+    """The session's counters.
+
+    Every path counts once, with its newest content. Copied: at least one replica is verified; verified: all are, and
+    there is one; failed: a replica's last try failed, or the file is damaged or unreadable.
+    """
+    with catalog.reading() as unit:
+        states = dict(unit.execute(exposure_counts_query(session_id)).tuples().all())
+        files = unit.execute(file_counts_query(session_id)).one()
+    return SessionCounts(
+        exposures=sum(states.values()),
+        waiting=states.get(ExposureState.WAITING, 0),
+        processed=states.get(ExposureState.DONE, 0),
+        quarantined=states.get(ExposureState.QUARANTINED, 0),
+        files_arrived=files.arrived,
+        files_copied=files.copied,
+        files_verified=files.verified,
+        files_failed=files.failed,
+        bytes_arrived=files.bytes_arrived,
+        bytes_verified=files.bytes_verified,
+    )
+
+
+def exposure_counts_query(session_id: UUID) -> Select[ExposureState, int]:
+    """How many exposures are in each state."""
+    return (
+        select(ExposureRow.state, func.count()).where(ExposureRow.session_id == session_id).group_by(ExposureRow.state)
+    )
+
+
+def file_counts_query(session_id: UUID) -> Select[int, int, int, int, int, int]:
+    """One row: arrived, copied, verified, failed, bytes_arrived, bytes_verified."""
+
+    def replicas_in(state: ReplicaState) -> orm.Mapped[int]:
+        return func.coalesce(func.sum(case((ReplicaRow.state == state, 1), else_=0)), 0)  # type: ignore[return-value]
+
+    verified, failed = replicas_in(ReplicaState.VERIFIED), replicas_in(ReplicaState.FAILED)
+    per_file = (
+        select(
+            FileRow.size_bytes.label("size_bytes"),
+            (verified > 0).label("copied"),
+            ((verified > 0) & (verified == func.count(ReplicaRow.id))).label("verified"),
+            or_(failed > 0, FileRow.state.in_([FileState.DAMAGED, FileState.UNREADABLE])).label("failed"),
+        )
+        .join(ReplicaRow, ReplicaRow.file_id == FileRow.id, isouter=True)
+        .where(FileRow.session_id == session_id, FileRow.state != FileState.REPLACED)
+        .group_by(FileRow.id, FileRow.size_bytes, FileRow.state)
+        .subquery()
+    )
+
+    def total(condition: object, value: object = 1) -> orm.Mapped[int]:
+        return func.coalesce(func.sum(case((condition, value), else_=0)), 0)  # type: ignore
+
+    return select(
+        func.count().label("arrived"),
+        total(per_file.c.copied).label("copied"),
+        total(per_file.c.verified).label("verified"),
+        total(per_file.c.failed).label("failed"),
+        func.coalesce(func.sum(per_file.c.size_bytes), 0).label("bytes_arrived"),
+        total(per_file.c.verified, per_file.c.size_bytes).label("bytes_verified"),
+    ).select_from(per_file)
+
+
+def load_row(unit: orm.Session, session_id: UUID) -> SessionRow:
+    """The session's row, for this room's modules; CatalogError if there is none."""
+    return _row(unit, session_id)
+
+
+def _joined() -> Select[SessionRow, InstrumentRow, ProjectRow | None]:
+    return (
+        select(SessionRow, InstrumentRow, ProjectRow)
+        .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
+        .join(ProjectRow, SessionRow.project_id == ProjectRow.id, isouter=True)
+    )
+
+
+def _row(unit: orm.Session, session_id: UUID) -> SessionRow:
+    row = unit.get(SessionRow, session_id)
+    if row is None:
+        raise CatalogError(f"there is no session with the id {session_id}", remedy="Run `coldchain session list`")
+    return row
+
+
+def _load(unit: orm.Session, session_id: UUID) -> Session:
+    _row(unit, session_id)
+    return _session(*unit.execute(_joined().where(SessionRow.id == session_id)).one())
+
+
+def _named(unit: orm.Session, site: str, kind, name: str):  # type: ignore
+    # The oldest: two sites may both have made one of that name.
+    row = unit.scalars(select(kind).where(kind.name == name).order_by(kind.id).limit(1)).first()
+    if row is None:
+        row = kind(site=site, name=name, created_at=datetime.now(UTC))
+        unit.add(row)
+        unit.flush()
+    return row
+
+
+def _mark_ready(unit: orm.Session, session_id: UUID, *, only_quarantined: bool) -> int:
+    change = (
+        sql_update(ExposureRow)
+        .where(ExposureRow.session_id == session_id, ExposureRow.input_file_id.is_not(None))
+        .values(state=ExposureState.READY, reason="")
+    )
+    if only_quarantined:
+        change = change.where(ExposureRow.state == ExposureState.QUARANTINED)
+    return unit.execute(change.execution_options(synchronize_session=False)).rowcount
+
+
+def _written_over(old: dict[str, object], parameters: SessionParameters) -> dict[str, object]:
+    return {**old, **parameters_to_json(parameters)}
+
+
+def _note(unit: orm.Session, row: SessionRow, kind: str, message: str) -> None:
+    events.add(unit, row.site, Severity.INFO, kind, message, session_id=row.id)
+
+
+def _as_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _unknown(name: str, names: Sequence[str]) -> CatalogError:
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f"The nearest is {printable(nearest[0])!r}" if nearest else "Run `coldchain session list`"
+    return CatalogError(f"there is no session named {printable(name)!r}", remedy=hint)
+
+
+def _instrument(row: InstrumentRow) -> Instrument:
+    return Instrument(id=row.id, name=row.name, created_at=row.created_at)
+
+
+def _project(row: ProjectRow) -> Project:
+    return Project(id=row.id, name=row.name, created_at=row.created_at)
+
+
+def _session(row: SessionRow, instrument: InstrumentRow, project: ProjectRow | None) -> Session:
+    return Session(
+        id=row.id,
+        name=row.name,
+        project=None if project is None else _project(project),
+        instrument=_instrument(instrument),
+        source_root=row.source_root,
+        folder=row.folder,
+        layout=row.layout,
+        owner_name=row.owner_name,
+        owner_mail=row.owner_mail,
+        state=row.state,
+        parameters=parameters_from_json(row.parameters),
+        created_at=row.created_at,
+    )

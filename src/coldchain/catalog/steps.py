@@ -1,0 +1,138 @@
+"""Runs of steps: journalled before they begin, ended once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Select, orm, select
+
+from coldchain.catalog import exposures, results
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.tables import ExposureRow, StepRunRow
+from coldchain.errors import CatalogError, printable
+from coldchain.model.events import Severity
+from coldchain.model.results import CtfResult, MotionResult, PickResult, Step, StepRun, StepState
+from coldchain.model.session import ExposureState
+
+
+def begin(catalog: Catalog, exposure_id: UUID, step: Step, key: str, parameters: Mapping[str, object]) -> StepRun:
+    """Journal a run before it begins."""
+    with catalog.writing() as unit:
+        exposures.load_row(unit, exposure_id)
+        row = StepRunRow(
+            site=catalog.site,
+            exposure_id=exposure_id,
+            step=step,
+            key=key,
+            parameters=dict(parameters),
+            state=StepState.RUNNING,
+            outputs={},
+            detail="",
+            started_at=datetime.now(UTC),
+        )
+        unit.add(row)
+        unit.flush()
+        return _run(row)
+
+
+def finish(
+    catalog: Catalog,
+    run_id: UUID,
+    *,
+    outputs: Mapping[str, str],
+    seconds: float,
+    result: MotionResult | CtfResult | PickResult | None,
+) -> StepRun:
+    """End a running run as DONE, with its outputs (role → path relative to the results folder) and its result."""
+    with catalog.writing() as unit:
+        row = _running(unit, run_id)
+        row.outputs = dict(outputs)
+        _end(unit, row, StepState.DONE, "", seconds)
+        if result is not None:
+            results.add(unit, row, result)
+        return _run(row)
+
+
+def fail(catalog: Catalog, run_id: UUID, *, detail: str, seconds: float) -> StepRun:
+    """End a running run as FAILED."""
+    with catalog.writing() as unit:
+        row = _running(unit, run_id)
+        _end(unit, row, StepState.FAILED, detail, seconds)
+        return _run(row)
+
+
+def done(catalog: Catalog, exposure_id: UUID) -> dict[str, StepRun]:
+    """The exposure's DONE runs by key; the newest of each."""
+    query = runs_query(exposure_id).where(StepRunRow.state == StepState.DONE)
+    with catalog.reading() as unit:
+        return {row.key: _run(row) for row in unit.scalars(query)}
+
+
+def runs_of(catalog: Catalog, exposure_id: UUID) -> list[StepRun]:
+    """All runs of an exposure, oldest first."""
+    with catalog.reading() as unit:
+        return [_run(row) for row in unit.scalars(runs_query(exposure_id))]
+
+
+def interrupt_running(catalog: Catalog) -> int:
+    """After a start: what this site's last process left RUNNING is INTERRUPTED, and what it left PROCESSING is READY.
+
+    Returns how many runs were interrupted. Only whoever is about to run this site's steps calls it.
+    """
+    with catalog.writing() as unit:
+        left = unit.scalars(running_query(catalog.site)).all()
+        for row in left:
+            _end(unit, row, StepState.INTERRUPTED, "its process ended before it did", None)
+        processing = select(ExposureRow).where(
+            ExposureRow.site == catalog.site, ExposureRow.state == ExposureState.PROCESSING
+        )
+        for exposure in unit.scalars(processing):
+            exposures.move(unit, exposure, ExposureState.READY, "")
+        return len(left)
+
+
+def runs_query(exposure_id: UUID) -> Select[StepRunRow]:
+    """An exposure's runs, oldest first."""
+    return select(StepRunRow).where(StepRunRow.exposure_id == exposure_id).order_by(StepRunRow.id)
+
+
+def running_query(site: str) -> Select[StepRunRow]:
+    """A site's running runs."""
+    return select(StepRunRow).where(StepRunRow.site == site, StepRunRow.state == StepState.RUNNING)
+
+
+def _running(unit: orm.Session, run_id: UUID) -> StepRunRow:
+    row = unit.get(StepRunRow, run_id)
+    if row is None:
+        raise CatalogError(f"there is no run with the id {run_id}")
+    if row.state != StepState.RUNNING:
+        raise CatalogError(f"the run {run_id} is {row.state}", expected="running: a run ends once")
+    return row
+
+
+def _end(unit: orm.Session, row: StepRunRow, state: StepState, detail: str, seconds: float | None) -> None:
+    row.state, row.detail, row.seconds, row.ended_at = state, detail, seconds, datetime.now(UTC)
+    exposure = exposures.load_row(unit, row.exposure_id)
+    severity = Severity.INFO if state == StepState.DONE else Severity.WARNING
+    why = f": {detail}" if detail else ""
+    exposures.note(
+        unit, exposure, severity, f"step.{state}", f"{row.step} of {printable(exposure.name)} is {state}{why}"
+    )
+
+
+def _run(row: StepRunRow) -> StepRun:
+    return StepRun(
+        id=row.id,
+        exposure_id=row.exposure_id,
+        step=row.step,
+        key=row.key,
+        parameters=dict(row.parameters),
+        state=row.state,
+        outputs=dict(row.outputs),
+        seconds=row.seconds,
+        detail=row.detail,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )

@@ -1,0 +1,257 @@
+"""The tables, as typed models.
+
+Every row has a UUIDv7 `id`, minted by whoever writes it, and the `site` that owns it. Only the key is unique and nothing
+cascades: two sites may both write a row for the same thing, and the oldest counts. Indexes serve the questions that the
+service and the pages ask; none is longer than 3072 bytes on MariaDB (`columns`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import JSON, BigInteger, Boolean, Double, ForeignKey, Index, Integer, MetaData, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from coldchain.catalog.columns import (
+    Digest,
+    Name,
+    PathBytes,
+    Prose,
+    Real,
+    UtcDateTime,
+    Whole,
+    Word,
+    identifier,
+)
+from coldchain.model.events import Severity
+from coldchain.model.files import FileKind, FileState, ReplicaState, VerificationLevel
+from coldchain.model.identity import new_id
+from coldchain.model.results import Step, StepState
+from coldchain.model.session import ExposureState, Layout, SessionState
+
+JsonObject = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """The base of all rows: key, owner, and how Python's types are stored."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        UUID: identifier(),
+        str: Name(),
+        datetime: UtcDateTime(),
+        float: Real(),
+        bytes: Digest(),
+        JsonObject: JSON(),
+    }
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    site: Mapped[str]
+
+
+class InstrumentRow(Base):
+    """A microscope with its camera."""
+
+    __tablename__ = "instruments"
+    __table_args__ = (Index("ix_instruments_name", "name"),)
+
+    name: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class ProjectRow(Base):
+    """What sessions are grouped by."""
+
+    __tablename__ = "projects"
+    __table_args__ = (Index("ix_projects_name", "name"),)
+
+    name: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class SessionRow(Base):
+    """One visit's data."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        Index("ix_sessions_name", "name"),
+        Index("ix_sessions_instrument_id_folder_digest", "instrument_id", "folder_digest"),
+    )
+
+    name: Mapped[str]
+    project_id: Mapped[UUID | None] = mapped_column(ForeignKey("projects.id"))
+    instrument_id: Mapped[UUID] = mapped_column(ForeignKey("instruments.id"))
+    source_root: Mapped[str] = mapped_column(PathBytes())
+    folder: Mapped[str] = mapped_column(PathBytes())
+    folder_digest: Mapped[bytes]
+    layout: Mapped[Layout] = mapped_column(Word(Layout))
+    owner_name: Mapped[str]
+    owner_mail: Mapped[str]
+    state: Mapped[SessionState] = mapped_column(Word(SessionState))
+    parameters: Mapped[JsonObject]
+    created_at: Mapped[datetime]
+
+
+class ExposureRow(Base):
+    """One exposure of a specimen.
+
+    `input_file_id` has no foreign key: files refer to exposures, and a circle of constraints can neither be created in
+    one pass on MariaDB nor be filled row by row.
+    """
+
+    __tablename__ = "exposures"
+    __table_args__ = (
+        Index("ix_exposures_session_id_id", "session_id", "id"),
+        Index("ix_exposures_session_id_name_digest", "session_id", "name_digest"),
+        Index("ix_exposures_session_id_state", "session_id", "state"),
+        Index("ix_exposures_site_state_id", "site", "state", "id"),
+    )
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
+    name: Mapped[str] = mapped_column(PathBytes())
+    name_digest: Mapped[bytes]
+    grid_square: Mapped[str | None]
+    foil_hole: Mapped[str | None]
+    details: Mapped[JsonObject]
+    input_file_id: Mapped[UUID | None]
+    state: Mapped[ExposureState] = mapped_column(Word(ExposureState))
+    reason: Mapped[str] = mapped_column(Prose())
+    found_at: Mapped[datetime]
+
+
+class FileRow(Base):
+    """One file of a session, as it was at one time; the row that is not REPLACED stands for its path."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        Index("ix_files_session_id_path_digest", "session_id", "path_digest"),
+        Index("ix_files_session_id_id", "session_id", "id"),
+        Index("ix_files_session_id_state_id", "session_id", "state", "id"),
+        Index("ix_files_exposure_id_id", "exposure_id", "id"),
+    )
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
+    exposure_id: Mapped[UUID | None] = mapped_column(ForeignKey("exposures.id"))
+    relative_path: Mapped[str] = mapped_column(PathBytes())
+    path_digest: Mapped[bytes]
+    kind: Mapped[FileKind] = mapped_column(Word(FileKind))
+    size_bytes: Mapped[int] = mapped_column(BigInteger())
+    modified_ns: Mapped[int] = mapped_column(Whole())
+    state: Mapped[FileState] = mapped_column(Word(FileState))
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    detail: Mapped[str] = mapped_column(Prose())
+    arrived_at: Mapped[datetime]
+
+
+class ReplicaRow(Base):
+    """One copy of a file on one store. `pending` says whether a copier is still to try: it is False once the copy is
+    verified, and when its file was replaced, so that the queue's index holds nothing that must be skipped."""
+
+    __tablename__ = "replicas"
+    __table_args__ = (
+        Index("ix_replicas_file_id_id", "file_id", "id"),
+        Index("ix_replicas_queue", "site", "pending", "state", "store", "id"),
+    )
+
+    file_id: Mapped[UUID] = mapped_column(ForeignKey("files.id"))
+    store: Mapped[str]
+    state: Mapped[ReplicaState] = mapped_column(Word(ReplicaState))
+    pending: Mapped[bool] = mapped_column(Boolean())
+    level: Mapped[VerificationLevel | None] = mapped_column(Word(VerificationLevel))
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    attempts: Mapped[int] = mapped_column(Integer())
+    detail: Mapped[str] = mapped_column(Prose())
+    verified_at: Mapped[datetime | None]
+
+
+class StepRunRow(Base):
+    """One run of one step on one exposure."""
+
+    __tablename__ = "step_runs"
+    __table_args__ = (
+        Index("ix_step_runs_exposure_id_step_state_id", "exposure_id", "step", "state", "id"),
+        Index("ix_step_runs_site_state", "site", "state"),
+    )
+
+    exposure_id: Mapped[UUID] = mapped_column(ForeignKey("exposures.id"))
+    step: Mapped[Step] = mapped_column(Word(Step))
+    key: Mapped[str]
+    parameters: Mapped[JsonObject]
+    state: Mapped[StepState] = mapped_column(Word(StepState))
+    outputs: Mapped[JsonObject]
+    seconds: Mapped[float | None] = mapped_column(Double())
+    detail: Mapped[str] = mapped_column(Prose())
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class MotionRow(Base):
+    """What an align run found. NULL is NaN (`columns.Real`)."""
+
+    __tablename__ = "motion_results"
+    __table_args__ = (Index("ix_motion_results_run_id", "run_id"),)
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("step_runs.id"))
+    shift_x_angstrom: Mapped[list[float]] = mapped_column(JSON())
+    shift_y_angstrom: Mapped[list[float]] = mapped_column(JSON())
+    total_motion_angstrom: Mapped[float] = mapped_column(nullable=True)
+    early_motion_angstrom: Mapped[float] = mapped_column(nullable=True)
+    late_motion_angstrom: Mapped[float] = mapped_column(nullable=True)
+    dose_weighted: Mapped[bool] = mapped_column(Boolean())
+
+
+class CtfRow(Base):
+    """What a CTF run found. NULL is NaN (`columns.Real`)."""
+
+    __tablename__ = "ctf_results"
+    __table_args__ = (Index("ix_ctf_results_run_id", "run_id"),)
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("step_runs.id"))
+    defocus_u_angstrom: Mapped[float] = mapped_column(nullable=True)
+    defocus_v_angstrom: Mapped[float] = mapped_column(nullable=True)
+    defocus_angle_degrees: Mapped[float] = mapped_column(nullable=True)
+    phase_shift_degrees: Mapped[float] = mapped_column(nullable=True)
+    score: Mapped[float] = mapped_column(nullable=True)
+    fit_resolution_angstrom: Mapped[float] = mapped_column(nullable=True)
+    ice_ring_density: Mapped[float] = mapped_column(nullable=True)
+    uncertainty_angstrom: Mapped[float] = mapped_column(nullable=True)
+    trustworthy: Mapped[bool] = mapped_column(Boolean())
+    reason: Mapped[str] = mapped_column(Prose())
+
+
+class PicksRow(Base):
+    """What a pick run found. `picks` holds [x_pixel, y_pixel, figure_of_merit] each, best first."""
+
+    __tablename__ = "pick_results"
+    __table_args__ = (Index("ix_pick_results_run_id", "run_id"),)
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("step_runs.id"))
+    diameter_angstrom: Mapped[float] = mapped_column(nullable=True)
+    count: Mapped[int] = mapped_column(Integer())
+    picks: Mapped[list[list[float]]] = mapped_column(JSON())
+
+
+class EventRow(Base):
+    """One thing that happened."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("ix_events_severity_id", "severity", "id"),
+        Index("ix_events_session_id_severity_id", "session_id", "severity", "id"),
+    )
+
+    at: Mapped[datetime]
+    severity: Mapped[Severity] = mapped_column(Word(Severity))
+    kind: Mapped[str]
+    message: Mapped[str] = mapped_column(Prose())
+    session_id: Mapped[UUID | None] = mapped_column(ForeignKey("sessions.id"))
+    exposure_id: Mapped[UUID | None] = mapped_column(ForeignKey("exposures.id"))
+    file_id: Mapped[UUID | None] = mapped_column(ForeignKey("files.id"))
