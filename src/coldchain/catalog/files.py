@@ -91,7 +91,7 @@ def record_arrival(
 def known(catalog: Catalog, session_id: UUID) -> dict[str, tuple[int, int, FileState]]:
     """Size, time stamp and state of every path of a session, as last recorded."""
     with catalog.reading() as unit:
-        rows = unit.execute(known_query(session_id)).tuples()
+        rows = unit.execute(known_query(session_id))
         return {path: (size_bytes, modified_ns, state) for path, size_bytes, modified_ns, state in rows}
 
 
@@ -129,9 +129,7 @@ def copy_tasks(catalog: Catalog, *, stores: Sequence[str], limit: int, exclude: 
         for state in (ReplicaState.WANTED, ReplicaState.FAILED):
             # One query for each store: an index gives each in order, and only its beginning is read.
             waiting = [
-                pair
-                for store in stores
-                for pair in unit.execute(queue_query(catalog.site, state, store, reach)).tuples()
+                pair for store in stores for pair in unit.execute(queue_query(catalog.site, state, store, reach))
             ]
             for replica_id, file_id in sorted(waiting):
                 if not {replica_id, file_id} & excluded:
@@ -341,7 +339,7 @@ def _tasks(
         .join(SessionRow, FileRow.session_id == SessionRow.id)
         .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
         .where(FileRow.id.in_(file_ids))
-    ).tuples()
+    )
     by_id = {file.id: (file, instrument, folder, root) for file, instrument, folder, root in rows}
     replicas: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
     wanted = select(ReplicaRow).where(

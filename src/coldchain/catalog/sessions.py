@@ -188,7 +188,7 @@ def counts(catalog: Catalog, session_id: UUID) -> SessionCounts:
     there is one; failed: a replica's last try failed, or the file is damaged or unreadable.
     """
     with catalog.reading() as unit:
-        states = dict(unit.execute(exposure_counts_query(session_id)).tuples().all())
+        states = dict(unit.execute(exposure_counts_query(session_id)).all())
         files = unit.execute(file_counts_query(session_id)).one()
     return SessionCounts(
         exposures=sum(states.values()),
