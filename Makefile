@@ -1,0 +1,42 @@
+# `make demo` and `make test` are all that a newcomer needs; each sets up what it wants first.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PART ?= all
+
+.PHONY: setup demo test check bench clean test-packages
+
+setup: $(READY)
+
+# uv where it is there, else pip. The stamp is made last, so that a broken set-up is set up again.
+$(READY): pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python '>=3.11' $(VENV) && uv pip install --quiet --python $(BIN)/python -e '.[dev]'; \
+	else \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Coldchain needs Python 3.11 or newer; name one with PYTHON=…")' && \
+	  $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	fi
+	@touch $@
+
+demo: setup
+	$(BIN)/coldchain demo
+
+# As root on Debian the packages that tests of real components need are installed; elsewhere those tests skip and name them.
+test-packages:
+	@./tests/install-packages
+
+test: setup test-packages
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m benchmarks $(PART)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,262 @@
+"""facility.toml → one frozen `Settings`.
+
+Relative paths in the file are relative to the folder in which it lies. Every error names the file, the key, what was
+found and what was expected; an unknown key is answered with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from coldchain.errors import ConfigError
+from coldchain.model.optics import Optics
+
+FILE_NAME = "facility.toml"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _name(value: str) -> str:
+    if not value or value in {".", ".."} or "/" in value or not value.isprintable() or value != value.strip():
+        raise ValueError("a name without slashes, control characters or spaces around it")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class FacilitySection(_Section):
+    """Who this is. `site` owns the rows that this service writes; each host that runs the service has its own."""
+
+    name: str = "Our facility"
+    site: Name = "main"
+
+
+class CatalogSection(_Section):
+    """Where the catalog is. A relative `sqlite:///` path is relative to facility.toml."""
+
+    url: str = "sqlite:///catalog.sqlite"
+
+
+class ResultsSection(_Section):
+    """Where micrographs, spectra, picks and previews go."""
+
+    folder: Path = Path("results")
+
+
+class OpticsSection(_Section):
+    """What to assume where neither metadata nor session say it."""
+
+    pixel_size_angstrom: Positive | None = None
+    voltage_kilovolt: Positive | None = None
+    spherical_aberration_millimeter: NotNegative = 2.7
+    amplitude_contrast: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dose_e_per_square_angstrom: Positive | None = None
+    gain: str | None = None
+
+    def as_optics(self) -> Optics:
+        """The same as a model value."""
+        return Optics(**self.model_dump())
+
+
+class InstrumentSection(_Section):
+    """A microscope with its camera: where its movies appear, and how to see that they are whole."""
+
+    name: Name
+    movie_root: Path
+    optics: OpticsSection = OpticsSection()
+    settle_seconds: Positive = 5.0
+    scan_seconds: Positive = 10.0
+    patience_seconds: Positive = 60.0
+
+
+class StoreSection(_Section):
+    """A place for copies. `url` is a folder or `file:///folder`; the folder must exist, or writing to it is refused."""
+
+    name: Name
+    tier: Literal["live", "archive", "external"] = "live"
+    url: str
+
+    @field_validator("url")
+    @classmethod
+    def _local(cls, value: str) -> str:
+        scheme = urlsplit(value).scheme
+        if scheme not in {"", "file"}:
+            raise ValueError("a folder or a file:/// URL")
+        return value
+
+    @property
+    def folder(self) -> Path:
+        """The store's root on this host."""
+        parts = urlsplit(self.url)
+        return Path(unquote(parts.path) if parts.scheme == "file" else self.url)
+
+
+class PipelineSection(_Section):
+    """What is computed for each exposure."""
+
+    bfactor_square_angstrom: NotNegative = 150.0
+    particle_diameter_angstrom: Positive | None = None
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+
+
+class ComputeSection(_Section):
+    """Where work runs: this machine's cores. Default: a worker for every two cores, two threads each."""
+
+    engine: Literal["local"] = "local"
+    workers: Annotated[int, Field(ge=1, le=1024)] = max(1, (os.cpu_count() or 1) // 2)
+    threads_per_worker: Annotated[int, Field(ge=1, le=256)] = min(2, os.cpu_count() or 1)
+    copy_threads: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class WebSection(_Section):
+    """Where the site listens. It only reads, but it has no accounts: leave it on this machine."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8600
+
+
+class Settings(_Section):
+    """The whole of facility.toml, paths made absolute. `origin` is the file."""
+
+    origin: Path = Field(exclude=True)
+    facility: FacilitySection = FacilitySection()
+    catalog: CatalogSection = CatalogSection()
+    results: ResultsSection = ResultsSection()
+    instrument: tuple[InstrumentSection, ...] = ()
+    store: tuple[StoreSection, ...] = ()
+    pipeline: PipelineSection = PipelineSection()
+    compute: ComputeSection = ComputeSection()
+    web: WebSection = WebSection()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Settings:
+        for kind, names in (("instrument", [i.name for i in self.instrument]), ("store", [s.name for s in self.store])):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind} names that differ; {twice[0]!r} stands there twice")
+        return self
+
+    def instrument_named(self, name: str) -> InstrumentSection:
+        """The instrument of that name; ConfigError naming the known ones where there is none."""
+        for instrument in self.instrument:
+            if instrument.name == name:
+                return instrument
+        known = ", ".join(i.name for i in self.instrument) or "none"
+        raise ConfigError(
+            f"no instrument is called {name!r}",
+            expected=f"one of: {known}",
+            remedy="Add an [[instrument]] or use a known name.",
+            path=self.origin,
+        )
+
+
+def load(path: Path) -> Settings:
+    """Read facility.toml. Raises ConfigError."""
+    raw = _parse(path)
+    try:
+        settings = Settings.model_validate({**raw, "origin": path.resolve()})
+    except ValidationError as error:
+        raise _explain(path, error) from None
+    return _absolute(settings)
+
+
+def _parse(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            raw = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(
+            "there is no such file",
+            remedy="Run `coldchain init` to write one, or name yours with --config.",
+            path=path,
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", remedy="Check its permissions.", path=path) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"byte {error.start} is not UTF-8", expected="UTF-8 text", path=path) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not TOML: {error}", remedy="Mend that line.", path=path) from None
+    if "origin" in raw:
+        raise _unknown(path, "origin", _known_keys(()))
+    return raw
+
+
+def _absolute(settings: Settings) -> Settings:
+    """The settings with every relative path resolved against the folder of the file."""
+    base = settings.origin.parent
+    url = settings.catalog.url
+    prefix = "sqlite:///"
+    if url.startswith(prefix) and not url.startswith(prefix + "/"):
+        url = prefix + str(base / url.removeprefix(prefix))
+    return settings.model_copy(
+        update={
+            "catalog": settings.catalog.model_copy(update={"url": url}),
+            "results": settings.results.model_copy(update={"folder": base / settings.results.folder}),
+            "instrument": tuple(i.model_copy(update={"movie_root": base / i.movie_root}) for i in settings.instrument),
+            "store": tuple(s.model_copy(update={"url": str(base / s.folder)}) for s in settings.store),
+        }
+    )
+
+
+def _explain(path: Path, error: ValidationError) -> ConfigError:
+    """The first fault of a validation, in the house's words."""
+    first = error.errors()[0]
+    key = _dotted(first["loc"])
+    if first["type"] == "extra_forbidden":
+        return _unknown(path, key, _known_keys(first["loc"][:-1]))
+    if first["type"] == "missing":
+        return ConfigError(f"the key {key} is missing", remedy=f"Add {key.rpartition('.')[2]} = …", path=path)
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if first["type"] == "model_type":
+        expected = "a table"
+    where = f"{key} = {first['input']!r}" if key else "the file"
+    return ConfigError(f"found {where}", expected=expected, remedy="Change that value.", path=path)
+
+
+def _unknown(path: Path, key: str, known: Sequence[str]) -> ConfigError:
+    nearest = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.0)
+    remedy = f"Did you mean {nearest[0]}?" if nearest else "Remove it."
+    return ConfigError(f"unknown key {key}", expected=f"one of {', '.join(known)}", remedy=remedy, path=path)
+
+
+def _dotted(location: Sequence[int | str]) -> str:
+    """("store", 0, "url") → "store[1].url", counting as people do."""
+    text = ""
+    for part in location:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in location:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            candidates = [annotation, *get_args(annotation)]
+            model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return [name for name in model.model_fields if name != "origin"]
+
+
+def template(values: Mapping[str, str]) -> str:
+    """A commented facility.toml; `values` fills its $-marks (see `templates/facility.toml`)."""
+    text = resources.files("coldchain").joinpath("templates", FILE_NAME).read_text(encoding="utf-8")
+    for key, value in values.items():
+        # TOML's basic strings know JSON's escapes.
+        text = text.replace(f"${key}$", json.dumps(value)[1:-1])
+    return text

@@ -1,0 +1,134 @@
+"""Deciding what to compute next for an exposure. Pure: values in, a decision out.
+
+A step's key is the digest of its name, its version, the digests of what it reads and its parameters. A step whose key
+is done is never run again; a changed parameter changes the keys of that step and of those after it, and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coldchain.model.files import FileKind
+from coldchain.model.identity import digest_of
+from coldchain.model.optics import Optics
+from coldchain.model.results import Step, StepRun
+
+# Raised when a step's results change for the same input; every exposure is then computed again on request.
+STEP_VERSIONS: Mapping[Step, int] = {Step.ALIGN: 1, Step.CTF: 1, Step.PICK: 1, Step.PREVIEW: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineParameters:
+    """The facility's own choices for every session."""
+
+    bfactor_square_angstrom: float = 150.0
+    particle_diameter_angstrom: float | None = None
+    attempts: int = 3
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureInput:
+    """What an exposure is computed from. Digests are SHA-256; `optics` are the values that count for it."""
+
+    kind: FileKind
+    sha256: str
+    optics: Optics
+    gain_sha256: str | None
+    defects_sha256: str | None
+    particle_diameter_angstrom: float | None
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """A step to run. `upstream` are the runs whose outputs it reads, by step."""
+
+    step: Step
+    key: str
+    parameters: dict[str, object]
+    upstream: Mapping[Step, StepRun]
+
+
+def missing_values(kind: FileKind, optics: Optics) -> list[str]:
+    """What must be known before an exposure can be computed, and is not, in the user's words."""
+    wanted: dict[str, float | None] = {
+        "pixel size": optics.pixel_size_angstrom,
+        "voltage": optics.voltage_kilovolt,
+        "spherical aberration": optics.spherical_aberration_millimeter,
+        "amplitude contrast": optics.amplitude_contrast,
+    }
+    if kind is FileKind.MOVIE:
+        wanted["dose"] = optics.dose_e_per_square_angstrom
+    return [name for name, value in wanted.items() if value is None]
+
+
+def steps_of(kind: FileKind) -> tuple[Step, ...]:
+    """The steps that an exposure takes: a single image has nothing to align."""
+    return tuple(Step) if kind is FileKind.MOVIE else (Step.CTF, Step.PICK, Step.PREVIEW)
+
+
+def next_step(given: ExposureInput, parameters: PipelineParameters, done: Mapping[str, StepRun]) -> StepPlan | None:
+    """The first step that is not done yet, or None where everything is."""
+    upstream: dict[Step, StepRun] = {}
+    for step in steps_of(given.kind):
+        chosen = step_parameters(step, given, parameters)
+        key = step_key(step, given, chosen, upstream)
+        run = done.get(key)
+        if run is None:
+            return StepPlan(step, key, chosen, upstream)
+        upstream[step] = run
+    return None
+
+
+def step_parameters(step: Step, given: ExposureInput, parameters: PipelineParameters) -> dict[str, object]:
+    """The values that a step's result depends on, besides the files that it reads."""
+    optics = given.optics
+    imaging: dict[str, object] = {
+        "pixel_size_angstrom": optics.pixel_size_angstrom,
+        "voltage_kilovolt": optics.voltage_kilovolt,
+    }
+    match step:
+        case Step.ALIGN:
+            return imaging | {
+                "dose_e_per_square_angstrom": optics.dose_e_per_square_angstrom,
+                "bfactor_square_angstrom": parameters.bfactor_square_angstrom,
+                "gain_sha256": given.gain_sha256,
+                "defects_sha256": given.defects_sha256,
+            }
+        case Step.CTF:
+            return imaging | {
+                "spherical_aberration_millimeter": optics.spherical_aberration_millimeter,
+                "amplitude_contrast": optics.amplitude_contrast,
+            }
+        case Step.PICK:
+            diameter = given.particle_diameter_angstrom or parameters.particle_diameter_angstrom
+            return {"pixel_size_angstrom": optics.pixel_size_angstrom, "particle_diameter_angstrom": diameter}
+        case Step.PREVIEW:
+            return {}
+
+
+# What each step reads; previews show everything, so they follow everything.
+_READS: Mapping[Step, tuple[Step, ...]] = {
+    Step.ALIGN: (),
+    Step.CTF: (Step.ALIGN,),
+    Step.PICK: (Step.ALIGN,),
+    Step.PREVIEW: (Step.ALIGN, Step.CTF),
+}
+
+
+def step_key(
+    step: Step, given: ExposureInput, parameters: Mapping[str, object], upstream: Mapping[Step, StepRun]
+) -> str:
+    """The digest that names this step on this input with these parameters."""
+    return digest_of(
+        {
+            "step": step.value,
+            "version": STEP_VERSIONS[step],
+            "generation": given.generation,
+            "input": given.sha256,
+            "upstream": {read.value: upstream[read].key for read in _READS[step] if read in upstream},
+            "parameters": dict(parameters),
+        }
+    )

@@ -1,0 +1,64 @@
+"""Pictures for people: a micrograph and its power spectrum as PNG. Row 0 of a PNG is the picture's top."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MICROGRAPH_NAME = "micrograph.png"
+THUMBNAIL_NAME = "thumbnail.png"
+SCALE_NAME = "scale.json"
+
+MICROGRAPH_SIDE_PIXEL = 1024
+THUMBNAIL_SIDE_PIXEL = 256
+
+# Grey values between these percentiles keep their order; beyond them is black and white. A few gold beads or a carbon
+# edge must not flatten the rest.
+_DARKEST_PERCENT, _BRIGHTEST_PERCENT = 0.3, 99.7
+
+
+def write_micrograph(image: NDArray[Any], folder: Path) -> None:
+    """Write the micrograph at two sizes and its scale (`{"width_pixel", "height_pixel", "png_width", "png_height"}`).
+
+    `image` is (rows, columns), row 0 the picture's bottom.
+    """
+    height, width = image.shape
+    finite = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
+    large = Image.fromarray(finite[::-1])
+    preview = _grey(_shrunk(large, MICROGRAPH_SIDE_PIXEL))
+    preview.save(folder / MICROGRAPH_NAME)
+    _grey(_shrunk(large, THUMBNAIL_SIDE_PIXEL)).save(folder / THUMBNAIL_NAME)
+    scale = {
+        "width_pixel": width,
+        "height_pixel": height,
+        "png_width": preview.width,
+        "png_height": preview.height,
+    }
+    (folder / SCALE_NAME).write_text(json.dumps(scale), encoding="ascii")
+
+
+def write_spectrum(diagnostic: NDArray[Any], path: Path) -> None:
+    """Write a diagnostic spectrum (square, values in [0, 1], zero frequency in the centre)."""
+    grey = np.clip(np.nan_to_num(diagnostic), 0.0, 1.0)[::-1] * 255
+    Image.fromarray(grey.astype(np.uint8)).save(path)
+
+
+def _shrunk(picture: Image.Image, side: int) -> Image.Image:
+    """The picture with its longer side at most `side`; each pixel the mean of those that it covers."""
+    factor = max(picture.width, picture.height) / side
+    if factor <= 1:
+        return picture
+    size = (max(1, round(picture.width / factor)), max(1, round(picture.height / factor)))
+    return picture.resize(size, Image.Resampling.BOX)
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    values = np.asarray(picture)
+    low, high = np.percentile(values, [_DARKEST_PERCENT, _BRIGHTEST_PERCENT])
+    span = max(float(high - low), np.finfo(np.float32).tiny)
+    return Image.fromarray((np.clip((values - low) / span, 0, 1) * 255).astype(np.uint8))

@@ -1,0 +1,90 @@
+"""What an exposure is computed from, gathered from the catalog and the files that its metadata names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from coldchain.catalog import files
+from coldchain.catalog.engine import Catalog
+from coldchain.errors import ProcessingError
+from coldchain.model.files import DataFile
+from coldchain.model.optics import Optics
+from coldchain.model.session import Exposure, Session
+from coldchain.preprocess.plan import ExposureInput
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureSources:
+    """An exposure's files on this host, and what decides its steps."""
+
+    movie: Path
+    gain: Path | None
+    defects: Path | None
+    file: DataFile
+    optics: Optics
+    given: ExposureInput
+
+
+class SourceFinder:
+    """Finds an exposure's sources. Digests of gain references are kept, as one serves a whole session."""
+
+    def __init__(self, catalog: Catalog, instrument_optics: Mapping[str, Optics]) -> None:
+        self._catalog = catalog
+        self._instrument_optics = instrument_optics
+        self._digests: dict[tuple[str, int, int], str] = {}
+
+    def find(self, exposure: Exposure, session: Session) -> ExposureSources:
+        """The sources of a ready exposure: one whose input is there and has its digest, for identity comes before
+        computing. Raises ProcessingError where a named gain is not there, OSError where it cannot be read."""
+        assert exposure.input_file_id is not None
+        file = files.get(self._catalog, exposure.input_file_id)
+        assert file.sha256 is not None
+        root = Path(session.source_root, session.folder)
+        assumed = self._instrument_optics.get(session.instrument.name, Optics())
+        optics = session.parameters.optics.over(exposure.metadata.optics).over(assumed)
+        movie = root / file.relative_path
+        gain = self._reference(optics.gain, root, movie)
+        defects = self._beside(exposure.metadata.defects_name, movie)
+        given = ExposureInput(
+            kind=file.kind,
+            sha256=file.sha256,
+            optics=optics,
+            gain_sha256=self._digest(gain),
+            defects_sha256=self._digest(defects),
+            particle_diameter_angstrom=session.parameters.particle_diameter_angstrom,
+            generation=session.parameters.generation,
+        )
+        return ExposureSources(movie, gain, defects, file, optics, given)
+
+    def _reference(self, name: str | None, root: Path, movie: Path) -> Path | None:
+        """The gain's path: absolute, or relative to the session's folder. An empty name says that there is none."""
+        if not name:
+            return None
+        path = root / PurePosixPath(name)
+        if not path.is_file():
+            raise ProcessingError(
+                f"its gain reference {name} is not there",
+                remedy="Bring it, or name another with `coldchain session set NAME --gain FILE` (or --gain none).",
+                path=movie,
+            )
+        return path
+
+    def _beside(self, name: str | None, movie: Path) -> Path | None:
+        """A file that the metadata names without a path, where it lies beside the movie."""
+        if not name:
+            return None
+        path = movie.with_name(PurePosixPath(name.replace("\\", "/")).name)
+        return path if path.is_file() else None
+
+    def _digest(self, path: Path | None) -> str | None:
+        if path is None:
+            return None
+        status = path.stat()
+        key = (str(path), status.st_size, status.st_mtime_ns)
+        if key not in self._digests:
+            with path.open("rb") as file:
+                self._digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._digests[key]

@@ -1,0 +1,234 @@
+"""The steps themselves, as a worker runs them: files in, a folder of files and a result out. No catalog here.
+
+A step writes into a scratch folder of its own and renames it to its final name when everything in it is on the disk, so
+that nothing half-written ever stands under a final name, whatever kills the worker.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas
+import starfile
+from numpy.typing import NDArray
+
+from coldchain.errors import ColdchainError, ProcessingError, StorageError, StoreFullError
+from coldchain.formats.gain import read_defects, read_gain
+from coldchain.formats.image import read_image
+from coldchain.formats.movie import probe_movie, read_movie
+from coldchain.formats.mrc import read_mrc, write_mrc
+from coldchain.kernels.align import AlignedMovie, AlignmentParameters, align_movie
+from coldchain.kernels.ctf import CtfParameters, fit_ctf
+from coldchain.kernels.pick import PickParameters, pick_particles
+from coldchain.model.results import CtfResult, MotionResult, Pick, PickResult, Step
+from coldchain.preprocess import previews
+
+# "Early" and "late" part where RELION parts them: after the first 4 e⁻/Å².
+EARLY_DOSE_E_PER_SQUARE_ANGSTROM = 4.0
+
+# EER files hold hundreds of sensor frames; the pipeline renders them into this many fractions.
+EER_FRACTIONS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class StepJob:
+    """One step to run. `inputs` maps roles to files; outputs go to `folder`, by way of `scratch` beside it."""
+
+    step: Step
+    inputs: Mapping[str, Path]
+    parameters: Mapping[str, object]
+    folder: Path
+    scratch: Path
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What a step left: file names by role, relative to its folder; its result; warnings for the page."""
+
+    outputs: dict[str, str]
+    result: MotionResult | CtfResult | PickResult | None
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+Written = tuple[dict[str, str], MotionResult | CtfResult | PickResult | None, tuple[str, ...]]
+
+
+def run_step(job: StepJob) -> StepOutcome:
+    """Run a step in this process. Raises ColdchainError: a FormatError or ProcessingError where the input is at fault,
+    a StoreFullError where the results' disk is full."""
+    began = time.perf_counter()
+    try:
+        job.scratch.mkdir(parents=True)
+        outputs, result, warnings = _HANDLERS[job.step](job)
+        _publish(job)
+    except OSError as error:
+        raise _explain(error, job) from error
+    except MemoryError as error:
+        raise ProcessingError(
+            "there was not enough memory", remedy="Lower compute.workers.", path=_main_input(job)
+        ) from error
+    finally:
+        shutil.rmtree(job.scratch, ignore_errors=True)
+    return StepOutcome(outputs, result, time.perf_counter() - began, warnings)
+
+
+def _publish(job: StepJob) -> None:
+    """Flush every file of the scratch folder, then give the folder its final name."""
+    for path in [*job.scratch.iterdir(), job.scratch]:
+        _flush(path)
+    if job.folder.exists():
+        # Left by a run that was killed after its renaming and before its entry in the catalog: this one is as good.
+        shutil.rmtree(job.folder)
+    job.scratch.rename(job.folder)
+    _flush(job.folder.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explain(error: OSError, job: StepJob) -> ColdchainError:
+    path = error.filename if isinstance(error.filename, str) else job.scratch
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StoreFullError("the disk for results is full", remedy="Make room; it goes on by itself.", path=path)
+    return StorageError(
+        f"cannot be read or written ({error.strerror or error})", remedy="Check permissions and the disk.", path=path
+    )
+
+
+def _main_input(job: StepJob) -> Path:
+    return next(iter(job.inputs.values()))
+
+
+def _number(job: StepJob, name: str) -> float:
+    value = job.parameters[name]
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _align(job: StepJob) -> Written:
+    movie = job.inputs["movie"]
+    info = probe_movie(movie)
+    fractions = min(info.frames, EER_FRACTIONS) if info.container == "eer" else None
+    frames = read_movie(movie, eer_fractions=fractions, threads=job.threads)
+    pixel_size = _number(job, "pixel_size_angstrom")
+    dose_per_frame = _number(job, "dose_e_per_square_angstrom") / len(frames)
+    aligned = align_movie(
+        frames,
+        gain=read_gain(job.inputs["gain"]) if "gain" in job.inputs else None,
+        defects=read_defects(job.inputs["defects"], frames.shape[1:]) if "defects" in job.inputs else None,
+        parameters=AlignmentParameters(
+            pixel_size_angstrom=pixel_size,
+            voltage_kilovolt=_number(job, "voltage_kilovolt"),
+            dose_per_frame_e_per_square_angstrom=dose_per_frame,
+            bfactor_square_angstrom=_number(job, "bfactor_square_angstrom"),
+            threads=job.threads,
+        ),
+    )
+    write_mrc(job.scratch / "micrograph.mrc", aligned.micrograph, pixel_size_angstrom=pixel_size)
+    write_mrc(job.scratch / "unweighted.mrc", aligned.unweighted, pixel_size_angstrom=pixel_size)
+    outputs = {"micrograph": "micrograph.mrc", "unweighted": "unweighted.mrc"}
+    return outputs, motion_result(aligned, pixel_size, dose_per_frame), aligned.warnings
+
+
+def motion_result(aligned: AlignedMovie, pixel_size_angstrom: float, dose_per_frame: float) -> MotionResult:
+    """The track in Å, and its length: in all, and before and after the first 4 e⁻/Å²."""
+    x = aligned.shift_x_pixel * pixel_size_angstrom
+    y = aligned.shift_y_pixel * pixel_size_angstrom
+    lengths = np.hypot(np.diff(x), np.diff(y))
+    ends_early = (np.arange(len(lengths)) + 2) * dose_per_frame <= EARLY_DOSE_E_PER_SQUARE_ANGSTROM
+    return MotionResult(
+        shift_x_angstrom=tuple(float(v) for v in x),
+        shift_y_angstrom=tuple(float(v) for v in y),
+        total_motion_angstrom=float(lengths.sum()),
+        early_motion_angstrom=float(lengths[ends_early].sum()),
+        late_motion_angstrom=float(lengths[~ends_early].sum()),
+        dose_weighted=True,
+    )
+
+
+def _ctf(job: StepJob) -> Written:
+    fit = fit_ctf(
+        read_image(job.inputs["image"]),
+        CtfParameters(
+            pixel_size_angstrom=_number(job, "pixel_size_angstrom"),
+            voltage_kilovolt=_number(job, "voltage_kilovolt"),
+            spherical_aberration_millimeter=_number(job, "spherical_aberration_millimeter"),
+            amplitude_contrast=_number(job, "amplitude_contrast"),
+            threads=job.threads,
+        ),
+    )
+    write_mrc(job.scratch / "diagnostic.mrc", fit.diagnostic, pixel_size_angstrom=_number(job, "pixel_size_angstrom"))
+    profile = {
+        "frequency_per_angstrom": _rounded(fit.profile_frequency_per_angstrom),
+        "measured": _rounded(fit.profile_measured),
+        "fitted": _rounded(fit.profile_fitted),
+        "agreement": _rounded(fit.profile_agreement),
+    }
+    (job.scratch / "profile.json").write_text(json.dumps(profile), encoding="ascii")
+    return {"diagnostic": "diagnostic.mrc", "profile": "profile.json"}, fit.result, ()
+
+
+def _rounded(values: NDArray[np.float32]) -> list[float | None]:
+    """The values for a plot; JSON has no word for NaN, so None stands for it."""
+    return [round(float(v), 5) if np.isfinite(v) else None for v in values]
+
+
+def _pick(job: StepJob) -> Written:
+    diameter = job.parameters["particle_diameter_angstrom"]
+    assert diameter is None or isinstance(diameter, int | float)
+    found = pick_particles(
+        read_image(job.inputs["image"]),
+        PickParameters(
+            pixel_size_angstrom=_number(job, "pixel_size_angstrom"), diameter_angstrom=diameter, threads=job.threads
+        ),
+    )
+    write_picks(job.scratch / "picks.star", found.picks)
+    return {"picks": "picks.star"}, found, ()
+
+
+def write_picks(path: Path, picks: tuple[Pick, ...]) -> None:
+    """The picks as RELION's coordinate STAR (rlnCoordinateX/Y in pixels, rlnAutopickFigureOfMerit)."""
+    table = pandas.DataFrame(
+        {
+            "rlnCoordinateX": [p.x_pixel for p in picks],
+            "rlnCoordinateY": [p.y_pixel for p in picks],
+            "rlnAutopickFigureOfMerit": [p.figure_of_merit for p in picks],
+        }
+    )
+    starfile.write({"": table}, path)
+
+
+def _preview(job: StepJob) -> Written:
+    image = read_image(job.inputs["image"])
+    previews.write_micrograph(image, job.scratch)
+    previews.write_spectrum(read_mrc(job.inputs["diagnostic"]), job.scratch / "spectrum.png")
+    outputs = {
+        "micrograph_png": previews.MICROGRAPH_NAME,
+        "thumbnail_png": previews.THUMBNAIL_NAME,
+        "scale": previews.SCALE_NAME,
+        "spectrum_png": "spectrum.png",
+    }
+    return outputs, None, ()
+
+
+_HANDLERS: Mapping[Step, Callable[[StepJob], Written]] = {
+    Step.ALIGN: _align,
+    Step.CTF: _ctf,
+    Step.PICK: _pick,
+    Step.PREVIEW: _preview,
+}

@@ -1,0 +1,115 @@
+"""facility.toml: what is accepted, and how what is not is answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coldchain import config
+from coldchain.errors import ConfigError
+
+VALUES = {"name": 'Nut & Bolt "facility"', "movie_root": "camera", "live": "stores/live", "archive": "stores/archive"}
+
+
+def load(tmp_path: Path, text: str) -> config.Settings:
+    """The settings of a facility.toml of that text."""
+    path = tmp_path / "facility.toml"
+    path.write_text(text, encoding="utf-8")
+    return config.load(path)
+
+
+def test_the_template_runs_as_it_is(tmp_path: Path) -> None:
+    """What `init` writes is loaded without a change, with every path absolute."""
+    settings = load(tmp_path, config.template(VALUES))
+    assert settings.facility.name == VALUES["name"]
+    assert settings.instrument[0].movie_root == tmp_path / "camera"
+    assert [store.folder for store in settings.store] == [tmp_path / "stores/live", tmp_path / "stores/archive"]
+    assert settings.catalog.url == f"sqlite:///{tmp_path}/catalog.sqlite"
+    assert settings.web.host == "127.0.0.1"
+
+
+def test_the_template_shows_the_true_defaults(tmp_path: Path) -> None:
+    """Every commented setting of the template, uncommented, is the default that it claims to be."""
+    lines = config.template(VALUES).splitlines()
+    unrepeatable = ("# voltage", "# pixel_size", "# dose", "# gain", "# workers", "# threads", "# particle")
+    uncommented = [
+        line.removeprefix("# ")
+        if line.startswith("# ") and " = " in line and not line.startswith(unrepeatable)
+        else line
+        for line in lines
+    ]
+    assert load(tmp_path, "\n".join(uncommented)) == load(tmp_path, "\n".join(lines))
+
+
+def test_a_template_survives_any_path(tmp_path: Path) -> None:
+    """Quotes, backslashes and non-ASCII letters in a path come back as they went in."""
+    name = 'a "b" \\ ü\n'
+    settings = load(tmp_path, config.template(VALUES | {"movie_root": name}))
+    assert settings.instrument[0].movie_root == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[webb]\nport = 1", ["unknown key webb", "Did you mean web?"]),
+        ("[web]\nprt = 1", ["unknown key web.prt", "Did you mean port?"]),
+        ('[[store]]\nname = "a"\nurl = "s3://x"', ["store[1].url = 's3://x'", "a folder or a file:/// URL"]),
+        ('[[store]]\nname = "a"', ["store[1].url is missing"]),
+        ('[[store]]\nname = "a/b"\nurl = "x"', ["store[1].name = 'a/b'", "without slashes"]),
+        ('[[store]]\nname = "a"\nurl = "x"\n[[store]]\nname = "a"\nurl = "y"', ["names that differ", "'a'"]),
+        ("[web]\nport = 70000", ["web.port = 70000", "65535"]),
+        ('[web]\nport = "x"', ["web.port = 'x'", "integer"]),
+        ("web = 3", ["web = 3", "a table"]),
+        ("x ==", ["is not TOML", "line 1"]),
+        ("origin = 1", ["unknown key origin"]),
+        (
+            '[[instrument]]\nname = "k"\nmovie_root = "m"\n[instrument.optics]\npixel_siz = 1',
+            ["unknown key instrument[1].optics.pixel_siz", "Did you mean pixel_size_angstrom?"],
+        ),
+        (
+            '[[instrument]]\nname = "k"\nmovie_root = "m"\n[instrument.optics]\npixel_size_angstrom = 0',
+            ["instrument[1].optics.pixel_size_angstrom = 0", "greater than 0"],
+        ),
+    ],
+)
+def test_an_error_names_file_key_found_and_expected(tmp_path: Path, text: str, says: list[str]) -> None:
+    """Each mistake is answered with where it is, what was found and what was wanted."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    for part in ["facility.toml", *says]:
+        assert part in str(caught.value)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    """Without a facility.toml the remedy is `coldchain init`."""
+    with pytest.raises(ConfigError, match="coldchain init"):
+        config.load(tmp_path / "facility.toml")
+
+
+def test_bytes_that_are_not_text_are_a_stated_error(tmp_path: Path) -> None:
+    """A file that is not UTF-8 is said to be so."""
+    path = tmp_path / "facility.toml"
+    path.write_bytes(b"name = '\xff'")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        config.load(path)
+
+
+@given(st.text(max_size=200))
+def test_any_text_gives_settings_or_a_stated_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    """Whatever stands in the file, the answer is settings or a ConfigError."""
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        config.load(path)
+    except ConfigError as error:
+        assert "any.toml" in str(error)
+
+
+def test_an_unknown_instrument_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    """Asking for an instrument that is not there names those that are."""
+    settings = load(tmp_path, config.template(VALUES))
+    with pytest.raises(ConfigError, match="one of: microscope"):
+        settings.instrument_named("krios")

@@ -1,0 +1,27 @@
+"""What a failure says, and that it survives the way from a worker."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+from coldchain.errors import FormatError, IncompleteFileError, printable
+
+
+def test_an_error_says_path_found_expected_and_remedy() -> None:
+    """The sentence holds where, what, what was wanted and what to do."""
+    error = FormatError("mode 7", expected="mode 0, 1 or 2", remedy="Convert it.", path=Path("a.mrc"))
+    assert str(error) == "a.mrc: mode 7; expected mode 0, 1 or 2. Convert it."
+
+
+def test_an_error_keeps_its_fields_between_processes() -> None:
+    """Pickling, as between worker and service, loses nothing."""
+    error = IncompleteFileError("short", expected="long", remedy="Wait.", path=Path("x"))
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is IncompleteFileError
+    assert (str(copy), copy.retry, copy.path) == (str(error), True, Path("x"))
+
+
+def test_no_file_name_can_forge_a_line() -> None:
+    """Newlines, escape codes and undecodable bytes are shown, not obeyed."""
+    assert printable("a\nb\x1b[31m\udcff ü") == "a\\nb\\x1b[31m\\udcff ü"
