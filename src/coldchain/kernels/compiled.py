@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar, cast
 
 import numba
@@ -19,3 +20,19 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 def compiled_parallel(function: Callable[P, R]) -> Callable[P, R]:
     """The same with `numba.prange` in parallel; callers bound the threads with `numba.set_num_threads`."""
     return cast(Callable[P, R], numba.njit(cache=True, nogil=True, parallel=True, fastmath=False)(function))
+
+
+def in_bands(work: Callable[[int, int], None], rows: int, threads: int) -> None:
+    """Call `work(first, end)` for bands of rows that cover 0 … rows, in at most `threads` threads.
+
+    For kernels made by `compiled`: they hold no lock, and the caller's bound is kept without numba's own thread pool,
+    whose simplest layer must not be entered from two threads.
+    """
+    bands = max(1, min(threads, rows))
+    if bands == 1:
+        work(0, rows)
+        return
+    edges = [rows * band // bands for band in range(bands + 1)]
+    with ThreadPoolExecutor(bands) as pool:
+        # list() waits for all and raises what a band raised.
+        list(pool.map(work, edges[:-1], edges[1:]))

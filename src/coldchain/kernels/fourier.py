@@ -8,7 +8,7 @@ is given.
 
 from __future__ import annotations
 
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast, overload
 
 import ducc0
 import numpy as np
@@ -16,12 +16,18 @@ from numpy.typing import NDArray
 
 from coldchain.errors import ProcessingError
 
+AnyHalfPlane = TypeVar("AnyHalfPlane", NDArray[np.complex64], NDArray[np.complex128])
 FloatImage: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 HalfPlane: TypeAlias = NDArray[np.complex64] | NDArray[np.complex128]
 Shape: TypeAlias = tuple[int, int]
 
 
-def rfft2(image: NDArray[np.generic], threads: int = 1) -> HalfPlane:
+# mypy takes double and single precision for overlapping types; no array is both.
+@overload
+def rfft2(image: NDArray[np.float64], threads: int = 1) -> NDArray[np.complex128]: ...  # type: ignore[overload-overlap]
+@overload
+def rfft2(image: NDArray[np.float32 | np.integer[Any]], threads: int = 1) -> NDArray[np.complex64]: ...
+def rfft2(image: NDArray[np.floating[Any] | np.integer[Any]], threads: int = 1) -> HalfPlane:
     """Forward real transform over the last two axes.
 
     Parameters
@@ -37,6 +43,13 @@ def rfft2(image: NDArray[np.generic], threads: int = 1) -> HalfPlane:
     return cast(HalfPlane, ducc0.fft.r2c(pixels, axes=(pixels.ndim - 2, pixels.ndim - 1), nthreads=max(1, threads)))
 
 
+# As above.
+@overload
+def irfft2(  # type: ignore[overload-overlap]
+    transform: NDArray[np.complex64], shape: Shape, threads: int = 1
+) -> NDArray[np.float32]: ...
+@overload
+def irfft2(transform: NDArray[np.complex128], shape: Shape, threads: int = 1) -> NDArray[np.float64]: ...
 def irfft2(transform: HalfPlane, shape: Shape, threads: int = 1) -> FloatImage:
     """Inverse of `rfft2`; `shape` is (rows, columns) of the image, which a half-plane alone cannot tell.
 
@@ -98,7 +111,7 @@ def azimuths(shape: Shape) -> NDArray[np.float32]:
     return np.arctan2(y[:, np.newaxis], x[np.newaxis, :]).astype(np.float32)
 
 
-def fourier_crop(transform: HalfPlane, shape: Shape, new_shape: Shape) -> HalfPlane:
+def fourier_crop(transform: AnyHalfPlane, shape: Shape, new_shape: Shape) -> AnyHalfPlane:
     """The half-plane of the same picture on fewer pixels: what lies beyond the new Nyquist frequency is dropped.
 
     The mean grey value is kept, and so is the position of the first pixel's centre. An even new length loses its
@@ -136,7 +149,7 @@ def fourier_crop(transform: HalfPlane, shape: Shape, new_shape: Shape) -> HalfPl
         if lower:
             cropped[..., -lower:, :kept_columns] = transform[..., -lower:, :kept_columns]
     cropped *= rows * columns / (shape[0] * shape[1])
-    return cast(HalfPlane, cropped)
+    return cropped
 
 
 def good_size(length: int, *, even: bool = False) -> int:

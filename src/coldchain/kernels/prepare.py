@@ -1,0 +1,306 @@
+"""From a camera's raw frames to pictures: gain, defects found and filled. The stack stays in the camera's integers.
+
+A defect is a pixel that tells nothing about the specimen: the gain has no value there (0, NaN, negative), the
+facility's mask names it, a frame has no finite number there, or the movie's own sum shows it (hot and dead pixels,
+columns and rows). A pattern that stands still pulls every frame towards the place where it was taken, so defects go
+before anything is aligned. A defect takes, in every frame anew, the value of a random good pixel close by: level and
+noise are then those of the neighbourhood, whatever the detector's statistics are, and nothing stands still.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from coldchain.errors import ProcessingError
+from coldchain.kernels.compiled import compiled
+
+Mask: TypeAlias = NDArray[np.bool_]
+Image: TypeAlias = NDArray[np.float32]
+
+_DONORS = 8
+_PIXEL_DEVIATIONS = 7.0
+_LINE_DEVIATIONS = 8.0
+_LINE_CONTRAST = 0.1
+_LINE_LENGTH_PIXEL = 64
+_LINE_NEIGHBOURS_PIXEL = 7
+_BLOCK_PIXEL = 32
+_LARGEST_FOUND_FRACTION = 0.02
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Correction:
+    """What turns a raw frame into a picture.
+
+    gain : (rows, columns) float32, multiplicative, finite everywhere; None where the frames need none.
+    defects : (rows, columns) bool, every pixel that is filled.
+    found : how many of them only the movie's own sum showed.
+    defect_index : (n,) positions of the defects in the flattened frame.
+    donor_index : (n, 8) positions of good pixels near each.
+    seed : of the choice among the donors.
+    warnings : what a reader of the result should know.
+    """
+
+    gain: Image | None
+    defects: Mask
+    found: int
+    defect_index: NDArray[np.intp]
+    donor_index: NDArray[np.intp]
+    seed: int
+    warnings: tuple[str, ...]
+
+    def apply(self, frame: NDArray[np.generic], number: int) -> Image:
+        """The picture of a raw frame: (rows, columns) float32, a new array. `number` is the frame's, from 0."""
+        picture = frame.astype(np.float32)
+        if self.gain is not None:
+            picture *= self.gain
+        if self.defect_index.size:
+            flat = picture.reshape(-1)
+            choice = np.random.default_rng((self.seed, number)).integers(0, _DONORS, self.defect_index.size)
+            flat[self.defect_index] = flat[self.donor_index[np.arange(choice.size), choice]]
+        return picture
+
+
+def prepare(
+    frames: NDArray[np.generic],
+    *,
+    gain: NDArray[np.generic] | None = None,
+    defects: Mask | None = None,
+    seed: int = 0,
+) -> Correction:
+    """Look once at every frame and say how each is corrected.
+
+    Parameters
+    ----------
+    frames : (frames, rows, columns) of any real type, as the camera wrote them.
+    gain : (rows, columns), multiplicative; 0, negative and non-finite values are defects.
+    defects : (rows, columns), True where a pixel is known to be bad.
+    seed : the same seed gives the same picture.
+
+    Raises
+    ------
+    ProcessingError : the frames are no stack of real images, gain or mask are of another shape, a frame holds nothing,
+        or no good pixel is left.
+    """
+    _check_stack(frames)
+    shape = (int(frames.shape[1]), int(frames.shape[2]))
+    _check_shape("gain", gain, shape)
+    _check_shape("defect mask", defects, shape)
+    clean_gain, bad = _clean_gain(gain, shape)
+    if defects is not None:
+        bad |= defects.astype(np.bool_)
+    total, unreadable = _sum_frames(frames)
+    bad |= unreadable
+    _check_good_pixels(bad)
+    if clean_gain is not None:
+        total *= clean_gain
+    found = find_defects(total, bad)
+    warnings: tuple[str, ...] = ()
+    if np.count_nonzero(found) > _LARGEST_FOUND_FRACTION * found.size:
+        percent = 100 * np.count_nonzero(found) / found.size
+        warnings = (
+            f"{percent:.1f} % of the pixels differ from their neighbours, too many for single defects;"
+            " none was filled. Is this the right gain reference, and is one needed?",
+        )
+        found = np.zeros(shape, dtype=np.bool_)
+    bad |= found
+    _check_good_pixels(bad)
+    index = np.flatnonzero(bad)
+    donors = _donors(bad, index, seed)
+    return Correction(clean_gain, bad, int(np.count_nonzero(found)), index, donors, seed, warnings)
+
+
+def find_defects(total: Image, known: Mask) -> Mask:
+    """Pixels, columns and rows that stand out of the sum of a movie as no specimen does.
+
+    A column (or row) is bad over a stretch of 64 pixels if its mean there differs from the median of the columns beside
+    it by 8 standard errors and a tenth; a pixel, if it differs from the median of the 5 × 5 pixels around it by 7
+    standard deviations, with the third moment of a Poisson distribution allowed for.
+
+    Parameters
+    ----------
+    total : (rows, columns) float32 sum of the gain-corrected frames.
+    known : (rows, columns) pixels that are known to be bad and are left out of every statistic.
+
+    Returns
+    -------
+    (rows, columns) bool, without the known ones.
+    """
+    level, sigma = _level_and_noise(total, known)
+    if sigma == 0.0:
+        return np.zeros(total.shape, dtype=np.bool_)
+    bad = known | _bad_columns(total, known, sigma)
+    bad |= _bad_columns(np.ascontiguousarray(total.T), np.ascontiguousarray(known.T), sigma).T
+    # Counts of mean m have the variance m and the third moment m; a gain scales both, by variance over mean.
+    skew = min(sigma**2 / level, 3 * sigma) if level > 0 else 0.0
+    pixels = np.zeros(total.shape, dtype=np.bool_)
+    _mark_outliers(total, bad, _block_levels(total), level, sigma, skew, pixels)
+    return np.asarray((bad | pixels) & ~known)
+
+
+def _sum_frames(frames: NDArray[np.generic]) -> tuple[Image, Mask]:
+    """Sum of the frames, and the pixels at which some frame has no finite number (0 is summed there)."""
+    count = frames.shape[0]
+    total = np.zeros(frames.shape[1:], dtype=np.float32)
+    unreadable = np.zeros(frames.shape[1:], dtype=np.bool_)
+    for number in range(count):
+        frame = frames[number]
+        if np.issubdtype(frame.dtype, np.floating):
+            finite = np.isfinite(frame)
+            if not finite.all():
+                unreadable |= ~finite
+                if np.count_nonzero(finite) < finite.size / 2:
+                    raise ProcessingError(
+                        f"{np.count_nonzero(~finite)} of {finite.size} pixels of frame {number + 1} are no numbers",
+                        remedy="Read the movie again from the camera's disk, or leave it out",
+                    )
+                frame = np.where(finite, frame, 0)
+        if frame.size > 1 and frame.min() == frame.max():
+            raise ProcessingError(
+                f"frame {number + 1} of {count} holds the same value, {frame.flat[0]}, in every pixel",
+                expected="electrons",
+                remedy="Check the camera and the beam; the movie cannot be aligned",
+            )
+        total += frame
+    return total, unreadable
+
+
+def _clean_gain(gain: NDArray[np.generic] | None, shape: tuple[int, int]) -> tuple[Image | None, Mask]:
+    if gain is None:
+        return None, np.zeros(shape, dtype=np.bool_)
+    values = gain.astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        bad = ~(np.isfinite(values) & (values > 0))
+    values[bad] = 0
+    return values, bad
+
+
+def _level_and_noise(total: Image, known: Mask) -> tuple[float, float]:
+    """Median of the good pixels, and the noise's standard deviation, from pixels four apart: noise reaches less far."""
+    lag = min(4, total.shape[1] - 1)
+    good = total[~known]
+    level = float(np.median(good[:: 1 + good.size // 1_000_000]))
+    if lag < 1:
+        return level, 0.0
+    both = ~(known[:, lag:] | known[:, :-lag])
+    difference = np.abs((total[:, lag:] - total[:, :-lag])[both])
+    if difference.size == 0:
+        return level, 0.0
+    difference = difference[:: 1 + difference.size // 1_000_000]
+    clipped = np.minimum(difference, np.quantile(difference, 0.995))
+    return level, float(np.sqrt(np.mean(np.square(clipped, dtype=np.float64)) / 2))
+
+
+def _bad_columns(total: Image, known: Mask, sigma: float) -> Mask:
+    """Stretches of columns whose mean stands out of the columns beside them."""
+    rows = total.shape[0]
+    starts = np.arange(0, max(1, rows - _LINE_LENGTH_PIXEL // 2), _LINE_LENGTH_PIXEL)
+    good = (~known).astype(np.float32)
+    counts = np.add.reduceat(good, starts, axis=0)
+    means = np.add.reduceat(total * good, starts, axis=0) / np.maximum(counts, 1)
+    means[counts == 0] = np.median(total)
+    beside = ndimage.median_filter(means, size=(1, _LINE_NEIGHBOURS_PIXEL), mode="mirror")
+    # The median of seven has a variance of a fifth of one column's own.
+    error = sigma * np.sqrt(1.2 / np.maximum(counts, 1))
+    difference = np.abs(means - beside)
+    bad = (difference > _LINE_DEVIATIONS * error) & (difference > _LINE_CONTRAST * np.abs(beside)) & (counts > 1)
+    lengths = np.diff(np.append(starts, rows))
+    return np.asarray(np.repeat(bad, lengths, axis=0))
+
+
+def _block_levels(total: Image) -> Image:
+    """Median of each block of 32 × 32 pixels, from every second row and column; the rest at the edge is left out."""
+    block = min(_BLOCK_PIXEL, *total.shape)
+    rows, columns = total.shape[0] // block, total.shape[1] // block
+    blocks = total[: rows * block, : columns * block].reshape(rows, block, columns, block)[:, ::2, :, ::2]
+    return np.median(blocks.transpose(0, 2, 1, 3).reshape(rows, columns, -1), axis=2).astype(np.float32)
+
+
+@compiled
+def _mark_outliers(
+    total: Image, bad: Mask, block_levels: Image, level: float, sigma: float, skew: float, out: Mask
+) -> None:
+    """Mark pixels beyond the limits. Only those far from their block's level are compared with their own neighbours."""
+    rows, columns = total.shape
+    block = min(_BLOCK_PIXEL, rows, columns)
+    near = np.empty(25, dtype=np.float32)
+    allowance = skew * (_PIXEL_DEVIATIONS**2 - 1) / 6
+    for y in range(rows):
+        block_row = min(y // block, block_levels.shape[0] - 1)
+        for x in range(columns):
+            value = total[y, x]
+            coarse = block_levels[block_row, min(x // block, block_levels.shape[1] - 1)]
+            if bad[y, x] or abs(value - coarse) < 4 * sigma * _relative_noise(float(coarse), level):
+                continue
+            count = 0
+            for yy in range(max(0, y - 2), min(rows, y + 3)):
+                for xx in range(max(0, x - 2), min(columns, x + 3)):
+                    if not bad[yy, xx] and (yy != y or xx != x):
+                        near[count] = total[yy, xx]
+                        count += 1
+            if count < 5:
+                continue
+            middle = float(np.median(near[:count]))
+            limit = _PIXEL_DEVIATIONS * sigma * _relative_noise(middle, level)
+            out[y, x] = value > middle + limit + allowance or value < middle - limit + allowance
+
+
+@compiled
+def _relative_noise(level_here: float, level: float) -> float:
+    """Shot noise here over that at the median level; bounded, as not every detector counts."""
+    if level <= 0:
+        return 1.0
+    return float(np.sqrt(min(max(level_here / level, 0.25), 4.0)))
+
+
+def _donors(bad: Mask, index: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+    """For each defect, eight good pixels (some twice) from the smallest neighbourhood in which chance finds them."""
+    rows, columns = bad.shape
+    rng = np.random.default_rng(seed)
+    donors = np.full((index.size, _DONORS), -1, dtype=np.intp)
+    y, x = np.divmod(index, columns)
+    radius = 2
+    while radius < 4 * max(rows, columns):
+        defect, slot = np.nonzero(donors < 0)
+        if defect.size == 0:
+            return donors
+        for _ in range(3):
+            near_y = y[defect] + rng.integers(-radius, radius + 1, defect.size)
+            near_x = x[defect] + rng.integers(-radius, radius + 1, defect.size)
+            inside = (near_y >= 0) & (near_y < rows) & (near_x >= 0) & (near_x < columns)
+            near = np.where(inside, near_y * columns + near_x, index[defect])
+            good = ~bad.reshape(-1)[near]
+            donors[defect[good], slot[good]] = near[good]
+        radius *= 2
+    missing = donors < 0
+    donors[missing] = rng.choice(np.flatnonzero(~bad), np.count_nonzero(missing))
+    return donors
+
+
+def _check_stack(frames: NDArray[np.generic]) -> None:
+    real = np.issubdtype(frames.dtype, np.integer) or np.issubdtype(frames.dtype, np.floating)
+    if frames.ndim != 3 or frames.size == 0 or not real:
+        raise ProcessingError(
+            f"an array of shape {frames.shape} and type {frames.dtype}",
+            expected="a movie of (frames, rows, columns) whole or real numbers",
+        )
+
+
+def _check_shape(name: str, array: NDArray[np.generic] | None, shape: tuple[int, int]) -> None:
+    if array is not None and array.shape != shape:
+        found = " × ".join(str(length) for length in array.shape)
+        raise ProcessingError(
+            f"the {name} has {found} pixels (rows × columns), the frames have {shape[0]} × {shape[1]}",
+            remedy=f"Give the {name} of this camera mode, turned as the frames are",
+        )
+
+
+def _check_good_pixels(bad: Mask) -> None:
+    if bad.all():
+        raise ProcessingError(
+            f"all {bad.size} pixels are defects", remedy="Check the gain reference and the defect mask of this camera"
+        )
