@@ -1,8 +1,10 @@
 """Column types that keep a value exactly, on SQLite and on MariaDB.
 
-A path may be any bytes and is stored as bytes; a path's index is on its SHA-256 (32 bytes), because a path of 4096 bytes
-would not fit into the 3072 bytes that InnoDB allows an index. Text is compared as code points on both.
+A path may be any bytes and is stored as bytes; a path's index is on its SHA-256 (32 bytes), because a path of 4096
+bytes would not fit into the 3072 bytes that InnoDB allows an index. Text is compared as code points on both.
 """
+
+# ruff: noqa: ARG002, D102  # process_bind_param and process_result_value are SQLAlchemy's hooks, documented there
 
 from __future__ import annotations
 
@@ -81,37 +83,28 @@ def original_text(stored: str) -> str:
 class _Text(TypeDecorator[str]):
     """Any text but NUL, exactly."""
 
-    impl = Text
+    impl: TypeEngine[str] | type[TypeEngine[str]] = Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         return None if value is None else storable_text(value)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         return None if value is None else original_text(value)
 
 
 class Prose(_Text):
     """Text of any length: messages and reasons."""
 
+    impl = Text().with_variant(mysql.MEDIUMTEXT(**_COLLATION), *_SERVER)
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
-        if dialect.name in _SERVER:
-            return dialect.type_descriptor(mysql.MEDIUMTEXT(**_COLLATION))
-        return dialect.type_descriptor(Text())
 
 
 class Name(_Text):
     """Text of at most `MAX_NAME_CHARACTERS`, which may be indexed."""
 
-    impl = String(MAX_NAME_CHARACTERS)
+    impl = String(MAX_NAME_CHARACTERS).with_variant(mysql.VARCHAR(MAX_NAME_CHARACTERS, **_COLLATION), *_SERVER)
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
-        if dialect.name in _SERVER:
-            return dialect.type_descriptor(mysql.VARCHAR(MAX_NAME_CHARACTERS, **_COLLATION))
-        return dialect.type_descriptor(String(MAX_NAME_CHARACTERS))
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         stored = super().process_bind_param(value, dialect)
@@ -127,52 +120,37 @@ class Name(_Text):
 class PathBytes(TypeDecorator[str]):
     """A path: `str` from os.fsdecode outside, the file system's bytes inside."""
 
-    impl = LargeBinary(MAX_PATH_BYTES)
+    impl = LargeBinary(MAX_PATH_BYTES).with_variant(mysql.VARBINARY(MAX_PATH_BYTES), *_SERVER)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[bytes]:
-        if dialect.name in _SERVER:
-            return dialect.type_descriptor(mysql.VARBINARY(MAX_PATH_BYTES))
-        return dialect.type_descriptor(LargeBinary(MAX_PATH_BYTES))
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002  # SQLAlchemy's
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
         return None if value is None else path_bytes(value)
 
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
         return None if value is None else os.fsdecode(value)
 
 
 class Digest(TypeDecorator[bytes]):
     """The 32 bytes of a SHA-256."""
 
-    impl = LargeBinary(32)
+    impl = LargeBinary(32).with_variant(mysql.BINARY(32), *_SERVER)
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[bytes]:
-        if dialect.name in _SERVER:
-            return dialect.type_descriptor(mysql.BINARY(32))
-        return dialect.type_descriptor(LargeBinary(32))
 
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware time outside, naive UTC with microseconds inside."""
 
-    impl = DateTime
+    impl = DateTime().with_variant(mysql.DATETIME(fsp=6), *_SERVER)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
-        if dialect.name in _SERVER:
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
         if value.tzinfo is None:
             raise CatalogError(f"the time {value.isoformat()} has no time zone", expected="an aware time")
         return value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
 
 
@@ -186,10 +164,10 @@ class Word(TypeDecorator[EnumT], Generic[EnumT]):
         super().__init__()
         self.kind = kind
 
-    def process_bind_param(self, value: EnumT | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+    def process_bind_param(self, value: EnumT | None, dialect: Dialect) -> str | None:
         return None if value is None else self.kind(value).value
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> EnumT | None:  # noqa: ARG002
+    def process_result_value(self, value: str | None, dialect: Dialect) -> EnumT | None:
         if value is None:
             return None
         try:
@@ -209,12 +187,12 @@ class Real(TypeDecorator[float]):
     impl = Double
     cache_ok = True
 
-    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:  # noqa: ARG002  # SQLAlchemy's
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
         if value is None or math.isnan(value):
             return None
         return max(-sys.float_info.max, min(sys.float_info.max, float(value)))
 
-    def process_result_value(self, value: float | None, dialect: Dialect) -> float:  # noqa: ARG002  # SQLAlchemy's
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float:
         if value is None:
             return math.nan
         return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
@@ -226,8 +204,8 @@ class Whole(TypeDecorator[int]):
     impl = String(MAX_WORD_CHARACTERS)
     cache_ok = True
 
-    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
         return None if value is None else str(value)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:  # noqa: ARG002  # SQLAlchemy's
+    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
         return None if value is None else int(value)

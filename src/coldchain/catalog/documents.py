@@ -1,7 +1,7 @@
 """Optics, metadata and parameters ↔ JSON objects.
 
-Keys are the fields' names; silent fields are left out. Unknown keys, which a newer version may have written, are ignored
-when read, and kept by whoever writes over them (`{**old, **new}`).
+Keys are the fields' names. Unknown keys, which a newer version may have written, are ignored when read, and kept when
+written over (`written_over`); missing keys, which an older version left out, are the fields' defaults.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ JsonObject = dict[str, Any]
 
 
 def _flat(value: Optics | ExposureMetadata | SessionParameters) -> JsonObject:
-    pairs = ((f.name, getattr(value, f.name)) for f in fields(value))
-    return {name: item for name, item in pairs if item is not None}
+    return {f.name: getattr(value, f.name) for f in fields(value)}
 
 
 def _known(document: JsonObject, kind: type[Optics | ExposureMetadata | SessionParameters]) -> JsonObject:
@@ -65,6 +64,11 @@ def parameters_from_json(document: JsonObject) -> SessionParameters:
     known = _known(document, SessionParameters)
     known["optics"] = optics_from_json(known.get("optics", {}))
     return SessionParameters(**known)
+
+
+def written_over(old: JsonObject, new: JsonObject) -> JsonObject:
+    """A document of metadata or parameters in the place of another, whose unknown keys stay."""
+    return {**old, **new, "optics": {**old.get("optics", {}), **new["optics"]}}
 
 
 def time_from_json(text: str | None) -> datetime | None:

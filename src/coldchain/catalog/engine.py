@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -61,12 +62,13 @@ class Catalog:
         return self._transaction(self._reader)
 
     def writing(self) -> AbstractContextManager[orm.Session]:
-        """One transaction that may write; committed at its end, rolled back by an exception. For this room's modules."""
+        """One transaction that may write, rolled back by an exception. For this room's modules."""
         return self._transaction(self._writer)
 
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[orm.Session]:
-        with translated(self._url), orm.Session(engine, expire_on_commit=False) as session, session.begin():
+        info = {"site": self.site}
+        with translated(self._url), orm.Session(engine, expire_on_commit=False, info=info) as session, session.begin():
             yield session
 
 
@@ -114,8 +116,8 @@ def upgrade(url: str) -> str:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:  # its text would show the URL, and a password in it
-        raise CatalogError("the catalog's URL cannot be read", expected="sqlite:////folder/catalog.sqlite") from error
+    except (ArgumentError, ValueError):  # not chained: their texts show the URL, and a password in it
+        raise CatalogError("the catalog's URL cannot be read", expected="sqlite:////folder/catalog.sqlite") from None
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise CatalogError(
             "the catalog's URL names no file", expected="sqlite:////folder/catalog.sqlite: a catalog outlives a process"
@@ -142,20 +144,25 @@ def _require_folder(url: URL) -> None:
 
 
 def _engine(url: URL) -> Engine:
-    # NaN is no JSON: MariaDB would refuse it.
-    dumps = partial(json.dumps, allow_nan=False)
+    # NaN is no JSON: MariaDB would refuse it. No pool limit: it is the callers' threads that are few.
+    options = {"json_serializer": partial(json.dumps, allow_nan=False), "hide_parameters": True, "max_overflow": -1}
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, json_serializer=dumps, hide_parameters=True, pool_pre_ping=True)
-    engine = create_engine(
-        url,
-        json_serializer=dumps,
-        hide_parameters=True,
-        connect_args={"timeout": BUSY_SECONDS},
-        pool_timeout=BUSY_SECONDS,
-    )
+        return _create(url, pool_pre_ping=True, **options)
+    engine = _create(url, connect_args={"timeout": BUSY_SECONDS}, **options)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _create(url: URL, **options: Any) -> Engine:
+    try:
+        with translated(url):
+            return create_engine(url, **options)
+    except ImportError as error:
+        raise CatalogError(
+            f"the driver of {url.drivername} is not installed",
+            expected=f"the Python package {printable(str(error.name))}",
+        ) from error
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:

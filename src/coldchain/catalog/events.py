@@ -30,7 +30,6 @@ def record(
     with catalog.writing() as unit:
         row = add(
             unit,
-            catalog.site,
             severity,
             kind,
             message,
@@ -65,7 +64,6 @@ def recent_query(severity: Severity, *, session_id: UUID | None, limit: int) -> 
 
 def add(
     unit: orm.Session,
-    site: str,
     severity: Severity,
     kind: str,
     message: str,
@@ -76,7 +74,7 @@ def add(
 ) -> EventRow:
     """Add an event to a transaction that this room has begun."""
     row = EventRow(
-        site=site,
+        site=unit.info["site"],
         at=datetime.now(UTC),
         severity=severity,
         kind=kind,

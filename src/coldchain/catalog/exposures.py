@@ -9,7 +9,7 @@ from sqlalchemy import Select, orm, select
 
 from coldchain.catalog import events
 from coldchain.catalog.columns import path_digest
-from coldchain.catalog.documents import metadata_from_json, metadata_to_json
+from coldchain.catalog.documents import metadata_from_json, metadata_to_json, written_over
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ExposureRow, FileRow
 from coldchain.errors import CatalogError, printable
@@ -25,7 +25,10 @@ _SEVERITY = {ExposureState.QUARANTINED: Severity.ERROR, ExposureState.WAITING: S
 def ensure(
     catalog: Catalog, session_id: UUID, name: str, *, grid_square: str | None = None, foil_hole: str | None = None
 ) -> Exposure:
-    """The session's exposure of that name, made WAITING if there is none. Grid square and hole fill in what was unknown."""
+    """The session's exposure of that name, made WAITING if there is none.
+
+    Grid square and hole fill in what was unknown.
+    """
     with catalog.writing() as unit:
         row = unit.scalars(by_name_query(session_id, name)).first()
         if row is None:
@@ -71,7 +74,7 @@ def attach_metadata(catalog: Catalog, exposure_id: UUID, metadata: ExposureMetad
         old = metadata_from_json(row.details)
         new = metadata.over(old)
         if new != old:
-            row.details = {**row.details, **metadata_to_json(new)}
+            row.details = written_over(row.details, metadata_to_json(new))
         waiting = row.state == ExposureState.WAITING and row.input_file_id is not None
         stale = row.state in (ExposureState.DONE, ExposureState.PROCESSING) and new.optics != old.optics
         if waiting or stale:
@@ -183,7 +186,7 @@ def move(unit: orm.Session, row: ExposureRow, state: ExposureState, reason: str)
 
 def note(unit: orm.Session, row: ExposureRow, severity: Severity, kind: str, message: str) -> None:
     """An event about an exposure, inside a transaction."""
-    events.add(unit, row.site, severity, kind, message, session_id=row.session_id, exposure_id=row.id)
+    events.add(unit, severity, kind, message, session_id=row.session_id, exposure_id=row.id)
 
 
 def _exposure(row: ExposureRow) -> Exposure:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from alembic.util.exc import CommandError
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError, StatementError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from coldchain.errors import CatalogError, printable
 
@@ -53,6 +53,6 @@ def _translate(error: Exception, url: URL) -> CatalogError:
             return CatalogError(f"{found} ({where}: {said})", remedy=remedy)
     if "no such table" in said or "no such column" in said:
         return CatalogError(f"the catalog lacks a table or a column ({where}: {said})", remedy=UPGRADE)
-    if isinstance(error, StatementError) and not hasattr(error, "connection_invalidated"):
+    if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
         return CatalogError(f"a value cannot be stored ({said})", expected="text and finite numbers")
     return CatalogError(f"the catalog refuses ({where}: {said})")

@@ -280,7 +280,7 @@ def _want(unit: orm.Session, row: FileRow, stores: Iterable[str]) -> None:
         if store not in present:
             unit.add(
                 ReplicaRow(
-                    site=row.site,
+                    site=unit.info["site"],
                     file_id=row.id,
                     store=store,
                     state=ReplicaState.WANTED,
@@ -308,9 +308,7 @@ def _note_state(unit: orm.Session, row: FileRow) -> None:
 
 
 def _note(unit: orm.Session, row: FileRow, severity: Severity, kind: str, message: str) -> None:
-    events.add(
-        unit, row.site, severity, kind, message, session_id=row.session_id, exposure_id=row.exposure_id, file_id=row.id
-    )
+    events.add(unit, severity, kind, message, session_id=row.session_id, exposure_id=row.exposure_id, file_id=row.id)
 
 
 def _check_proof(file: FileRow, level: VerificationLevel | None, sha256: str | None) -> None:

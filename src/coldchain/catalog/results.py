@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ScalarSelect, orm, select
+from sqlalchemy import ScalarSelect, Select, orm, select
 
 from coldchain.catalog.documents import time_from_json
 from coldchain.catalog.engine import Catalog
@@ -21,13 +22,15 @@ from coldchain.model.results import (
     StepState,
 )
 
+_ResultRow = TypeVar("_ResultRow", MotionRow, CtfRow, PicksRow)
+
 
 def newest(catalog: Catalog, exposure_id: UUID) -> ExposureResults:
     """The results of the newest DONE run of each step."""
     with catalog.reading() as unit:
-        motion = unit.scalars(_of_newest(MotionRow, exposure_id, Step.ALIGN)).first()
-        ctf = unit.scalars(_of_newest(CtfRow, exposure_id, Step.CTF)).first()
-        picks = unit.scalars(_of_newest(PicksRow, exposure_id, Step.PICK)).first()
+        motion = _of_newest(unit, MotionRow, exposure_id, Step.ALIGN)
+        ctf = _of_newest(unit, CtfRow, exposure_id, Step.CTF)
+        picks = _of_newest(unit, PicksRow, exposure_id, Step.PICK)
         return ExposureResults(
             motion=None if motion is None else _motion(motion),
             ctf=None if ctf is None else _ctf(ctf),
@@ -55,7 +58,7 @@ def readings(catalog: Catalog, session_id: UUID, *, limit: int = 5000) -> list[R
     ]
 
 
-def readings_query(session_id: UUID, limit: int):  # type: ignore
+def readings_query(session_id: UUID, limit: int) -> Select[*tuple[Any, ...]]:
     """One row for each exposure, newest first."""
     return (
         select(
@@ -82,7 +85,7 @@ def readings_query(session_id: UUID, limit: int):  # type: ignore
 
 def add(unit: orm.Session, run: StepRunRow, result: MotionResult | CtfResult | PickResult) -> None:
     """Write down a run's result inside a transaction."""
-    unit.add(_row(run.site, run.id, result))
+    unit.add(_row(unit.info["site"], run.id, result))
 
 
 def _newest_run(exposure_id: UUID | orm.InstrumentedAttribute[UUID], step: Step) -> ScalarSelect[UUID]:
@@ -96,8 +99,8 @@ def _newest_run(exposure_id: UUID | orm.InstrumentedAttribute[UUID], step: Step)
     )
 
 
-def _of_newest(kind, exposure_id: UUID, step: Step):  # type: ignore
-    return select(kind).where(kind.run_id == _newest_run(exposure_id, step)).order_by(kind.id.desc()).limit(1)
+def _of_newest(unit: orm.Session, kind: type[_ResultRow], exposure_id: UUID, step: Step) -> _ResultRow | None:
+    return unit.scalars(select(kind).where(kind.run_id == _newest_run(exposure_id, step)).limit(1)).first()
 
 
 def _row(site: str, run_id: UUID, result: MotionResult | CtfResult | PickResult) -> MotionRow | CtfRow | PicksRow:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, case, func, or_, orm, select
+from sqlalchemy import ColumnElement, CursorResult, Select, and_, case, func, or_, orm, select
 from sqlalchemy import update as sql_update
 
 from coldchain.catalog import events
 from coldchain.catalog.columns import path_digest
-from coldchain.catalog.documents import parameters_from_json, parameters_to_json
+from coldchain.catalog.documents import parameters_from_json, parameters_to_json, written_over
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ProjectRow, ReplicaRow, SessionRow
 from coldchain.errors import CatalogError, printable
@@ -30,7 +30,7 @@ from coldchain.model.session import (
     SessionState,
 )
 
-_Joined: TypeAlias = tuple[SessionRow, InstrumentRow, ProjectRow | None]
+_NamedRow = TypeVar("_NamedRow", InstrumentRow, ProjectRow)
 
 
 def ensure_instrument(catalog: Catalog, name: str) -> Instrument:
@@ -147,7 +147,7 @@ def update(
         if owner_mail is not None:
             row.owner_mail = owner_mail
         if parameters is not None and parameters != parameters_from_json(row.parameters):
-            row.parameters = _written_over(row.parameters, parameters)
+            row.parameters = written_over(row.parameters, parameters_to_json(parameters))
             marked = _mark_ready(unit, session_id, only_quarantined=False)
             _note(unit, row, "session.changed", f"new parameters; {marked} exposures to process again")
         unit.flush()
@@ -195,12 +195,12 @@ def counts(catalog: Catalog, session_id: UUID) -> SessionCounts:
         waiting=states.get(ExposureState.WAITING, 0),
         processed=states.get(ExposureState.DONE, 0),
         quarantined=states.get(ExposureState.QUARANTINED, 0),
-        files_arrived=files.arrived,
-        files_copied=files.copied,
-        files_verified=files.verified,
-        files_failed=files.failed,
-        bytes_arrived=files.bytes_arrived,
-        bytes_verified=files.bytes_verified,
+        files_arrived=int(files.arrived),  # MariaDB sums to Decimal
+        files_copied=int(files.copied),
+        files_verified=int(files.verified),
+        files_failed=int(files.failed),
+        bytes_arrived=int(files.bytes_arrived),
+        bytes_verified=int(files.bytes_verified),
     )
 
 
@@ -213,16 +213,13 @@ def exposure_counts_query(session_id: UUID) -> Select[ExposureState, int]:
 
 def file_counts_query(session_id: UUID) -> Select[int, int, int, int, int, int]:
     """One row: arrived, copied, verified, failed, bytes_arrived, bytes_verified."""
-
-    def replicas_in(state: ReplicaState) -> orm.Mapped[int]:
-        return func.coalesce(func.sum(case((ReplicaRow.state == state, 1), else_=0)), 0)  # type: ignore[return-value]
-
-    verified, failed = replicas_in(ReplicaState.VERIFIED), replicas_in(ReplicaState.FAILED)
+    verified = _total(ReplicaRow.state == ReplicaState.VERIFIED)
+    failed = _total(ReplicaRow.state == ReplicaState.FAILED)
     per_file = (
         select(
             FileRow.size_bytes.label("size_bytes"),
             (verified > 0).label("copied"),
-            ((verified > 0) & (verified == func.count(ReplicaRow.id))).label("verified"),
+            and_(verified > 0, verified == func.count(ReplicaRow.id)).label("verified"),
             or_(failed > 0, FileRow.state.in_([FileState.DAMAGED, FileState.UNREADABLE])).label("failed"),
         )
         .join(ReplicaRow, ReplicaRow.file_id == FileRow.id, isouter=True)
@@ -230,23 +227,20 @@ def file_counts_query(session_id: UUID) -> Select[int, int, int, int, int, int]:
         .group_by(FileRow.id, FileRow.size_bytes, FileRow.state)
         .subquery()
     )
-
-    def total(condition: object, value: object = 1) -> orm.Mapped[int]:
-        return func.coalesce(func.sum(case((condition, value), else_=0)), 0)  # type: ignore
-
+    columns = per_file.c
     return select(
         func.count().label("arrived"),
-        total(per_file.c.copied).label("copied"),
-        total(per_file.c.verified).label("verified"),
-        total(per_file.c.failed).label("failed"),
-        func.coalesce(func.sum(per_file.c.size_bytes), 0).label("bytes_arrived"),
-        total(per_file.c.verified, per_file.c.size_bytes).label("bytes_verified"),
+        _total(columns.copied).label("copied"),
+        _total(columns.verified).label("verified"),
+        _total(columns.failed).label("failed"),
+        func.coalesce(func.sum(columns.size_bytes), 0).label("bytes_arrived"),
+        _total(columns.verified, columns.size_bytes).label("bytes_verified"),
     ).select_from(per_file)
 
 
-def load_row(unit: orm.Session, session_id: UUID) -> SessionRow:
-    """The session's row, for this room's modules; CatalogError if there is none."""
-    return _row(unit, session_id)
+def _total(condition: ColumnElement[bool], value: ColumnElement[int] | int = 1) -> ColumnElement[int]:
+    """The sum of a value over the rows that meet a condition; 0 over none."""
+    return func.coalesce(func.sum(case((condition, value), else_=0)), 0)
 
 
 def _joined() -> Select[SessionRow, InstrumentRow, ProjectRow | None]:
@@ -269,7 +263,7 @@ def _load(unit: orm.Session, session_id: UUID) -> Session:
     return _session(*unit.execute(_joined().where(SessionRow.id == session_id)).one())
 
 
-def _named(unit: orm.Session, site: str, kind, name: str):  # type: ignore
+def _named(unit: orm.Session, site: str, kind: type[_NamedRow], name: str) -> _NamedRow:
     # The oldest: two sites may both have made one of that name.
     row = unit.scalars(select(kind).where(kind.name == name).order_by(kind.id).limit(1)).first()
     if row is None:
@@ -287,15 +281,13 @@ def _mark_ready(unit: orm.Session, session_id: UUID, *, only_quarantined: bool) 
     )
     if only_quarantined:
         change = change.where(ExposureRow.state == ExposureState.QUARANTINED)
-    return unit.execute(change.execution_options(synchronize_session=False)).rowcount
-
-
-def _written_over(old: dict[str, object], parameters: SessionParameters) -> dict[str, object]:
-    return {**old, **parameters_to_json(parameters)}
+    changed = unit.execute(change.execution_options(synchronize_session=False))
+    assert isinstance(changed, CursorResult)
+    return changed.rowcount
 
 
 def _note(unit: orm.Session, row: SessionRow, kind: str, message: str) -> None:
-    events.add(unit, row.site, Severity.INFO, kind, message, session_id=row.id)
+    events.add(unit, Severity.INFO, kind, message, session_id=row.id)
 
 
 def _as_uuid(text: str) -> UUID | None:

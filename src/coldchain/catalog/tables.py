@@ -1,8 +1,8 @@
 """The tables, as typed models.
 
-Every row has a UUIDv7 `id`, minted by whoever writes it, and the `site` that owns it. Only the key is unique and nothing
-cascades: two sites may both write a row for the same thing, and the oldest counts. Indexes serve the questions that the
-service and the pages ask; none is longer than 3072 bytes on MariaDB (`columns`).
+Every row has a UUIDv7 `id`, minted by whoever writes it, and the `site` that owns it. Only the key is unique and
+nothing cascades: two sites may both write a row for the same thing, and the oldest counts. Indexes serve the questions
+that the service and the pages ask; none is longer than 3072 bytes on MariaDB (`columns`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,338 @@
+"""What the site's pages ask: many exposures with little of each, in few queries.
+
+Paging is by key: a page goes on from the last exposure of the one before, so that what arrives meanwhile neither repeats
+nor hides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy import Select, case, func, orm, select
+
+from coldchain.catalog import exposures, files, sessions, steps
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.tables import (
+    CtfRow,
+    EventRow,
+    ExposureRow,
+    FileRow,
+    MotionRow,
+    PicksRow,
+    ReplicaRow,
+    SessionRow,
+    StepRunRow,
+)
+from coldchain.model.events import Severity
+from coldchain.model.files import DataFile, FileState, Replica, ReplicaState
+from coldchain.model.identity import digest_of
+from coldchain.model.results import Step, StepRun, StepState
+from coldchain.model.session import Exposure, ExposureState, Session, SessionCounts
+
+NOT_TOLD = ""
+
+Number = TypeVar("Number", float, int)
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureFilter:
+    """Which exposures to list; None admits all, `NOT_TOLD` those whose grid square or hole is unknown."""
+
+    state: ExposureState | None = None
+    square: str | None = None
+    hole: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLine:
+    """A session in the list of all."""
+
+    session: Session
+    counts: SessionCounts
+    last_activity: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryCard:
+    """An exposure in the gallery, with its newest results. `thumbnail_run_id` is the preview run that has its picture."""
+
+    exposure_id: UUID
+    name: str
+    state: ExposureState
+    reason: str
+    found_at: datetime
+    thumbnail_run_id: UUID | None
+    defocus_angstrom: float | None
+    fit_resolution_angstrom: float | None
+    trustworthy: bool | None
+    total_motion_angstrom: float | None
+    picks: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryPage:
+    """Cards, newest first; the keys from which the pages beside it go on, None where there is none."""
+
+    cards: tuple[GalleryCard, ...]
+    newer: UUID | None
+    older: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceCount:
+    """How many exposures, and how many of them quarantined, a foil hole of a grid square has. None: not told."""
+
+    grid_square: str | None
+    foil_hole: str | None
+    exposures: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Exposures in one state for one reason."""
+
+    state: ExposureState
+    reason: str
+    count: int
+    newest_exposure_id: UUID
+    newest_name: str
+
+
+def session(catalog: Catalog, session_id: UUID) -> Session | None:
+    """The session, or None."""
+    with catalog.reading() as unit:
+        is_there = unit.get(SessionRow, session_id) is not None
+    return sessions.get(catalog, session_id) if is_there else None
+
+
+def exposure(catalog: Catalog, exposure_id: UUID) -> Exposure | None:
+    """The exposure, or None."""
+    with catalog.reading() as unit:
+        is_there = unit.get(ExposureRow, exposure_id) is not None
+    return exposures.get(catalog, exposure_id) if is_there else None
+
+
+def run(catalog: Catalog, run_id: UUID) -> StepRun | None:
+    """The run of a step, or None."""
+    with catalog.reading() as unit:
+        row = unit.get(StepRunRow, run_id)
+        exposure_id = None if row is None else row.exposure_id
+    if exposure_id is None:
+        return None
+    return next(found for found in steps.runs_of(catalog, exposure_id) if found.id == run_id)
+
+
+def stamp(catalog: Catalog, session_id: UUID | None = None) -> str:
+    """A text that changes whenever something happens in a session, or in any: what a page asks again and again.
+
+    It costs a look at the ends of a few indexes, however long the session is. Every change of a file, a copy, an
+    exposure's state or a run's end is an event; a run's beginning is a new run.
+    """
+    with catalog.reading() as unit:
+        parts: dict[str, object] = {
+            severity: str(unit.scalars(newest_event_query(severity, session_id)).first()) for severity in Severity
+        }
+        parts["run"] = str(unit.scalar(select(func.max(StepRunRow.id))))
+        parts["session"] = str(unit.scalar(select(func.max(SessionRow.id))))
+    if session_id is not None:
+        parts["session"] = repr(session(catalog, session_id))
+    return digest_of(parts)[:20]
+
+
+def newest_event_query(severity: Severity, session_id: UUID | None) -> Select[UUID]:
+    """The newest event of a severity, from the end of an index."""
+    query = select(EventRow.id).where(EventRow.severity == severity).order_by(EventRow.id.desc()).limit(1)
+    return query if session_id is None else query.where(EventRow.session_id == session_id)
+
+
+def session_lines(catalog: Catalog, *, limit: int, before: UUID | None = None) -> list[SessionLine]:
+    """Sessions with their counters and the time of their newest event, newest session first."""
+    chosen = [found for found in sessions.list_all(catalog) if before is None or found.id < before][:limit]
+    return [
+        SessionLine(found, sessions.counts(catalog, found.id), last_activity(catalog, found.id) or found.created_at)
+        for found in chosen
+    ]
+
+
+def last_activity(catalog: Catalog, session_id: UUID) -> datetime | None:
+    """When something last happened in a session."""
+    with catalog.reading() as unit:
+        newest = [unit.scalars(newest_event_query(severity, session_id)).first() for severity in Severity]
+        times = [row.at for row in (unit.get(EventRow, key) for key in newest if key is not None) if row is not None]
+    return max(times, default=None)
+
+
+def state_counts(catalog: Catalog, session_id: UUID) -> dict[ExposureState, int]:
+    """How many exposures of a session are in each state; states without any are left out."""
+    with catalog.reading() as unit:
+        return dict(unit.execute(sessions.exposure_counts_query(session_id)).tuples().all())
+
+
+def gallery(
+    catalog: Catalog,
+    session_id: UUID,
+    *,
+    limit: int,
+    chosen: ExposureFilter = ExposureFilter(),
+    before: UUID | None = None,
+    after: UUID | None = None,
+) -> GalleryPage:
+    """A page of a session's exposures, newest first: from the newest, those older than `before`, or those just newer
+    than `after`."""
+    with catalog.reading() as unit:
+        rows = list(unit.scalars(gallery_query(session_id, chosen, before=before, after=after, limit=limit + 1)))
+        has_more = len(rows) > limit
+        rows = rows[:limit]
+        if after is not None:
+            rows.reverse()
+        cards = tuple(_cards(unit, rows))
+        edges = gallery_query(session_id, chosen, before=None, after=rows[0].id, limit=1) if rows else None
+        has_newer = edges is not None and unit.scalars(edges).first() is not None
+    has_older = has_more if after is None else True
+    return GalleryPage(
+        cards=cards,
+        newer=cards[0].exposure_id if has_newer else None,
+        older=cards[-1].exposure_id if cards and has_older else None,
+    )
+
+
+def gallery_query(
+    session_id: UUID, chosen: ExposureFilter, *, before: UUID | None, after: UUID | None, limit: int
+) -> Select[ExposureRow]:
+    """Exposures in the order of their keys: newest first, or oldest first where they are to follow `after`."""
+    query = select(ExposureRow).where(ExposureRow.session_id == session_id)
+    if chosen.state is not None:
+        query = query.where(ExposureRow.state == chosen.state)
+    if chosen.square is not None:
+        query = query.where(ExposureRow.grid_square == (chosen.square or None))
+    if chosen.hole is not None:
+        query = query.where(ExposureRow.foil_hole == (chosen.hole or None))
+    if after is not None:
+        return query.where(ExposureRow.id > after).order_by(ExposureRow.id).limit(limit)
+    if before is not None:
+        query = query.where(ExposureRow.id < before)
+    return query.order_by(ExposureRow.id.desc()).limit(limit)
+
+
+def neighbours(catalog: Catalog, session_id: UUID, exposure_id: UUID) -> tuple[UUID | None, UUID | None]:
+    """The exposures found just after and just before this one in its session."""
+    every = ExposureFilter()
+    with catalog.reading() as unit:
+        newer = unit.scalars(gallery_query(session_id, every, before=None, after=exposure_id, limit=1)).first()
+        older = unit.scalars(gallery_query(session_id, every, before=exposure_id, after=None, limit=1)).first()
+        return (None if newer is None else newer.id, None if older is None else older.id)
+
+
+def place_counts(catalog: Catalog, session_id: UUID) -> list[PlaceCount]:
+    """How the session's exposures spread over grid squares and foil holes."""
+    quarantined = func.sum(case((ExposureRow.state == ExposureState.QUARANTINED, 1), else_=0))
+    query = (
+        select(ExposureRow.grid_square, ExposureRow.foil_hole, func.count(), quarantined)
+        .where(ExposureRow.session_id == session_id)
+        .group_by(ExposureRow.grid_square, ExposureRow.foil_hole)
+    )
+    with catalog.reading() as unit:
+        return [PlaceCount(square, hole, int(count), int(bad)) for square, hole, count, bad in unit.execute(query)]
+
+
+def overview_paths(catalog: Catalog, session_id: UUID) -> list[str]:
+    """Paths of the session's files that belong to no exposure: overviews of grid squares and holes, metadata of both."""
+    query = select(FileRow.relative_path).where(
+        FileRow.session_id == session_id, FileRow.exposure_id.is_(None), FileRow.state != FileState.REPLACED
+    )
+    with catalog.reading() as unit:
+        return list(unit.scalars(query))
+
+
+def troubles(catalog: Catalog, session_id: UUID, *, limit: int) -> list[Trouble]:
+    """What is quarantined and what waits, exposures of one reason together, those with the newest exposure first."""
+    query = (
+        select(ExposureRow.state, ExposureRow.reason, func.count(), func.max(ExposureRow.id).label("newest"))
+        .where(
+            ExposureRow.session_id == session_id,
+            ExposureRow.state.in_([ExposureState.QUARANTINED, ExposureState.WAITING]),
+        )
+        .group_by(ExposureRow.state, ExposureRow.reason)
+        .order_by(ExposureRow.state, func.max(ExposureRow.id).desc())
+        .limit(limit)
+    )
+    with catalog.reading() as unit:
+        groups = unit.execute(query).tuples().all()
+        names = dict(
+            unit.execute(
+                select(ExposureRow.id, ExposureRow.name).where(ExposureRow.id.in_([newest for *_, newest in groups]))
+            )
+            .tuples()
+            .all()
+        )
+    return [Trouble(state, reason, count, newest, names[newest]) for state, reason, count, newest in groups]
+
+
+def failed_copies(catalog: Catalog, session_id: UUID, *, limit: int) -> list[tuple[DataFile, Replica]]:
+    """Copies whose last try failed, newest first."""
+    query = (
+        select(ReplicaRow.id, ReplicaRow.file_id)
+        .join(FileRow, ReplicaRow.file_id == FileRow.id)
+        .join(SessionRow, FileRow.session_id == SessionRow.id)
+        .where(
+            SessionRow.id == session_id,
+            ReplicaRow.site == SessionRow.site,
+            ReplicaRow.pending.is_(True),
+            ReplicaRow.state == ReplicaState.FAILED,
+        )
+        .order_by(ReplicaRow.id.desc())
+        .limit(limit)
+    )
+    with catalog.reading() as unit:
+        found = unit.execute(query).tuples().all()
+    return [
+        (files.get(catalog, file_id), replica)
+        for replica_id, file_id in found
+        for replica in files.replicas_of(catalog, file_id)
+        if replica.id == replica_id
+    ]
+
+
+def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCard]:
+    """Cards for exposures, with what the newest done run of each step found."""
+    newest = _newest_runs(unit, [row.id for row in rows])
+    run_ids = list(newest.values())
+    ctf = {found.run_id: found for found in unit.scalars(select(CtfRow).where(CtfRow.run_id.in_(run_ids)))}
+    # Counts and totals only: positions and tracks may be long.
+    motion = _by_run(unit, select(MotionRow.run_id, MotionRow.total_motion_angstrom), MotionRow.run_id, run_ids)
+    picks = _by_run(unit, select(PicksRow.run_id, PicksRow.count), PicksRow.run_id, run_ids)
+    for row in rows:
+        fit = ctf.get(newest.get((row.id, Step.CTF), row.id))
+        yield GalleryCard(
+            exposure_id=row.id,
+            name=row.name,
+            state=row.state,
+            reason=row.reason,
+            found_at=row.found_at,
+            thumbnail_run_id=newest.get((row.id, Step.PREVIEW)),
+            defocus_angstrom=None if fit is None else (fit.defocus_u_angstrom + fit.defocus_v_angstrom) / 2,
+            fit_resolution_angstrom=None if fit is None else fit.fit_resolution_angstrom,
+            trustworthy=None if fit is None else fit.trustworthy,
+            total_motion_angstrom=motion.get(newest.get((row.id, Step.ALIGN), row.id)),
+            picks=picks.get(newest.get((row.id, Step.PICK), row.id)),
+        )
+
+
+def _newest_runs(unit: orm.Session, exposure_ids: Sequence[UUID]) -> dict[tuple[UUID, Step], UUID]:
+    query = (
+        select(StepRunRow.exposure_id, StepRunRow.step, func.max(StepRunRow.id))
+        .where(StepRunRow.exposure_id.in_(exposure_ids), StepRunRow.state == StepState.DONE)
+        .group_by(StepRunRow.exposure_id, StepRunRow.step)
+    )
+    return {(exposure_id, step): run_id for exposure_id, step, run_id in unit.execute(query).tuples()}
+
+
+def _by_run(
+    unit: orm.Session, query: Select[UUID, Number], key: orm.InstrumentedAttribute[UUID], run_ids: Sequence[UUID]
+) -> dict[UUID, Number]:
+    return dict(unit.execute(query.where(key.in_(run_ids))).tuples().all())
