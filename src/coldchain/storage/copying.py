@@ -146,6 +146,16 @@ class _Source:
             found, expected=expected, remedy="Nothing to do: it is copied again when it stands still", path=self.path
         )
 
+    def require_digest(self, sha256: str, known_sha256: str | None) -> None:
+        """Raise SourceChangedError where the bytes differ from those of an earlier reading of the same version."""
+        if known_sha256 not in (None, sha256):
+            raise SourceChangedError(
+                f"the source's SHA-256 is {sha256}, though its size and time are as before",
+                expected=f"{known_sha256}, as it was read before",
+                remedy="Compare the source with a verified copy; if the source is right, touch it to take it in anew",
+                path=self.path,
+            )
+
     def _require(self, expected: SourceVersion | None) -> None:
         if not stat.S_ISREG(self.mode):
             raise StorageError(
@@ -219,8 +229,7 @@ def _pass(
         for destination in destinations:
             destination.begin(stack, relative, source.size_bytes)
         sha256 = _pump(source, [destination.take for destination in destinations], progress)
-        if known_sha256 not in (None, sha256):
-            raise source.changed(f"the source's SHA-256 is {sha256}", expected=f"{known_sha256}, as it was before")
+        source.require_digest(sha256, known_sha256)
         outcomes = _each(destinations, lambda destination: destination.finish(source, sha256))
     return sha256, {outcome.store: outcome for outcome in outcomes}
 
