@@ -1,0 +1,168 @@
+"""The thread that joins watching, completeness and intake, for one movie root."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from coldchain.collect.completeness import CompletenessTracker, Examination, Growing, Timing, Verdict
+from coldchain.collect.intake import Intake
+from coldchain.collect.layout import taking_order
+from coldchain.collect.watcher import FolderWatcher, Notice
+from coldchain.errors import CatalogError, ColdchainError, printable
+from coldchain.model.events import Severity
+
+log = logging.getLogger(__name__)
+
+_IDLE_WAIT_SECONDS = 0.2
+_CATALOG_WAIT_SECONDS = 1.0
+_TAKING_SECONDS = 0.5
+"""How long files may be taken before the kernel's events are read again."""
+
+
+class Collector:
+    """Takes in what arrives under one movie root until it is stopped.
+
+    Parameters
+    ----------
+    root : the movie root; it need not exist yet.
+    intake : where whole files go.
+    timing : how long files settle, and how long they are waited for.
+    scan_seconds : the period of the reconciling scan.
+    use_inotify : False for mounts whose other side's changes the kernel does not tell.
+    clock : a monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        intake: Intake,
+        *,
+        timing: Timing | None = None,
+        scan_seconds: float = 30.0,
+        use_inotify: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watcher = FolderWatcher(root, scan_seconds=scan_seconds, use_inotify=use_inotify)
+        self._tracker = CompletenessTracker(timing or Timing())
+        self._intake = intake
+        self._clock = clock
+        self._resumed = False
+        self._to_report: deque[Notice] = deque()
+        self._failures: dict[str, str] = {}
+        self._idle = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"collector {root.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin. What was taken before is remembered; what arrived while nobody watched is found by the scan."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the file in hand and end. Calling it again does nothing."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._watcher.close()
+
+    def idle(self) -> bool:
+        """Whether the tree has been gone through and every file in it is taken, damaged or gone.
+
+        A file that grows, settles or cannot be read keeps the collector busy.
+        """
+        return self._idle.is_set()
+
+    def alive(self) -> bool:
+        """Whether the thread runs. False between `start` and `stop` means a fault of this program (see the log)."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._step()
+
+    def _step(self) -> None:
+        try:
+            if not self._resumed:
+                self._tracker.remember(self._intake.resume())
+                self._resumed = True
+            self._watch()
+            self._take()
+            self._report()
+        except CatalogError as error:
+            # The catalog is away or busy, so this cannot be told on the page. What is pending stays so.
+            log.error("the catalog does not answer: %s", error)  # noqa: TRY400  # its sentence says it; a trace does not
+            self._stopping.wait(_CATALOG_WAIT_SECONDS)
+
+    def _watch(self) -> None:
+        """See what there is, and whether what was seen before has changed."""
+        busy = bool(self._to_report or self._tracker.due(self._clock()))
+        findings = self._watcher.poll(self._clock(), 0.0 if busy else _IDLE_WAIT_SECONDS)
+        now = self._clock()
+        for sighting in findings.sightings:
+            self._tracker.see(sighting, now)
+        for path in self._tracker.to_look_at(now):
+            seen = self._watcher.look(path)
+            if seen is None:
+                self._tracker.forget(path)
+            else:
+                self._tracker.see(seen, now)
+        self._to_report.extend(findings.notices)
+        self._to_report.extend(map(_growth_notice, self._tracker.growing_too_long(now)))
+        self._note_idle(quiet=not findings.sightings)
+
+    def _take(self) -> None:
+        """Take what is due, metadata and references first, for a bounded time."""
+        until = self._clock() + _TAKING_SECONDS
+        due = sorted(self._tracker.due(self._clock()), key=lambda examination: taking_order(examination.path))
+        for examination in due:
+            self._take_one(examination)
+            if self._stopping.is_set() or self._clock() >= until:
+                return
+
+    def _take_one(self, examination: Examination) -> None:
+        """One file's examination. Whatever goes wrong with it stays with it: it is tried again after the others."""
+        try:
+            verdict = self._intake.take(examination)
+        except CatalogError as error:
+            self._note_failure(examination.path, str(error))
+            self._tracker.judge(examination, Verdict.UNREADABLE, self._clock())
+            raise
+        except Exception as error:  # a fault of ours that one file meets must not end the collection of the others
+            log.exception("taking %s failed", printable(examination.path))
+            stated = str(error) if isinstance(error, ColdchainError) else f"{type(error).__name__}: {error}"
+            self._note_failure(examination.path, stated)
+            verdict = Verdict.UNREADABLE
+        else:
+            self._failures.pop(examination.path, None)
+        self._tracker.judge(examination, verdict, self._clock())
+
+    def _note_failure(self, path: str, stated: str) -> None:
+        if self._failures.get(path) == stated:
+            return
+        self._failures[path] = stated
+        message = f"{printable(path)}: could not be taken: {printable(stated)}. It is tried again by itself"
+        self._to_report.append(Notice(Severity.ERROR, "file.failed", message, path))
+
+    def _report(self) -> None:
+        while self._to_report:
+            self._intake.report(self._to_report[0])
+            self._to_report.popleft()
+
+    def _note_idle(self, *, quiet: bool) -> None:
+        scanned = self._watcher.finished_scans > 0 and not self._watcher.is_scanning
+        if scanned and quiet and self._tracker.pending == 0 and not self._to_report:
+            self._idle.set()
+        else:
+            self._idle.clear()
+
+
+def _growth_notice(growing: Growing) -> Notice:
+    message = (
+        f"{printable(growing.path)}: has been changing for {growing.seconds / 60:.0f} minutes without being whole "
+        f"({growing.size_bytes:,} bytes now). See whether the program that writes it is well; it is waited for"
+    )
+    return Notice(Severity.WARNING, "file.growing", message, growing.path)
