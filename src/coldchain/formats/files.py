@@ -1,0 +1,57 @@
+"""Files as bytes: opened, measured and replaced, with the operating system's refusals said as ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from coldchain.errors import StorageError
+
+
+def _cannot(verb: str, path: Path, reason: OSError | ValueError) -> StorageError:
+    why = reason.strerror if isinstance(reason, OSError) else str(reason)
+    return StorageError(
+        f"the file cannot be {verb}: {why or type(reason).__name__}",
+        remedy="See that it is there, that its permissions allow it and that its disk answers",
+        path=path,
+    )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """The file, open for reading bytes; a refusal of the operating system becomes a StorageError."""
+    try:
+        with path.open("rb") as stream:
+            yield stream
+    except OSError as refusal:
+        raise _cannot("read", path, refusal) from refusal
+    except ValueError as refusal:  # a NUL in the name: pathlib refuses before the operating system can
+        if "null" not in str(refusal):
+            raise
+        raise _cannot("read", path, refusal) from refusal
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside `path`, renamed over it when the block ends well and removed when it does not.
+
+    Nobody sees half a file under the final name. Nothing is synced to the medium: results can be computed again.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w+b") as stream:
+            yield stream
+        part.replace(path)
+    except OSError as refusal:
+        raise _cannot("written", path, refusal) from refusal
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def size_of(stream: BinaryIO) -> int:
+    """The size in bytes of an open file."""
+    return os.fstat(stream.fileno()).st_size
