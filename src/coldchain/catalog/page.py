@@ -1,7 +1,7 @@
 """What the site's pages ask: many exposures with little of each, in few queries.
 
-Paging is by key: a page goes on from the last exposure of the one before, so that what arrives meanwhile neither repeats
-nor hides anything.
+Paging is by key: a page goes on from the last exposure of the one before, so that what arrives meanwhile neither
+repeats nor hides anything.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SessionLine:
 
 @dataclass(frozen=True, slots=True)
 class GalleryCard:
-    """An exposure in the gallery, with its newest results. `thumbnail_run_id` is the preview run that has its picture."""
+    """An exposure in the gallery, with its newest results; `thumbnail_run_id` is the preview run with its picture."""
 
     exposure_id: UUID
     name: str
@@ -183,9 +183,12 @@ def gallery(
     after: UUID | None = None,
 ) -> GalleryPage:
     """A page of a session's exposures, newest first: from the newest, those older than `before`, or those just newer
-    than `after`."""
+    than `after` (the newest page where these would not fill one)."""
     with catalog.reading() as unit:
         rows = list(unit.scalars(gallery_query(session_id, chosen, before=before, after=after, limit=limit + 1)))
+        if after is not None and len(rows) < limit:  # a last page that is not full would look like the end
+            after = None
+            rows = list(unit.scalars(gallery_query(session_id, chosen, before=None, after=None, limit=limit + 1)))
         has_more = len(rows) > limit
         rows = rows[:limit]
         if after is not None:
@@ -241,7 +244,7 @@ def place_counts(catalog: Catalog, session_id: UUID) -> list[PlaceCount]:
 
 
 def overview_paths(catalog: Catalog, session_id: UUID) -> list[str]:
-    """Paths of the session's files that belong to no exposure: overviews of grid squares and holes, metadata of both."""
+    """Paths of the session's files that belong to no exposure: overviews and metadata of grid squares and holes."""
     query = select(FileRow.relative_path).where(
         FileRow.session_id == session_id, FileRow.exposure_id.is_(None), FileRow.state != FileState.REPLACED
     )

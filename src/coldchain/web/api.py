@@ -1,0 +1,111 @@
+"""The same as JSON, under /api/: what the pages' scripts ask, and what a program may.
+
+Text in answers is made printable (`encoding.plain`); times carry their offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from fastapi import APIRouter, HTTPException, Request
+from starlette.responses import Response
+
+from coldchain.catalog import events, files, page, results, sessions, steps
+from coldchain.model.events import Severity
+from coldchain.model.results import Reading
+from coldchain.web.encoding import PlainResponse
+from coldchain.web.site import Site
+
+READINGS_LIMIT = 5000
+_COLUMNS = (
+    "exposure_id",
+    "name",
+    "defocus_angstrom",
+    "fit_resolution_angstrom",
+    "trustworthy",
+    "total_motion_angstrom",
+    "picks",
+)
+
+
+def api_router(site: Site) -> APIRouter:
+    """The routes under /api/."""
+    router = APIRouter(prefix="/api")
+    catalog = site.catalog
+
+    @router.get("/changes")
+    def changes(request: Request) -> Response:
+        return _stamped(request, page.stamp(catalog))
+
+    @router.get("/sessions")
+    def session_list() -> Response:
+        lines = page.session_lines(catalog, limit=1000)
+        return PlainResponse(
+            [{"session": x.session, "counts": x.counts, "last_activity": x.last_activity} for x in lines]
+        )
+
+    @router.get("/sessions/{session_id}")
+    def session(session_id: UUID) -> Response:
+        found = page.session(catalog, session_id)
+        if found is None:
+            raise HTTPException(404)
+        return PlainResponse({"session": found, "counts": sessions.counts(catalog, session_id)})
+
+    @router.get("/sessions/{session_id}/changes")
+    def session_changes(request: Request, session_id: UUID) -> Response:
+        if page.session(catalog, session_id) is None:
+            raise HTTPException(404)
+        return _stamped(request, page.stamp(catalog, session_id))
+
+    @router.get("/sessions/{session_id}/readings")
+    def readings(session_id: UUID) -> Response:
+        if page.session(catalog, session_id) is None:
+            raise HTTPException(404)
+        return PlainResponse(reading_columns(results.readings(catalog, session_id, limit=READINGS_LIMIT)))
+
+    @router.get("/exposures/{exposure_id}")
+    def exposure(exposure_id: UUID) -> Response:
+        found = page.exposure(catalog, exposure_id)
+        if found is None:
+            raise HTTPException(404)
+        return PlainResponse(
+            {
+                "exposure": found,
+                "results": results.newest(catalog, exposure_id),
+                "runs": steps.runs_of(catalog, exposure_id),
+                "files": [
+                    {"file": file, "replicas": files.replicas_of(catalog, file.id)}
+                    for file in files.of_exposure(catalog, exposure_id)
+                ],
+            }
+        )
+
+    @router.get("/events")
+    def event_list(session: UUID | None = None, minimum: Severity = Severity.INFO) -> Response:
+        return PlainResponse(events.recent(catalog, session_id=session, limit=200, minimum=minimum))
+
+    return router
+
+
+def reading_columns(readings: Sequence[Reading]) -> dict[str, object]:
+    """Readings as columns, in the order of time.
+
+    `clock` says whose time it is: "acquired", the microscope's, where every exposure has one; else "found", ours.
+    The two are never mixed, as the microscope's clock may be anything.
+    """
+    is_acquired = bool(readings) and all(reading.acquired_at is not None for reading in readings)
+    timed = [(reading.acquired_at if is_acquired else reading.found_at, reading) for reading in readings]
+    ordered = sorted(timed, key=lambda pair: (pair[0], pair[1].exposure_id))
+    columns: dict[str, object] = {name: [getattr(reading, name) for _, reading in ordered] for name in _COLUMNS}
+    return {"clock": "acquired" if is_acquired else "found", "time": [time for time, _ in ordered]} | columns
+
+
+def _stamped(request: Request, stamp: str) -> Response:
+    """304 without a body while the reader has seen this stamp, else 200 with it."""
+    tag = f'"{stamp}"'
+    headers = {"ETag": tag, "Cache-Control": "no-store"}
+    seen = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
+    return (
+        Response(status_code=304, headers=headers) if tag in seen else PlainResponse({"stamp": stamp}, headers=headers)
+    )
