@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from coldchain.catalog import files, sessions
+from coldchain.catalog.engine import Catalog
+from coldchain.errors import CatalogError
+from coldchain.model.files import DataFile, FileKind, ReplicaState
+from coldchain.model.session import Layout, Session
+from coldchain.storage import backoff, copier
+from coldchain.storage.copier import Copier
+from coldchain.storage.posix import PosixStore
+
+MakeStore = Callable[[str], PosixStore]
+MakeTmpfs = Callable[..., Path]
+DEADLINE_SECONDS = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same waits, a hundred times shorter."""
+    monkeypatch.setattr(backoff, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(backoff, "LONGEST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(copier, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(copier, "_SWEEP_WAIT_SECONDS", 0.05)
+
+
+@pytest.fixture
+def session(catalog: Catalog, tmp_path: Path) -> Session:
+    """A session whose folder lies two deep in the camera's."""
+    (tmp_path / "camera" / "2024" / "visit").mkdir(parents=True)
+    return sessions.create(
+        catalog,
+        name="visit",
+        instrument_name="krios",
+        source_root=str(tmp_path / "camera"),
+        folder="2024/visit",
+        layout=Layout.PLAIN,
+    )
+
+
+@pytest.fixture
+def arrive(catalog: Catalog, session: Session) -> Callable[..., DataFile]:
+    """Write a file in the session's folder and journal it."""
+
+    def write(name: str, stores: list[str], *, size_bytes: int = 10_000) -> DataFile:
+        path = Path(session.source_root, session.folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(random.Random(name).randbytes(size_bytes))
+        status = path.stat()
+        return files.record_arrival(
+            catalog,
+            session_id=session.id,
+            relative_path=name,
+            kind=FileKind.MOVIE,
+            size_bytes=status.st_size,
+            modified_ns=status.st_mtime_ns,
+            stores=stores,
+        )
+
+    return write
+
+
+@contextmanager
+def running(catalog: Catalog, *stores: PosixStore, threads: int = 2) -> Iterator[Copier]:
+    """A copier at work."""
+    made = Copier(catalog, {store.name: store for store in stores}, threads=threads)
+    made.start()
+    try:
+        yield made
+        assert made.alive()
+    finally:
+        made.stop()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; the deadline is only there to end a failing test."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def states(catalog: Catalog, file: DataFile) -> dict[str, ReplicaState]:
+    """How far each copy of a file has come."""
+    return {replica.store: replica.state for replica in files.replicas_of(catalog, file.id)}
+
+
+def parts_of(store: PosixStore) -> list[Path]:
+    """Unfinished copies."""
+    return list(store.root.rglob(".*.part"))
+
+
+def test_every_wanted_copy_is_made_and_proved(catalog: Catalog, arrive, make_store: MakeStore) -> None:
+    """What the catalog wants lies at instrument, session and path on each store; digest and proof are written down."""
+    stores = [make_store("raid"), make_store("archive")]
+    arrived = [arrive(f"Data/movie {n}.tiff", ["raid", "archive"]) for n in range(12)]
+    with running(catalog, *stores) as at_work:
+        wait_until(at_work.idle)
+        done = at_work.progress()
+    assert (done.copies_verified, done.copies_failed, done.in_hand) == (24, 0, ())
+    assert done.bytes_read == 12 * 10_000
+    for file in arrived:
+        content = random.Random(file.relative_path).randbytes(10_000)
+        sha256 = hashlib.sha256(content).hexdigest()
+        assert files.get(catalog, file.id).sha256 == sha256
+        for store, replica in zip(stores, files.replicas_of(catalog, file.id), strict=True):
+            assert (replica.state, replica.sha256, replica.attempts) == (ReplicaState.VERIFIED, sha256, 1)
+            assert replica.level is not None
+            assert (store.root / "krios/2024/visit" / file.relative_path).read_bytes() == content
+
+
+def test_a_restart_does_nothing_twice(catalog: Catalog, arrive, make_store: MakeStore) -> None:
+    """A second copier on a finished catalog reads nothing; one whose word was lost recognises the whole copy."""
+    store = make_store("raid")
+    file = arrive("movie.tiff", ["raid"])
+    with running(catalog, store) as at_work:
+        wait_until(at_work.idle)
+    inode = (store.root / "krios/2024/visit/movie.tiff").stat().st_ino
+    with running(catalog, store) as again:
+        wait_until(again.idle)
+        assert again.progress().bytes_read == 0
+    replica = files.replicas_of(catalog, file.id)[0]
+    files.record_copy(catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail="forgotten")
+    with running(catalog, store) as third:
+        wait_until(lambda: states(catalog, file) == {"raid": ReplicaState.VERIFIED})
+        assert third.progress().copies_verified == 1
+    assert (store.root / "krios/2024/visit/movie.tiff").stat().st_ino == inode
+
+
+def test_a_missing_store_holds_up_no_other_and_is_served_when_it_comes(
+    catalog: Catalog, arrive, make_store: MakeStore, tmp_path: Path
+) -> None:
+    """An unmounted drive fails with the reason while the other store gets everything; mounted, it catches up."""
+    usb = PosixStore("usb", tmp_path / "usb")
+    arrived = [arrive(f"{n}.tiff", ["raid", "usb"]) for n in range(5)]
+    with running(catalog, make_store("raid"), usb) as at_work:
+        wait_until(lambda: all(states(catalog, file)["raid"] is ReplicaState.VERIFIED for file in arrived))
+        wait_until(lambda: "not there" in at_work.progress().stores_in_trouble.get("usb", ""))
+        wait_until(lambda: any("not there" in r.detail for r in files.replicas_of(catalog, arrived[0].id)))
+        usb.root.mkdir()
+        wait_until(lambda: all(states(catalog, file)["usb"] is ReplicaState.VERIFIED for file in arrived))
+        wait_until(lambda: not at_work.progress().stores_in_trouble)
+
+
+@pytest.mark.root
+def test_a_full_store_is_served_when_space_returns(
+    catalog: Catalog, arrive, make_store: MakeStore, make_tmpfs: MakeTmpfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full: the reason and the free bytes are in the catalog; when space returns, the wait ends at once."""
+    monkeypatch.setattr(backoff, "LONGEST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(backoff, "FIRST_WAIT_SECONDS", 3600.0)
+    small = PosixStore("small", make_tmpfs("small", size_bytes=1 << 20))
+    filler = small.root / "filler"
+    filler.write_bytes(bytes(900_000))
+    file = arrive("movie.tiff", ["raid", "small"], size_bytes=500_000)
+    with running(catalog, make_store("raid"), small):
+        both = {"raid": ReplicaState.VERIFIED, "small": ReplicaState.FAILED}
+        wait_until(lambda: states(catalog, file) == both)
+        assert "is full" in files.replicas_of(catalog, file.id)[1].detail
+        assert parts_of(small) == []
+        filler.unlink()
+        wait_until(lambda: states(catalog, file)["small"] is ReplicaState.VERIFIED)
+
+
+def test_a_file_in_trouble_holds_up_no_other(catalog: Catalog, arrive, make_store: MakeStore, session: Session) -> None:
+    """A vanished source and one that changed since it was catalogued fail with their reasons; the rest is copied."""
+    gone, changed, *rest = [arrive(f"{n}.tiff", ["raid"]) for n in range(6)]
+    folder = Path(session.source_root, session.folder)
+    (folder / gone.relative_path).unlink()
+    (folder / changed.relative_path).write_bytes(b"other")
+    store = make_store("raid")
+    with running(catalog, store) as at_work:
+        wait_until(at_work.idle)
+        assert at_work.progress().copies_in_trouble == 2
+    assert all(states(catalog, file) == {"raid": ReplicaState.VERIFIED} for file in rest)
+    for file, reason in ((gone, "no longer there"), (changed, "as catalogued")):
+        (replica,) = files.replicas_of(catalog, file.id)
+        assert replica.state is ReplicaState.FAILED
+        assert reason in replica.detail
+        assert not (store.root / "krios/2024/visit" / file.relative_path).exists()
+
+
+def test_the_new_version_of_a_changed_source_is_copied(
+    catalog: Catalog, arrive, make_store: MakeStore, session: Session
+) -> None:
+    """When the collector takes in the new content, that is copied, and the old copy stays beside it."""
+    store = make_store("raid")
+    first = arrive("movie.tiff", ["raid"])
+    with running(catalog, store):
+        wait_until(lambda: states(catalog, first) == {"raid": ReplicaState.VERIFIED})
+        second = arrive("movie.tiff", ["raid"], size_bytes=20_000)
+        wait_until(lambda: states(catalog, second) == {"raid": ReplicaState.VERIFIED})
+    assert sorted(path.stat().st_size for path in store.root.rglob("movie*")) == [10_000, 20_000]
+
+
+def test_stopping_finishes_what_is_in_hand(
+    catalog: Catalog, arrive, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copier that is stopped in the middle of a copy ends it, records it, and takes no other."""
+    arrived = [arrive(f"{n}.tiff", ["raid"]) for n in range(2)]
+    begun, go_on = threading.Event(), threading.Event()
+    copy = copier.copy_verified
+
+    def held(*given, **named):
+        begun.set()
+        assert go_on.wait(DEADLINE_SECONDS)
+        return copy(*given, **named)
+
+    monkeypatch.setattr(copier, "copy_verified", held)
+    store = make_store("raid")
+    at_work = Copier(catalog, {"raid": store}, threads=1)
+    at_work.start()
+    assert begun.wait(DEADLINE_SECONDS)
+    assert not at_work.idle()
+    assert at_work.progress().in_hand == ("krios/2024/visit/0.tiff",)
+    stopper = threading.Thread(target=at_work.stop)
+    stopper.start()
+    go_on.set()
+    stopper.join(DEADLINE_SECONDS)
+    assert not stopper.is_alive()
+    assert not at_work.alive()
+    assert [states(catalog, file)["raid"] for file in arrived] == [ReplicaState.VERIFIED, ReplicaState.WANTED]
+
+
+def test_what_a_killed_copier_left_is_removed_on_every_store(
+    catalog: Catalog, make_store: MakeStore, tmp_path: Path
+) -> None:
+    """Unfinished copies of an earlier process go at the start, on a late store when it comes."""
+    raid, usb = make_store("raid"), PosixStore("usb", tmp_path / "usb")
+    name = f".movie.tiff.{'0' * 32}.part"
+    (raid.root / name).write_bytes(b"half")
+    with running(catalog, raid, usb):
+        wait_until(lambda: parts_of(raid) == [])
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / name).write_bytes(b"half")
+        elsewhere.rename(usb.root)
+        wait_until(lambda: parts_of(usb) == [])
+
+
+def test_a_catalog_that_refuses_for_a_while_loses_nothing(
+    catalog: Catalog, arrive, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy whose result could not be written down is recognised and written down later."""
+    record, refusals = files.record_copy, iter(range(3))
+
+    def refuse(*given, **named):
+        if next(refusals, None) is not None:
+            raise CatalogError("another process holds the catalog")
+        return record(*given, **named)
+
+    monkeypatch.setattr(files, "record_copy", refuse)
+    file = arrive("movie.tiff", ["raid"])
+    with running(catalog, make_store("raid")):
+        wait_until(lambda: states(catalog, file) == {"raid": ReplicaState.VERIFIED})
+
+
+def test_a_source_whose_bytes_differ_at_the_second_reading_is_not_believed(
+    catalog: Catalog, arrive, make_store: MakeStore
+) -> None:
+    """Same size and time but another digest than the first copy had: the second store's copy fails with the reason."""
+    file = arrive("movie.tiff", ["raid"])
+    files.set_digest(catalog, file.id, "0" * 64)
+    with running(catalog, make_store("raid")) as at_work:
+        wait_until(at_work.idle)
+    (replica,) = files.replicas_of(catalog, file.id)
+    assert replica.state is ReplicaState.FAILED
+    assert "touch it" in replica.detail
