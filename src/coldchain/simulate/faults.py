@@ -17,7 +17,7 @@ ODD_NAMES = (
     "Ångström-図-é",
     "a\nnewline",
     "tab\tand\x1b[31mescape",
-    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
     "semicolon; $(touch x) `touch y`",
     "-rf",
     "percent%20%s",

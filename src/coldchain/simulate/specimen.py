@@ -128,7 +128,7 @@ def _read_structure(path: Path) -> Specimen:
         structure = gemmi.read_structure(str(path))
     except FileNotFoundError as error:
         raise FormatError("no such file", remedy="Name a PDB or mmCIF file.", path=path) from error
-    except (RuntimeError, ValueError, OSError) as error:  # what gemmi raises on hostile input
+    except (RuntimeError, ValueError, IndexError, OSError) as error:  # what gemmi raises on hostile input
         raise FormatError(
             f"not readable as a structure ({error})", expected="a PDB or mmCIF file, perhaps .gz", path=path
         ) from error

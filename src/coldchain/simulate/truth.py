@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -45,6 +46,10 @@ class MovieParameters:
     camera_seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{field.name} is {value}", expected="a finite number")
         for name in ("frames", "pixel_size_angstrom", "voltage_kilovolt", "dose_per_frame_e_per_square_angstrom"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} is {getattr(self, name)}", expected="more than 0")
@@ -107,7 +112,7 @@ class MovieTruth:
                 particle_diameter_angstrom=float(values["particle_diameter_angstrom"]),
                 **arrays,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
             raise FormatError(f"no movie's truth: {error!r}", expected="JSON as the simulator writes it") from error
 
 
