@@ -1,0 +1,175 @@
+"""An exposure is found, described, given its input, and processed once for each reason to."""
+
+from __future__ import annotations
+
+import pytest
+from catalog_givens import arrive, expose, new_session
+
+from coldchain.catalog import events, exposures, files
+from coldchain.catalog.engine import Catalog
+from coldchain.errors import CatalogError
+from coldchain.model.events import Severity
+from coldchain.model.files import FileKind
+from coldchain.model.identity import new_id
+from coldchain.model.optics import ExposureMetadata, Optics
+from coldchain.model.session import ExposureState, Session
+
+
+def test_an_exposure_is_made_once(catalog: Catalog, session: Session) -> None:
+    """Its movie and its metadata meet in one exposure, whichever comes first."""
+    first = exposures.ensure(catalog, session.id, "a/b")
+    assert (first.state, first.input_file_id, first.metadata) == (ExposureState.WAITING, None, ExposureMetadata())
+    second = exposures.ensure(catalog, session.id, "a/b", grid_square="7", foil_hole="8")
+    third = exposures.ensure(catalog, session.id, "a/b", grid_square="other")
+    assert first.id == second.id == third.id
+    assert (third.grid_square, third.foil_hole) == ("7", "8")
+    assert exposures.by_name(catalog, session.id, "a/b") == third == exposures.get(catalog, first.id)
+    assert exposures.by_name(catalog, session.id, "a/B") is None
+    assert exposures.ensure(catalog, new_session(catalog, folder="x").id, "a/b").id != first.id
+
+
+def test_an_exposure_without_its_session_is_refused(catalog: Catalog) -> None:
+    """A foreign key that points nowhere is a stated error."""
+    with pytest.raises(CatalogError, match="not there"):
+        exposures.ensure(catalog, new_id(), "a")
+
+
+def test_unknown_ids_are_stated_errors(catalog: Catalog, session: Session) -> None:
+    """Every function says which id is not there."""
+    nobody, exposure = new_id(), exposures.ensure(catalog, session.id, "a")
+    for attempt in (
+        lambda: exposures.get(catalog, nobody),
+        lambda: exposures.attach_metadata(catalog, nobody, ExposureMetadata()),
+        lambda: exposures.attach_input(catalog, exposure.id, nobody),
+        lambda: exposures.set_state(catalog, nobody, ExposureState.DONE),
+        lambda: exposures.retry(catalog, nobody),
+    ):
+        with pytest.raises(CatalogError, match=str(nobody)):
+            attempt()
+
+
+def test_new_metadata_lies_over_the_old(catalog: Catalog, session: Session) -> None:
+    """What a later source says counts; what it is silent about stays."""
+    exposure = exposures.ensure(catalog, session.id, "a")
+    optics = Optics(pixel_size_angstrom=1.0, voltage_kilovolt=300.0)
+    exposures.attach_metadata(catalog, exposure.id, ExposureMetadata(optics=optics, source="fei2", detector="K3"))
+    newer = ExposureMetadata(optics=Optics(pixel_size_angstrom=0.5), source="epu-xml")
+    found = exposures.attach_metadata(catalog, exposure.id, newer).metadata
+    assert found == exposures.get(catalog, exposure.id).metadata
+    assert found.optics == Optics(pixel_size_angstrom=0.5, voltage_kilovolt=300.0)
+    assert (found.source, found.detector) == ("epu-xml", "K3")
+
+
+@pytest.mark.parametrize(
+    ("state", "new_optics", "after"),
+    [
+        (ExposureState.WAITING, False, ExposureState.READY),
+        (ExposureState.READY, True, ExposureState.READY),
+        (ExposureState.PROCESSING, True, ExposureState.READY),
+        (ExposureState.PROCESSING, False, ExposureState.PROCESSING),
+        (ExposureState.DONE, True, ExposureState.READY),
+        (ExposureState.DONE, False, ExposureState.DONE),
+        (ExposureState.QUARANTINED, True, ExposureState.QUARANTINED),
+    ],
+)
+def test_metadata_makes_ready_what_it_changes(
+    catalog: Catalog, session: Session, state: ExposureState, new_optics: bool, after: ExposureState
+) -> None:
+    """An exposure that waits is ready with any metadata; one that was processed, if its optics changed."""
+    exposure = expose(catalog, session)
+    exposures.set_state(catalog, exposure.id, state)
+    optics = Optics(voltage_kilovolt=200.0) if new_optics else Optics()
+    assert exposures.attach_metadata(catalog, exposure.id, ExposureMetadata(optics=optics)).state is after
+
+
+def test_metadata_alone_is_nothing_to_process(catalog: Catalog, session: Session) -> None:
+    """An exposure without an input goes on waiting."""
+    exposure = exposures.ensure(catalog, session.id, "a")
+    assert exposures.attach_metadata(catalog, exposure.id, ExposureMetadata()).state is ExposureState.WAITING
+
+
+def test_a_movie_replaces_a_micrograph_and_never_the_other_way(catalog: Catalog, session: Session) -> None:
+    """What is processed is the movie where there is one, whichever comes first."""
+    exposure = exposures.ensure(catalog, session.id, "a")
+    image = arrive(catalog, session, "a.mrc", kind=FileKind.MICROGRAPH, exposure_id=exposure.id)
+    movie = arrive(catalog, session, "a.tiff", exposure_id=exposure.id)
+    assert exposures.attach_input(catalog, exposure.id, image.id).input_file_id == image.id
+    exposures.set_state(catalog, exposure.id, ExposureState.DONE)
+    found = exposures.attach_input(catalog, exposure.id, movie.id)
+    assert (found.input_file_id, found.state) == (movie.id, ExposureState.READY)
+    exposures.set_state(catalog, exposure.id, ExposureState.DONE)
+    found = exposures.attach_input(catalog, exposure.id, image.id)
+    assert (found.input_file_id, found.state) == (movie.id, ExposureState.DONE)
+
+
+def test_the_same_input_again_changes_nothing(catalog: Catalog, session: Session) -> None:
+    """A restarted collector has nothing processed twice."""
+    exposure = expose(catalog, session)
+    exposures.set_state(catalog, exposure.id, ExposureState.DONE)
+    assert exposure.input_file_id is not None
+    assert exposures.attach_input(catalog, exposure.id, exposure.input_file_id).state is ExposureState.DONE
+
+
+def test_only_movies_and_micrographs_are_inputs(catalog: Catalog, session: Session) -> None:
+    """A gain reference is nothing to process."""
+    exposure = exposures.ensure(catalog, session.id, "a")
+    gain = arrive(catalog, session, "gain.mrc", kind=FileKind.GAIN)
+    with pytest.raises(CatalogError, match="gain"):
+        exposures.attach_input(catalog, exposure.id, gain.id)
+
+
+def test_an_arrival_before_a_crash_is_found_unattached(catalog: Catalog, session: Session) -> None:
+    """A movie that was journalled but not attached is found after a restart; an attached one is not."""
+    exposure = exposures.ensure(catalog, session.id, "a")
+    movie = arrive(catalog, session, "a.tiff", exposure_id=exposure.id)
+    arrive(catalog, session, "a.xml", kind=FileKind.METADATA, exposure_id=exposure.id)
+    assert files.unattached(catalog) == [movie]
+    exposures.attach_input(catalog, exposure.id, movie.id)
+    assert files.unattached(catalog) == []
+
+
+def test_ready_exposures_come_newest_first(catalog: Catalog, session: Session) -> None:
+    """What the user has just taken is processed before the backlog."""
+    made = [expose(catalog, session, f"e{i}") for i in range(4)]
+    exposures.set_state(catalog, made[2].id, ExposureState.PROCESSING)
+    assert exposures.ready(catalog, 2) == [made[3], made[1]]
+
+
+def test_a_gallery_is_paged_newest_first(catalog: Catalog, session: Session) -> None:
+    """Pages follow each other without gap or repetition while exposures are added."""
+    made = [exposures.ensure(catalog, session.id, f"e{i}") for i in range(5)]
+    exposures.ensure(catalog, new_session(catalog, folder="x").id, "elsewhere")
+    first = exposures.page(catalog, session.id, limit=2, before=None)
+    exposures.ensure(catalog, session.id, "new")
+    second = exposures.page(catalog, session.id, limit=9, before=first[-1].id)
+    assert first + second == made[::-1]
+
+
+def test_a_result_does_not_hide_a_change_made_meanwhile(catalog: Catalog, session: Session) -> None:
+    """Metadata that comes while an exposure is processed has it processed again when it is done."""
+    exposure = expose(catalog, session)
+    taken = exposures.set_state(catalog, exposure.id, ExposureState.PROCESSING, only_from=ExposureState.READY)
+    assert taken.state is ExposureState.PROCESSING
+    exposures.attach_metadata(catalog, exposure.id, ExposureMetadata(optics=Optics(voltage_kilovolt=200.0)))
+    ended = exposures.set_state(catalog, exposure.id, ExposureState.DONE, only_from=ExposureState.PROCESSING)
+    assert ended.state is ExposureState.READY
+
+
+def test_only_the_quarantined_are_retried(catalog: Catalog, session: Session) -> None:
+    """A retry clears the reason; an exposure in another state stays as it is."""
+    exposure = expose(catalog, session)
+    exposures.set_state(catalog, exposure.id, ExposureState.QUARANTINED, "corrupt LZW strip")
+    found = exposures.retry(catalog, exposure.id)
+    assert (found.state, found.reason) == (ExposureState.READY, "")
+    exposures.set_state(catalog, exposure.id, ExposureState.DONE)
+    assert exposures.retry(catalog, exposure.id).state is ExposureState.DONE
+
+
+def test_every_move_is_an_event(catalog: Catalog, session: Session) -> None:
+    """A quarantine is an error with its reason; the same state and reason again are no event."""
+    exposure = expose(catalog, session)
+    for _ in range(2):
+        exposures.set_state(catalog, exposure.id, ExposureState.QUARANTINED, "a\nb")
+    (event,) = events.recent(catalog, minimum=Severity.ERROR)
+    assert (event.kind, event.exposure_id, event.session_id) == ("exposure.quarantined", exposure.id, session.id)
+    assert event.message == "a/movie is quarantined: a\nb"

@@ -1,0 +1,265 @@
+"""A file is journalled when it arrives, copied until it is verified, and never forgotten."""
+
+from __future__ import annotations
+
+import pytest
+from catalog_givens import SHA256, STORES, arrive, new_session
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from coldchain.catalog import events, exposures, files
+from coldchain.catalog.engine import Catalog
+from coldchain.errors import CatalogError
+from coldchain.model.events import Severity
+from coldchain.model.files import CopyTask, DataFile, FileKind, FileState, Replica, ReplicaState, VerificationLevel
+from coldchain.model.identity import new_id
+from coldchain.model.session import Session
+
+
+def _verify(catalog: Catalog, replica: Replica, sha256: str = SHA256) -> Replica:
+    return files.record_copy(
+        catalog,
+        replica.id,
+        state=ReplicaState.VERIFIED,
+        level=VerificationLevel.MEDIUM,
+        sha256=sha256,
+        detail="",
+    )
+
+
+def _fail(catalog: Catalog, replica: Replica, detail: str = "no space") -> Replica:
+    return files.record_copy(catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail=detail)
+
+
+def _tasks(catalog: Catalog, *, limit: int = 99, exclude: tuple[object, ...] = ()) -> list[CopyTask]:
+    return files.copy_tasks(catalog, stores=STORES, limit=limit, exclude=exclude)  # type: ignore[arg-type]
+
+
+def test_an_arrival_is_journalled_with_its_replicas_and_an_event(catalog: Catalog, session: Session) -> None:
+    """Before the first byte is copied the catalog knows the file and every store that wants it."""
+    file = arrive(catalog, session)
+    assert file == files.get(catalog, file.id)
+    assert (file.state, file.sha256, file.arrived_at.utcoffset()) == (
+        FileState.ARRIVED,
+        None,
+        file.arrived_at.utcoffset(),
+    )
+    assert [(r.store, r.state, r.attempts) for r in files.replicas_of(catalog, file.id)] == [
+        ("live", ReplicaState.WANTED, 0),
+        ("archive", ReplicaState.WANTED, 0),
+    ]
+    event = events.recent(catalog, session_id=session.id)[0]
+    assert (event.kind, event.file_id) == ("file.arrived", file.id)
+
+
+def test_the_same_file_again_is_the_same_row(catalog: Catalog, session: Session) -> None:
+    """A rescan adds no row, no replica, no event, and cannot undo a verified copy."""
+    file = arrive(catalog, session)
+    _verify(catalog, files.replicas_of(catalog, file.id)[0])
+    replicas, noted = files.replicas_of(catalog, file.id), events.recent(catalog)
+    assert arrive(catalog, session) == file
+    assert files.replicas_of(catalog, file.id) == replicas
+    assert events.recent(catalog) == noted
+
+
+@pytest.mark.parametrize("change", [{"size_bytes": 101}, {"modified_ns": 2}, {"modified_ns": 0}])
+def test_a_changed_file_is_a_new_row(catalog: Catalog, session: Session, change: dict[str, int]) -> None:
+    """Other content under the same path is another file; the old row is REPLACED and keeps its replicas."""
+    old = arrive(catalog, session)
+    new = arrive(catalog, session, **change)  # type: ignore[arg-type]
+    assert new.id != old.id
+    assert files.get(catalog, old.id).state is FileState.REPLACED
+    assert len(files.replicas_of(catalog, old.id)) == len(files.replicas_of(catalog, new.id)) == 2
+    assert files.known(catalog, session.id) == {new.relative_path: (new.size_bytes, new.modified_ns, new.state)}
+    assert [task.file.id for task in _tasks(catalog)] == [new.id]
+
+
+def test_a_damaged_file_is_copied_and_an_unreadable_one_is_not(catalog: Catalog, session: Session) -> None:
+    """A truncated movie's bytes are the user's only copy; an unreadable file is copied once it can be read."""
+    damaged = arrive(catalog, session, "cut", state=FileState.DAMAGED, detail="ends early")
+    unreadable = arrive(catalog, session, "locked", state=FileState.UNREADABLE)
+    assert [task.file for task in _tasks(catalog)] == [damaged]
+    readable = arrive(catalog, session, "locked")
+    assert (readable.id, readable.state) == (unreadable.id, FileState.ARRIVED)
+    assert [task.file for task in _tasks(catalog)] == [damaged, readable]
+    assert [e.kind for e in events.recent(catalog, minimum=Severity.ERROR)] == ["file.unreadable", "file.damaged"]
+
+
+def test_a_file_found_late_belongs_to_its_exposure(catalog: Catalog, session: Session) -> None:
+    """A rescan that knows more corrects kind and exposure."""
+    exposure = exposures.ensure(catalog, session.id, "a")
+    file = arrive(catalog, session, kind=FileKind.OTHER)
+    again = arrive(catalog, session, kind=FileKind.MOVIE, exposure_id=exposure.id)
+    assert (again.id, again.kind, again.exposure_id) == (file.id, FileKind.MOVIE, exposure.id)
+    assert files.of_exposure(catalog, exposure.id) == [again]
+
+
+def test_a_new_store_gets_its_replica(catalog: Catalog, session: Session) -> None:
+    """A store that was added to the policy wants the file as well."""
+    file = arrive(catalog, session, stores=("live",))
+    arrive(catalog, session, stores=("live", "archive", "archive"))
+    assert [replica.store for replica in files.replicas_of(catalog, file.id)] == ["live", "archive"]
+
+
+def test_known_is_of_one_session(catalog: Catalog, session: Session) -> None:
+    """Sessions do not see each other's files."""
+    other = new_session(catalog, folder="other")
+    arrive(catalog, session, "a", size_bytes=1)
+    arrive(catalog, other, "a", size_bytes=2)
+    assert files.known(catalog, session.id) == {"a": (1, 1, FileState.ARRIVED)}
+    assert files.known(catalog, new_id()) == {}
+
+
+def test_a_copy_task_says_where_everything_lies(catalog: Catalog, session: Session) -> None:
+    """A copier needs nothing but its tasks."""
+    file = arrive(catalog, session)
+    (task,) = _tasks(catalog)
+    assert (task.file, task.instrument, task.session_folder, task.source_root) == (file, "krios", "visit", "/camera")
+    assert list(task.replicas) == files.replicas_of(catalog, file.id)
+
+
+def test_wanted_before_failed_and_oldest_first(catalog: Catalog, session: Session) -> None:
+    """New files do not wait behind those that fail again and again."""
+    made = [arrive(catalog, session, name) for name in ("a", "b", "c", "d")]
+    for replica in files.replicas_of(catalog, made[0].id):
+        _fail(catalog, replica)
+    _fail(catalog, files.replicas_of(catalog, made[1].id)[0])
+    assert [task.file.relative_path for task in _tasks(catalog)] == ["b", "c", "d", "a"]
+    assert [task.file.relative_path for task in _tasks(catalog, limit=2)] == ["b", "c"]
+    assert len(_tasks(catalog)[0].replicas) == 2
+    assert _tasks(catalog, limit=0) == []
+
+
+def test_excluded_files_and_replicas_are_not_handed_out(catalog: Catalog, session: Session) -> None:
+    """What is in hand, or waits for its next try, is left out, and the limit counts only the rest."""
+    made = [arrive(catalog, session, name) for name in ("a", "b", "c")]
+    hands = tuple(file.id for file in made[:2])
+    assert [task.file.relative_path for task in _tasks(catalog, limit=1, exclude=hands)] == ["c"]
+    first, second = files.replicas_of(catalog, made[0].id)
+    assert _tasks(catalog, exclude=(first.id,))[0].replicas == (second,)
+    assert made[0] not in [task.file for task in _tasks(catalog, exclude=(first.id, second.id))]
+
+
+def test_only_the_stores_asked_for_are_handed_out(catalog: Catalog, session: Session) -> None:
+    """A store that is switched off keeps its wishes, and its files do not come."""
+    arrive(catalog, session)
+    (task,) = files.copy_tasks(catalog, stores=["archive"], limit=9, exclude=[])
+    assert [replica.store for replica in task.replicas] == ["archive"]
+    assert files.copy_tasks(catalog, stores=[], limit=9, exclude=[]) == []
+    assert files.copy_tasks(catalog, stores=["elsewhere"], limit=9, exclude=[]) == []
+
+
+def test_a_copy_is_tried_until_it_is_verified(catalog: Catalog, session: Session) -> None:
+    """Every try counts and is an event; a verified copy is no longer handed out."""
+    file = files.set_digest(catalog, arrive(catalog, session, stores=("live",)).id, SHA256)
+    assert file.sha256 == SHA256
+    (replica,) = files.replicas_of(catalog, file.id)
+    failed = _fail(catalog, replica)
+    assert (failed.attempts, failed.state, failed.detail, failed.verified_at) == (1, "failed", "no space", None)
+    assert [task.file.id for task in _tasks(catalog)] == [file.id]
+    verified = _verify(catalog, replica)
+    assert (verified.attempts, verified.level, verified.sha256) == (2, VerificationLevel.MEDIUM, SHA256)
+    assert verified.verified_at is not None
+    assert files.replicas_of(catalog, file.id) == [verified]
+    assert _tasks(catalog) == []
+    kinds = [event.kind for event in events.recent(catalog, session_id=session.id, limit=2)]
+    assert kinds == ["replica.verified", "replica.failed"]
+    assert [task.file.id for task in _tasks(catalog)] == []
+    _fail(catalog, replica, "rotten")
+    assert [task.file.id for task in _tasks(catalog)] == [file.id]
+
+
+def test_no_copy_is_verified_without_proof(catalog: Catalog, session: Session) -> None:
+    """VERIFIED needs a level and the file's own digest; what is refused changes nothing."""
+    file = files.set_digest(catalog, arrive(catalog, session, stores=("live",)).id, SHA256)
+    (replica,) = files.replicas_of(catalog, file.id)
+    for level, sha256 in ((None, SHA256), (VerificationLevel.CACHE, None), (VerificationLevel.CACHE, "cd" * 32)):
+        with pytest.raises(CatalogError):
+            files.record_copy(catalog, replica.id, state=ReplicaState.VERIFIED, level=level, sha256=sha256, detail="")
+    assert files.replicas_of(catalog, file.id) == [replica]
+
+
+@pytest.mark.parametrize("sha256", ["", "ab", "AB" * 32, "zz" * 32, "ab" * 33])
+def test_a_digest_is_a_digest(catalog: Catalog, session: Session, sha256: str) -> None:
+    """Anything but 64 lower-case hexadecimal digits is refused."""
+    file = arrive(catalog, session)
+    with pytest.raises(CatalogError, match="64 lower-case"):
+        files.set_digest(catalog, file.id, sha256)
+
+
+def test_unknown_ids_are_stated_errors(catalog: Catalog) -> None:
+    """Every function says which id is not there."""
+    nobody = new_id()
+    for attempt in (
+        lambda: files.get(catalog, nobody),
+        lambda: files.set_digest(catalog, nobody, SHA256),
+        lambda: files.set_state(catalog, nobody, FileState.DAMAGED, ""),
+        lambda: _fail(catalog, Replica(nobody, nobody, "s", ReplicaState.WANTED, None, None, 0, "", None)),
+    ):
+        with pytest.raises(CatalogError, match=str(nobody)):
+            attempt()
+
+
+def test_files_are_listed_by_state(catalog: Catalog, session: Session) -> None:
+    """The page lists what went wrong, newest first."""
+    fine = arrive(catalog, session, "fine")
+    cut = arrive(catalog, session, "cut", state=FileState.DAMAGED)
+    locked = arrive(catalog, session, "locked", state=FileState.UNREADABLE)
+    wrong = (FileState.DAMAGED, FileState.UNREADABLE)
+    assert files.of_session(catalog, session.id, limit=9) == [locked, cut, fine]
+    assert files.of_session(catalog, session.id, states=wrong, limit=9) == [locked, cut]
+    assert files.of_session(catalog, session.id, states=wrong, limit=1) == [locked]
+    assert files.of_session(catalog, session.id, states=(), limit=9) == []
+
+
+def test_a_file_moves_with_an_event(catalog: Catalog, session: Session) -> None:
+    """A file that turns out to be damaged says so once."""
+    file = arrive(catalog, session)
+    for _ in range(2):
+        assert files.set_state(catalog, file.id, FileState.DAMAGED, "strip 3").detail == "strip 3"
+    (event,) = events.recent(catalog, minimum=Severity.ERROR)
+    assert (event.kind, event.file_id) == ("file.damaged", file.id)
+
+
+arrivals = st.tuples(
+    st.sampled_from(["a", "b/c"]),
+    st.integers(0, 2),
+    st.integers(0, 1),
+    st.sampled_from([FileState.ARRIVED, FileState.DAMAGED, FileState.UNREADABLE]),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@given(st.lists(st.tuples(arrivals, st.booleans()), min_size=1, max_size=12))
+def test_the_standing_row_is_the_last_arrival(
+    catalog: Catalog, sequence: list[tuple[tuple[str, int, int, FileState], bool]]
+) -> None:
+    """Whatever arrives in whatever order: a path's standing row is its last arrival, no replica ever vanishes, a
+    verified copy stays verified, and all that is to be copied, and only that, is handed out."""
+    session = new_session(catalog, folder=str(new_id()))
+    last: dict[str, DataFile] = {}
+    replicas: dict[object, set[object]] = {}
+    verified: set[object] = set()
+    for (path, size_bytes, modified_ns, state), copy in sequence:
+        file = arrive(catalog, session, path, size_bytes=size_bytes, modified_ns=modified_ns, state=state)
+        last[path] = file
+        if copy:
+            for replica in files.replicas_of(catalog, file.id)[:1]:
+                verified.add(_verify(catalog, replica).id)
+        for seen, ids in replicas.items():
+            assert ids <= {replica.id for replica in files.replicas_of(catalog, seen)}  # type: ignore[arg-type]
+        replicas[file.id] = {replica.id for replica in files.replicas_of(catalog, file.id)}
+    assert files.known(catalog, session.id) == {
+        path: (file.size_bytes, file.modified_ns, file.state) for path, file in last.items()
+    }
+    found = [replica for seen in replicas for replica in files.replicas_of(catalog, seen)]  # type: ignore[arg-type]
+    assert {replica.id for replica in found if replica.state is ReplicaState.VERIFIED} == verified
+    standing = {file.id for file in last.values()}
+    wanted = {r.id for r in found if r.file_id in standing and r.state is ReplicaState.WANTED}
+    handed_out = {
+        replica.id
+        for task in _tasks(catalog, limit=10_000)
+        if task.file.session_id == session.id
+        for replica in task.replicas
+    }
+    assert handed_out == wanted
