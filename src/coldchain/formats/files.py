@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,11 +22,20 @@ def _cannot(verb: str, path: Path, reason: OSError | ValueError) -> StorageError
     )
 
 
+def _open_regular(name: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a named pipe that nobody writes to would never return.
+    descriptor = os.open(name, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return descriptor
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[BinaryIO]:
-    """The file, open for reading bytes; a refusal of the operating system becomes a StorageError."""
+    """The regular file at `path`, open for reading bytes; a refusal of the operating system becomes a StorageError."""
     try:
-        with path.open("rb") as stream:
+        with open(path, "rb", opener=_open_regular) as stream:  # pathlib's open has no opener
             yield stream
     except OSError as refusal:
         raise _cannot("read", path, refusal) from refusal

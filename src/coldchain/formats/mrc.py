@@ -290,8 +290,9 @@ def write_mrc_movie(
             if frame.shape != shape:
                 raise FormatError(f"frame {written} has shape {frame.shape}", expected=f"{shape}", path=path)
             unsigned = unsigned or frame.dtype == np.uint8
-            stream.write(_encode(frame, mode, path).data)
-            statistics.add(frame)
+            encoded = _encode(frame, mode, path)
+            stream.write(encoded.data)
+            statistics.add(frame if mode == PACKED_MODE else encoded)
             written += 1
         if written != count:
             raise FormatError(f"{written} frames were given", expected=f"{count}", path=path)

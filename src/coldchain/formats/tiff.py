@@ -32,8 +32,18 @@ _LARGEST_FALLBACK_RATIO = 5000
 _TIFFFILE_COMPRESSION = {"lzw": "lzw", "deflate": "zlib", "none": None}
 _ANGSTROM_PER_CENTIMETER = 1e8
 _LARGEST_PIXEL_SIZE_ANGSTROM = 1000.0
-# What tifffile and the codecs were seen to raise, or document that they raise, on bytes that they cannot use.
-_DECODING_ERRORS = (ValueError, RuntimeError, KeyError, IndexError, TypeError, ArithmeticError, struct.error)
+# What tifffile and the codecs raise on bytes that they cannot use: TiffFileError is a ValueError, the codecs' errors
+# are RuntimeErrors, a tag of the wrong kind gives TypeError or AttributeError, an absurd tile size MemoryError.
+_DECODING_ERRORS = (
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
 
 
 def frame_pages(pages: Sequence[Page], path: Path) -> tuple[Page, ...]:
