@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from coldchain.errors import UsageError
+from coldchain.simulate.camera import make_camera
 from coldchain.simulate.movie import MovieParameters, local_displacement_angstrom, simulate_movie
 from coldchain.simulate.specimen import Specimen, generate_specimen
 
@@ -85,6 +87,21 @@ def test_blank_frames_are_poisson(specimen: Specimen, dose: float) -> None:
     assert movie.frames.var() == pytest.approx(mean, rel=0.01)
     neighbours = np.corrcoef(movie.frames[0, :, 1:].ravel(), movie.frames[0, :, :-1].ravel())[0, 1]
     assert abs(neighbours) < 0.02
+
+
+@pytest.mark.parametrize("mean", [0.02, 1.8, 7.9])
+def test_rare_counts_are_as_rare_as_they_should_be(mean: float) -> None:
+    """Over ten million pixels the law's tail is right, and no pixel has a count that it makes impossible."""
+    camera = make_camera(MovieParameters(pixel_size_angstrom=1.0, dose_per_frame_e_per_square_angstrom=mean))
+    rng = np.random.default_rng(3)
+    flat = np.ones((1024, 1024), dtype=np.float32)
+    found = sum(np.bincount(camera.count(flat, rng).ravel(), minlength=256) for _ in range(10))
+    pixels = found.sum()
+    expected = scipy.stats.poisson.pmf(np.arange(256), mean) * pixels
+    seen_often = expected > 20
+    deviation = (found - expected)[seen_often] / np.sqrt(expected[seen_often])
+    assert np.abs(deviation).max() < 5
+    assert not found[expected < 1e-3].any()
 
 
 def test_the_gain_flattens_the_raw_counts(specimen: Specimen) -> None:

@@ -17,6 +17,7 @@ _DEAD_COLUMNS_PER_1024 = 3
 _HOT_PIXELS_PER_MEGAPIXEL = 40
 _HOT_COUNTS_PER_FRAME = 60.0
 _BRIGHT_ELECTRONS_PER_PIXEL = 8.0
+_UNIFORM_STEP = 2.0**-24  # of NumPy's float32 uniform numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,23 +70,36 @@ def _poisson(expected: NDArray[np.float32], rng: np.random.Generator) -> NDArray
     """Poisson counts, at most 255, of float32 expectations.
 
     A few electrons a pixel are counted by inverting the distribution for all pixels at once, which takes half the time
-    of NumPy's generator; the uniform number's 2⁻²⁴ is finer than any tail that a movie could show.
+    of NumPy's generator. The last few, whose tail float32 cannot resolve, are counted again in float64.
     """
     if float(expected.max()) > _BRIGHT_ELECTRONS_PER_PIXEL:
         return np.minimum(rng.poisson(expected), 255).astype(np.uint8)
     uniform = rng.random(expected.shape, dtype=np.float32)
+    counts, above = _invert(expected, uniform, leave=0.01)
+    tail = np.nonzero(above)
+    finer = uniform[tail] + _UNIFORM_STEP * rng.random(len(tail[0]))
+    counts[tail], _ = _invert(expected[tail].astype(np.float64), finer, leave=0.0)
+    return counts
+
+
+def _invert(
+    expected: NDArray[np.floating], uniform: NDArray[np.floating], *, leave: float
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The counts whose cumulative probability reaches `uniform`, and where they do not yet, a fraction of at most
+    `leave` of all."""
     probability = np.exp(-expected)
     cumulative = probability.copy()
     counts = np.zeros(expected.shape, dtype=np.uint8)
-    for count in range(1, 255):
-        above = uniform > cumulative
-        if not above.any():
-            break
+    above = uniform > cumulative
+    count = 0
+    while count < 255 and np.count_nonzero(above) > leave * above.size:
         counts += above
+        count += 1
         probability *= expected
-        probability /= np.float32(count)
+        probability /= count
         cumulative += probability
-    return counts
+        above = uniform > cumulative
+    return counts, above
 
 
 def _uneven_response(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
