@@ -240,13 +240,20 @@ def _check(parameters: AlignmentParameters) -> None:
 @compiled
 def _move_mirrored(picture: Image, whole_y: int, whole_x: int, out: Image, first: int, end: int) -> None:
     rows, columns = picture.shape
+    inside_first = min(max(0, -whole_x), columns)
+    inside_end = max(min(columns, columns - whole_x), inside_first)
     for y in range(first, end):
-        # The remainder is taken of 2n, for a mirrored row repeats itself after there and back.
+        # The remainder is taken of 2n, for a mirrored picture repeats itself after there and back.
         source_y = (y + whole_y) % (2 * rows)
-        source_y = min(source_y, 2 * rows - 1 - source_y)
-        for x in range(columns):
+        source = picture[min(source_y, 2 * rows - 1 - source_y)]
+        for x in range(inside_first, inside_end):
+            out[y, x] = source[x + whole_x]
+        for x in range(inside_first):
             source_x = (x + whole_x) % (2 * columns)
-            out[y, x] = picture[source_y, min(source_x, 2 * columns - 1 - source_x)]
+            out[y, x] = source[min(source_x, 2 * columns - 1 - source_x)]
+        for x in range(inside_end, columns):
+            source_x = (x + whole_x) % (2 * columns)
+            out[y, x] = source[min(source_x, 2 * columns - 1 - source_x)]
 
 
 @compiled

@@ -9,6 +9,7 @@ noise are then those of the neighbourhood, whatever the detector's statistics ar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -29,6 +30,9 @@ _LINE_CONTRAST = 0.1
 _LINE_LENGTH_PIXEL = 64
 _LINE_NEIGHBOURS_PIXEL = 7
 _BLOCK_PIXEL = 32
+# Noise of a detector that integrates reaches to the next pixels, the specimen further.
+_LAG_PIXEL = 4
+_NORMAL_MEDIAN = 0.6745
 _LARGEST_FOUND_FRACTION = 0.02
 
 
@@ -98,15 +102,7 @@ def prepare(
     _check_good_pixels(bad)
     if clean_gain is not None:
         total *= clean_gain
-    found = find_defects(total, bad)
-    warnings: tuple[str, ...] = ()
-    if np.count_nonzero(found) > _LARGEST_FOUND_FRACTION * found.size:
-        percent = 100 * np.count_nonzero(found) / found.size
-        warnings = (
-            f"{percent:.1f} % of the pixels differ from their neighbours, too many for single defects;"
-            " none was filled. Is this the right gain reference, and is one needed?",
-        )
-        found = np.zeros(shape, dtype=np.bool_)
+    found, warnings = find_defects(total, bad)
     bad |= found
     _check_good_pixels(bad)
     index = np.flatnonzero(bad)
@@ -114,12 +110,14 @@ def prepare(
     return Correction(clean_gain, bad, int(np.count_nonzero(found)), index, donors, seed, warnings)
 
 
-def find_defects(total: Image, known: Mask) -> Mask:
+def find_defects(total: Image, known: Mask) -> tuple[Mask, tuple[str, ...]]:
     """Pixels, columns and rows that stand out of the sum of a movie as no specimen does.
 
     A column (or row) is bad over a stretch of 64 pixels if its mean there differs from the median of the columns beside
-    it by 8 standard errors and a tenth; a pixel, if it differs from the median of the 5 × 5 pixels around it by 7
-    standard deviations, with the third moment of a Poisson distribution allowed for.
+    it by 8 standard errors and a tenth. A pixel is bad if it lies 7 standard deviations beyond the second third of the
+    5 × 5 pixels around it (beyond, not off their median: at the edge of gold both sides are right), with the third
+    moment of a Poisson distribution allowed for. If more than a fiftieth of the pixels are bad, they are no single
+    defects: they are left, and a warning asks for the gain.
 
     Parameters
     ----------
@@ -128,18 +126,26 @@ def find_defects(total: Image, known: Mask) -> Mask:
 
     Returns
     -------
-    (rows, columns) bool, without the known ones.
+    (rows, columns) bool, without the known ones, and warnings.
     """
     level, sigma = _level_and_noise(total, known)
     if sigma == 0.0:
-        return np.zeros(total.shape, dtype=np.bool_)
-    bad = known | _bad_columns(total, known, sigma)
-    bad |= _bad_columns(np.ascontiguousarray(total.T), np.ascontiguousarray(known.T), sigma).T
+        return np.zeros(total.shape, dtype=np.bool_), ()
     # Counts of mean m have the variance m and the third moment m; a gain scales both, by variance over mean.
     skew = min(sigma**2 / level, 3 * sigma) if level > 0 else 0.0
     pixels = np.zeros(total.shape, dtype=np.bool_)
-    _mark_outliers(total, bad, _block_levels(total), level, sigma, skew, pixels)
-    return np.asarray((bad | pixels) & ~known)
+    _mark_outliers(total, known, _block_levels(total), level, sigma, skew, pixels)
+    # Pixels first: a single hot one would make its whole stretch of a column stand out.
+    rest = known | pixels
+    lines = _bad_columns(total, rest, sigma)
+    lines |= _bad_columns(np.ascontiguousarray(total.T), np.ascontiguousarray(rest.T), sigma).T
+    share = np.count_nonzero(pixels & ~lines) / pixels.size
+    if share > _LARGEST_FOUND_FRACTION:
+        return np.asarray(lines & ~known), (
+            f"{100 * share:.1f} % of the pixels differ from their neighbours, too many for single defects; they were"
+            " left as they are. Is this the right gain reference, and is one needed?",
+        )
+    return np.asarray((lines | pixels) & ~known), ()
 
 
 def _sum_frames(frames: NDArray[np.generic]) -> tuple[Image, Mask]:
@@ -180,19 +186,27 @@ def _clean_gain(gain: NDArray[np.generic] | None, shape: tuple[int, int]) -> tup
 
 
 def _level_and_noise(total: Image, known: Mask) -> tuple[float, float]:
-    """Median of the good pixels, and the noise's standard deviation, from pixels four apart: noise reaches less far."""
-    lag = min(4, total.shape[1] - 1)
-    good = total[~known]
-    level = float(np.median(good[:: 1 + good.size // 1_000_000]))
+    """Mean of the good pixels and the noise's standard deviation, neither moved by a few that stand out."""
+    lag = min(_LAG_PIXEL, total.shape[1] - 1)
+    good = _sample(total[~known])
+    level = float(np.minimum(good, np.quantile(good, 0.995)).mean(dtype=np.float64))
     if lag < 1:
         return level, 0.0
     both = ~(known[:, lag:] | known[:, :-lag])
-    difference = np.abs((total[:, lag:] - total[:, :-lag])[both])
+    difference = np.abs(_sample((total[:, lag:] - total[:, :-lag])[both]))
     if difference.size == 0:
         return level, 0.0
-    difference = difference[:: 1 + difference.size // 1_000_000]
-    clipped = np.minimum(difference, np.quantile(difference, 0.995))
-    return level, float(np.sqrt(np.mean(np.square(clipped, dtype=np.float64)) / 2))
+    sigma = float(np.median(difference)) / (math.sqrt(2) * _NORMAL_MEDIAN)
+    if sigma == 0.0:
+        # So few electrons that most pixels are equal.
+        clipped = np.minimum(difference, np.quantile(difference, 0.995))
+        sigma = math.sqrt(float(np.mean(np.square(clipped, dtype=np.float64))) / 2)
+    return level, sigma
+
+
+def _sample(values: Image) -> Image:
+    """About a million of the values at most: quantiles of more are not better, only slower."""
+    return values[:: 1 + values.size // 1_000_000]
 
 
 def _bad_columns(total: Image, known: Mask, sigma: float) -> Mask:
@@ -207,6 +221,8 @@ def _bad_columns(total: Image, known: Mask, sigma: float) -> Mask:
     # The median of seven has a variance of a fifth of one column's own.
     error = sigma * np.sqrt(1.2 / np.maximum(counts, 1))
     difference = np.abs(means - beside)
+    # A detector whose pixels differ, or a missing gain, makes all columns differ by more than chance.
+    error = np.maximum(error, np.median(difference) / _NORMAL_MEDIAN)
     bad = (difference > _LINE_DEVIATIONS * error) & (difference > _LINE_CONTRAST * np.abs(beside)) & (counts > 1)
     lengths = np.diff(np.append(starts, rows))
     return np.asarray(np.repeat(bad, lengths, axis=0))
@@ -244,9 +260,11 @@ def _mark_outliers(
                         count += 1
             if count < 5:
                 continue
-            middle = float(np.median(near[:count]))
-            limit = _PIXEL_DEVIATIONS * sigma * _relative_noise(middle, level)
-            out[y, x] = value > middle + limit + allowance or value < middle - limit + allowance
+            ordered = np.sort(near[:count])
+            high, low = float(ordered[(2 * count) // 3 - 1]), float(ordered[count - (2 * count) // 3])
+            too_high = high + _PIXEL_DEVIATIONS * sigma * _relative_noise(high, level) + allowance
+            too_low = low - _PIXEL_DEVIATIONS * sigma * _relative_noise(low, level) + allowance
+            out[y, x] = value > too_high or value < too_low
 
 
 @compiled
@@ -254,7 +272,7 @@ def _relative_noise(level_here: float, level: float) -> float:
     """Shot noise here over that at the median level; bounded, as not every detector counts."""
     if level <= 0:
         return 1.0
-    return float(np.sqrt(min(max(level_here / level, 0.25), 4.0)))
+    return float(np.sqrt(min(max(level_here / level, 1 / 16), 16.0)))
 
 
 def _donors(bad: Mask, index: NDArray[np.intp], seed: int) -> NDArray[np.intp]:

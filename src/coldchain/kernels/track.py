@@ -148,8 +148,8 @@ class _Search:
         peaks = []
         for group in groups:
             one = self._sum(y, x, group)
-            _cross_spectrum(one, total, self.weights)
-            peaks.append(_find_peak(one, self.shape, radius, self.threads))
+            scale = _cross_spectrum(one, total, self.weights)
+            peaks.append(_find_peak(one, scale, self.shape, radius, self.threads))
         return peaks
 
     def _sum(self, y: Vector, x: Vector, members: NDArray[np.intp]) -> Transform:
@@ -181,7 +181,7 @@ def _chance_limit(window_angstrom: float) -> float:
     return math.sqrt(2 * math.log(cells)) + 1.5
 
 
-def _find_peak(cross: Transform, shape: Shape, radius: int, threads: int) -> _Peak:
+def _find_peak(cross: Transform, scale: float, shape: Shape, radius: int, threads: int) -> _Peak:
     """Highest point of the correlation within `radius` pixels of no shift, refined by Newton's method."""
     correlation = irfft2(cross, shape, threads)
     deviation = math.sqrt(float(np.mean(np.square(correlation, dtype=np.float64))))
@@ -190,7 +190,11 @@ def _find_peak(cross: Transform, shape: Shape, radius: int, threads: int) -> _Pe
     row, column = np.unravel_index(int(np.argmax(window)), window.shape)
     top = float(window[row, column])
     y, x = _refine(cross, shape, float(offsets[row]), float(offsets[column]))
-    return _Peak(y, x, top / deviation if deviation > 0 else 0.0)
+    if deviation == 0 or scale == 0:
+        return _Peak(y, x, 0.0)
+    coefficient = min(abs(top) * correlation.size / (2 * scale), 0.999999)
+    # Fisher's transform: with few waves, that chance agrees by 0.9 is far less likely than the deviation says.
+    return _Peak(y, x, top / deviation * (math.atanh(coefficient) / coefficient if coefficient > 0 else 1.0))
 
 
 def _refine(cross: Transform, shape: Shape, y0: float, x0: float) -> tuple[float, float]:
@@ -239,12 +243,17 @@ def _derivatives(
 
 
 @compiled
-def _cross_spectrum(one: Transform, total: Transform, weights: NDArray[np.float32]) -> None:
-    """Replace a group's transform by weight × group × conjugate of the sum of the others."""
+def _cross_spectrum(one: Transform, total: Transform, weights: NDArray[np.float32]) -> float:
+    """Replace a group's transform by weight × group × conj(sum of the others); return the sum of full agreement."""
+    own = others = 0.0
     for j in range(one.shape[0]):
         for i in range(one.shape[1]):
             value = one[j, i]
-            one[j, i] = weights[j, i] * value * np.conj(total[j, i] - value)
+            rest = total[j, i] - value
+            own += weights[j, i] * (value.real**2 + value.imag**2)
+            others += weights[j, i] * (rest.real**2 + rest.imag**2)
+            one[j, i] = weights[j, i] * value * np.conj(rest)
+    return float(np.sqrt(own * others))
 
 
 @compiled

@@ -1,0 +1,59 @@
+"""The exposure filter is the published one, keeps noise white and a plain sum plain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coldchain.errors import ProcessingError
+from coldchain.kernels import dose
+
+FREQUENCIES = np.array([0.0, 0.01, 0.05, 0.1, 0.25, 0.5])
+
+
+def test_critical_exposure_is_that_of_the_paper() -> None:
+    """0.245 k^−1.665 + 2.81 at 300 kV, 0.8 of it at 200 kV, without end at zero frequency."""
+    at_300 = dose.critical_exposure(FREQUENCIES, 300.0)
+    assert at_300[0] == np.inf
+    np.testing.assert_allclose(at_300[1:], 0.245 * FREQUENCIES[1:] ** -1.665 + 2.81)
+    np.testing.assert_allclose(dose.critical_exposure(FREQUENCIES[1:], 200.0), 0.8 * at_300[1:], rtol=0.003)
+
+
+def test_exposure_of_a_frame_is_that_at_its_middle() -> None:
+    """Three frames of 2 e⁻/Å² after 5 stand at 6, 8 and 10."""
+    np.testing.assert_allclose(dose.frame_exposures(3, 2.0, 5.0), [6.0, 8.0, 10.0])
+
+
+@given(
+    frames=st.integers(1, 60),
+    per_frame=st.floats(0.0, 5.0),
+    before=st.floats(0.0, 5000.0),
+    voltage=st.sampled_from([100.0, 200.0, 300.0]),
+)
+def test_weights_keep_noise_white_whatever_the_exposure(
+    frames: int, per_frame: float, before: float, voltage: float
+) -> None:
+    """The squares add up to the number of frames at every frequency, none is negative, and none grows with exposure."""
+    weights = dose.exposure_weights(FREQUENCIES, dose.frame_exposures(frames, per_frame, before), voltage)
+    assert weights.shape == (frames, FREQUENCIES.size)
+    np.testing.assert_allclose(np.sum(weights**2, axis=0), frames)
+    assert np.all(np.diff(weights, axis=0) <= 1e-12)
+    np.testing.assert_allclose(weights[:, 0], 1.0)
+
+
+def test_ratio_of_two_frames_is_the_decay_between_them() -> None:
+    """At 4 Å, 10 e⁻/Å² more take the amplitude down by exp(−10 / 2Nₑ)."""
+    weights = dose.exposure_weights(np.array([0.25]), np.array([3.0, 13.0]), 300.0)
+    critical = 0.245 * 0.25**-1.665 + 2.81
+    assert weights[1, 0] / weights[0, 0] == pytest.approx(np.exp(-10 / (2 * critical)))
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_impossible_doses_are_refused(value: float) -> None:
+    """A negative or infinite dose is a stated error, not a black picture."""
+    with pytest.raises(ProcessingError, match="dose per frame"):
+        dose.frame_exposures(3, value)
+    with pytest.raises(ProcessingError, match="pre-exposure"):
+        dose.frame_exposures(3, 1.0, value)
