@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
+from coldchain.storage import posix, readback
 from coldchain.storage.posix import PosixStore
 
 MakeStore = Callable[[str], PosixStore]
@@ -121,3 +122,17 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
     opened = open_catalog(url, "here")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def refuse_direct(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make every file system refuse O_DIRECT, as some do."""
+
+    def open_without(folder: int, name: str) -> tuple[int, bool]:
+        return os.open(name, os.O_RDONLY, dir_fd=folder), False
+
+    def refuse() -> None:
+        monkeypatch.setattr(posix, "set_direct", lambda descriptor, *, on: False)
+        monkeypatch.setattr(readback, "_open_past_cache", open_without)
+
+    return refuse

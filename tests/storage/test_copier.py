@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from coldchain.catalog import files, sessions
+from coldchain.catalog import events, files, sessions
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
+from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, ReplicaState
 from coldchain.model.session import Layout, Session
 from coldchain.storage import backoff, copier
@@ -187,6 +188,17 @@ def test_a_file_in_trouble_holds_up_no_other(catalog: Catalog, arrive, make_stor
         assert replica.state is ReplicaState.FAILED
         assert reason in replica.detail
         assert not (store.root / "krios/2024/visit" / file.relative_path).exists()
+
+
+def test_the_same_failure_again_is_not_news(catalog: Catalog, arrive, make_store: MakeStore, session: Session) -> None:
+    """A source that is gone for good is tried again and again, and written down once."""
+    file = arrive("movie.tiff", ["raid"])
+    Path(session.source_root, session.folder, "movie.tiff").unlink()
+    with running(catalog, make_store("raid")) as at_work:
+        wait_until(lambda: at_work.progress().copies_failed >= 4)
+    (replica,) = files.replicas_of(catalog, file.id)
+    assert replica.attempts == 1
+    assert [e.kind for e in events.recent(catalog, minimum=Severity.ERROR)] == ["replica.failed"]
 
 
 def test_the_new_version_of_a_changed_source_is_copied(

@@ -11,7 +11,6 @@ import pytest
 
 from coldchain.errors import SourceChangedError, StorageError
 from coldchain.model.files import ReplicaState
-from coldchain.storage import posix
 from coldchain.storage.copying import CopyOutcome, SourceVersion, copy_verified
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.ring import BUFFER_BYTES
@@ -270,10 +269,10 @@ def test_only_unfinished_copies_of_an_earlier_process_are_removed(tmp_path: Path
 
 
 def test_an_odd_end_and_a_refusal_of_direct_io_change_no_byte(
-    tmp_path: Path, store: PosixStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store: PosixStore, refuse_direct: Callable[[], None]
 ) -> None:
     """Where the file system refuses to pass the page cache, the copy is as whole, and the level says less."""
-    monkeypatch.setattr(posix, "_set_direct", lambda descriptor, *, on: False)
+    refuse_direct()
     source = written(tmp_path / "movie.tiff", content_of(TWO_CHUNKS))
     outcome = outcome_of(source, store)
     assert outcome.level == "cache"

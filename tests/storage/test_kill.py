@@ -52,22 +52,36 @@ def _launcher(url: str, root: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", SCRIPT, url, str(root), *STORES]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
+        assert process.stdin is not None
         process.stdin.close()
 
 
-def _run(process: subprocess.Popen[str], kill_after_seconds: float | None) -> int:
+def _start(process: subprocess.Popen[str]) -> int:
+    assert process.stdin is not None
+    assert process.stdout is not None
     process.stdin.write("go\n")
     process.stdin.flush()
-    child = int(process.stdout.readline())
-    if kill_after_seconds is not None:
-        time.sleep(kill_after_seconds)  # a random moment is what is wanted; no outcome depends on which
-        with suppress(ProcessLookupError):  # it had finished
-            os.kill(child, signal.SIGKILL)
     return int(process.stdout.readline())
 
 
+def _ended(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
+def _wait_for_copies(root: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while sum(len(_names(root / name)) for name in STORES) < count:
+        assert time.monotonic() < deadline, "the copier does not get on"
+        time.sleep(0.002)
+
+
+def _names(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*.tiff") if not path.name.startswith(".")]
+
+
 def _copies(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".part"}
+    return {str(path.relative_to(root)): path.read_bytes() for path in _names(root)}
 
 
 def test_kill_at_any_moment_leaves_only_whole_copies(catalog: Catalog, tmp_path: Path) -> None:
@@ -105,11 +119,19 @@ def test_kill_at_any_moment_leaves_only_whole_copies(catalog: Catalog, tmp_path:
                         stores=STORES,
                     )
                 )
-            _run(process, chance.uniform(0.0, 0.35))
+            standing = sum(len(_copies(tmp_path / name)) for name in STORES)
+            child = _start(process)
+            # A moment between two copies chosen by chance, and then a little later, in the middle of the next.
+            _wait_for_copies(tmp_path, chance.randint(standing, len(STORES) * len(truth)))
+            time.sleep(chance.uniform(0.0, 0.04))
+            with suppress(ProcessLookupError):  # it had finished
+                os.kill(child, signal.SIGKILL)
+            _ended(process)
             for name in STORES:
                 found = _copies(tmp_path / name)
                 assert all(truth[path] == content for path, content in found.items())
-        assert _run(process, None) == 0
+        _start(process)
+        assert _ended(process) == 0
     for name in STORES:
         assert _copies(tmp_path / name) == truth
         assert list((tmp_path / name).rglob(".*")) == []

@@ -11,9 +11,9 @@ import pytest
 
 from coldchain.errors import StorageError, StoreFullError, VerificationError
 from coldchain.model.files import ReplicaState, VerificationLevel
-from coldchain.storage import posix
 from coldchain.storage.copying import copy_verified
-from coldchain.storage.posix import Incoming, PosixStore, filesystem_type
+from coldchain.storage.posix import Incoming, PosixStore
+from coldchain.storage.readback import filesystem_type
 from coldchain.storage.ring import BUFFER_BYTES
 
 MakeTmpfs = Callable[..., Path]
@@ -76,13 +76,13 @@ def test_the_file_system_of_an_open_file_is_known(medium, make_tmpfs: MakeTmpfs,
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["O_DIRECT", "DONTNEED"])
-@pytest.mark.parametrize("block", [0, TWO_CHUNKS // BLOCK_BYTES // 2, TWO_CHUNKS // BLOCK_BYTES - 1])
+@pytest.mark.parametrize("at", [0, TWO_CHUNKS // BLOCK_BYTES // 2 * BLOCK_BYTES, TWO_CHUNKS - 17])
 def test_a_bit_that_flips_on_the_medium_is_caught_where_the_page_cache_is_blind(
-    medium, movie: Path, monkeypatch: pytest.MonkeyPatch, block: int, direct: bool
+    medium, movie: Path, monkeypatch: pytest.MonkeyPatch, refuse_direct: Callable[[], None], at: int, direct: bool
 ) -> None:
     """After a flip below the page cache an ordinary read still gives the right bytes; the verification does not."""
     if not direct:
-        monkeypatch.setattr(posix, "_set_direct", lambda descriptor, *, on: False)
+        refuse_direct()
     store = PosixStore("disk", medium.folder)
     content = movie.read_bytes()
     cached: list[bytes] = []
@@ -91,7 +91,7 @@ def test_a_bit_that_flips_on_the_medium_is_caught_where_the_page_cache_is_blind(
         (partial,) = (medium.folder / NAME).parent.iterdir()
         with partial.open("rb", buffering=0) as file:
             file.readall()
-            medium.flip(content[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES])
+            medium.flip(content[at : at + BLOCK_BYTES])
             file.seek(0)
             cached.append(file.readall())
 

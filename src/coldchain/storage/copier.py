@@ -193,9 +193,11 @@ class Copier:
             self._copies_verified += 1
 
     def _record_failure(self, replica: Replica, error: StorageError) -> None:
-        log.warning("copier: %s", error)
         with self._lock:
             self._copies_failed += 1
+        if (replica.state, replica.detail) == (ReplicaState.FAILED, str(error)):
+            return  # not news: a vanished source would write an event every few minutes for ever
+        log.warning("copier: %s", error)
         files.record_copy(
             self._catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail=str(error)
         )

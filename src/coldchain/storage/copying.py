@@ -18,7 +18,8 @@ from pathlib import Path
 
 from coldchain.errors import SourceChangedError, StorageError
 from coldchain.model.files import ReplicaState, VerificationLevel
-from coldchain.storage.posix import Incoming, PosixStore, ReadBack
+from coldchain.storage.posix import Incoming, PosixStore
+from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import RingPool, stream
 
 _SOURCE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

@@ -4,12 +4,6 @@ A copy comes in under a hidden name (`.NAME.<32 hex>.part`) beside its final one
 then renamed; a final name therefore only ever holds whole, proved content. Nothing that stands in a store is
 overwritten: other content under the same name is kept aside as `NAME.replaced-<8 hex of its digest>`.
 
-What a read-back proves is decided so. The pages of the copy are dropped from the page cache after `fsync`
-(`POSIX_FADV_DONTNEED`), then the file is read with `O_DIRECT`. The level is `medium` when the file system's type (from
-`/proc/self/mountinfo`, found by the open file's own mount id) is one of `MEDIUM_TYPES` *and* every byte came by
-`O_DIRECT`; otherwise it is `cache`. The type counts because tmpfs, ZFS before 2.3 and others accept `O_DIRECT` and
-answer from memory all the same. On a network file system `medium` means past this host's cache; the server has its own.
-
 Every path is walked from the root by directory descriptors without following symbolic links, so that nothing inside a
 store can lead a write out of it. One service owns a store: two that write to one root would sweep each other's `.part`.
 """
@@ -17,8 +11,6 @@ store can lead a write out of it. One service owns a store: two that write to on
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
 import os
 import re
 import stat
@@ -32,24 +24,14 @@ from typing import Self
 from uuid import uuid4
 
 from coldchain.errors import StorageError, StoreFullError, VerificationError
-from coldchain.model.files import VerificationLevel
 from coldchain.model.identity import is_safe_relative
-from coldchain.storage.ring import Ring, stream
-
-# fmt: off
-MEDIUM_TYPES = frozenset({
-    "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "bcachefs", "gfs2", "ocfs2", "exfat", "vfat", "ntfs3",
-    "nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "gpfs", "beegfs",
-})
-# fmt: on
-"""File systems on which `O_DIRECT` is known to pass this host's page cache."""
+from coldchain.storage.readback import ReadBack, read_back, set_direct
+from coldchain.storage.ring import Ring
 
 _PAGE_BYTES = 4096
 _NAME_BYTES = 255
 _PARTIAL = re.compile(r"\..*\.[0-9a-f]{32}\.part", re.DOTALL)
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: opening a FIFO that stands where a file should must fail, not wait for a writer.
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _REMEDIES = {
     errno.EACCES: "Give the service's user the right to write in the store",
     errno.EPERM: "Give the service's user the right to write in the store",
@@ -70,15 +52,6 @@ class Space:
 
     free_bytes: int
     free_files: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBack:
-    """What reading a stored file again gave, and what that proves."""
-
-    sha256: str
-    size_bytes: int
-    level: VerificationLevel
 
 
 class PosixStore:
@@ -116,7 +89,7 @@ class PosixStore:
         """
         parts = _parts(relative)
         with self._stating("reading it back", relative), self._folder(parts[:-1], make=False) as folder:
-            found = _read_back(folder, parts[-1], ring)
+            found = read_back(folder, parts[-1], ring)
             _sync_folder(folder)
             return found
 
@@ -258,7 +231,7 @@ class Incoming:
         self._published = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(partial, flags, 0o600, dir_fd=folder)
-        self._direct = _set_direct(self._descriptor, on=True)
+        self._direct = set_direct(self._descriptor, on=True)
 
     def __enter__(self) -> Self:
         return self
@@ -277,13 +250,13 @@ class Incoming:
         with self._stating("writing the copy"):
             while view:
                 if self._direct and len(view) % _PAGE_BYTES:
-                    self._direct = _set_direct(self._descriptor, on=False)
+                    self._direct = set_direct(self._descriptor, on=False)
                 try:
                     written = os.write(self._descriptor, view)
                 except OSError as error:
                     if not (self._direct and error.errno == errno.EINVAL):
                         raise
-                    self._direct = _set_direct(self._descriptor, on=False)
+                    self._direct = set_direct(self._descriptor, on=False)
                     continue
                 view = view[written:]
 
@@ -299,7 +272,7 @@ class Incoming:
     def prove(self, sha256: str, ring: Ring) -> ReadBack:
         """Read the copy back and compare. VerificationError where it is not what was written."""
         with self._stating("reading the copy back"):
-            found = _read_back(self._folder, self._partial, ring)
+            found = read_back(self._folder, self._partial, ring)
         if found.sha256 != sha256:
             raise VerificationError(
                 f"store {self._store.name!r} gave back {found.size_bytes:,} bytes of SHA-256 {found.sha256}",
@@ -342,21 +315,6 @@ class Incoming:
             yield
         except OSError as error:
             raise self._store.stated(error, doing, self._relative) from error
-
-
-def filesystem_type(descriptor: int) -> str:
-    """Type of the file system on which an open file lies, as the kernel names it; "" where it does not tell."""
-    try:
-        about = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
-        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    except OSError:
-        return ""
-    mount_id = dict(line.split(":\t", 1) for line in about.splitlines() if ":\t" in line).get("mnt_id", "")
-    for line in mounts:
-        head, _, tail = line.partition(b" - ")
-        if head.split(b" ", 1)[0] == mount_id.strip().encode("ascii"):
-            return tail.split(b" ", 1)[0].decode("ascii", "replace")
-    return ""
 
 
 def _parts(relative: str) -> tuple[str, ...]:
@@ -404,59 +362,11 @@ def _free_name(folder: int, name: str, suffix: str) -> str:
 def _mark_of(folder: int, name: str, sha256: str, ring: Ring) -> str | None:
     """What to call the content that stands under a name; None where it is `sha256`'s own and need not be kept."""
     try:
-        standing = _read_back(folder, name, ring).sha256
+        standing = read_back(folder, name, ring).sha256
     except OSError:
         # Its bytes may still be wanted by somebody with better tools.
         return "unreadable"
     return None if standing == sha256 else standing[:8]
-
-
-def _read_back(folder: int, name: str, ring: Ring) -> ReadBack:
-    descriptor = os.open(name, _READ_FLAGS, dir_fd=folder)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EISDIR, "something that is not a file has its name")
-        os.fsync(descriptor)  # only clean pages can be dropped
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        reader = _PastCache(descriptor)
-        digest = hashlib.sha256()
-        size_bytes = stream(reader.fill, status.st_size, [digest.update], ring)
-        proved = reader.direct and filesystem_type(descriptor) in MEDIUM_TYPES
-        level = VerificationLevel.MEDIUM if proved else VerificationLevel.CACHE
-        return ReadBack(sha256=digest.hexdigest(), size_bytes=size_bytes, level=level)
-    finally:
-        os.close(descriptor)
-
-
-class _PastCache:
-    """Reads with `O_DIRECT` for as long as the file system grants it; `direct` says whether it always did."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.direct = _set_direct(descriptor, on=True)
-
-    def fill(self, view: memoryview) -> int:
-        try:
-            return os.readv(self._descriptor, [view])
-        except OSError as error:
-            if not (self.direct and error.errno == errno.EINVAL):
-                raise
-            self.direct = _set_direct(self._descriptor, on=False)
-            return os.readv(self._descriptor, [view])
-
-
-def _set_direct(descriptor: int, *, on: bool) -> bool:
-    """Turn `O_DIRECT` on or off; whether it is on afterwards."""
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    wanted = flags | os.O_DIRECT if on else flags & ~os.O_DIRECT
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, wanted)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return False
-    return on
 
 
 def _sync_folder(descriptor: int) -> None:
