@@ -1,5 +1,6 @@
 """EER movies: our encoder against two decoders, fractions that lose no frame, sub-pixels in their places."""
 
+import struct
 from pathlib import Path
 from typing import Literal
 
@@ -169,12 +170,7 @@ def test_a_sum_image_before_the_events_is_passed_over(tmp_path: Path) -> None:
         entries = [(256, 64), (257, 64), (259, 65001), (273, start), (279, count)]
         whole += len(entries).to_bytes(8, "little")
         for tag, value in entries:
-            whole += (
-                tag.to_bytes(2, "little")
-                + (16).to_bytes(2, "little")
-                + (1).to_bytes(8, "little")
-                + value.to_bytes(8, "little")
-            )
+            whole += struct.pack("<HHQQ", tag, 16, 1, value)
         link = len(whole)
         whole += bytes(8)
     path.write_bytes(whole)

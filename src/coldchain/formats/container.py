@@ -10,6 +10,8 @@ from coldchain.formats.files import reading
 from coldchain.formats.ifd import is_tiff
 from coldchain.formats.mrc import HEADER_BYTES
 
+PNG_START = b"\x89PNG"
+_JPEG_START = b"\xff\xd8\xff"
 _MRC_SUFFIXES = frozenset((".mrc", ".mrcs", ".map", ".st", ".ali", ".rec"))
 _TIFF_SUFFIXES = frozenset((".tif", ".tiff", ".gain"))
 _PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg"))
@@ -41,7 +43,7 @@ def container_of(path: Path) -> Container:
         )
     if is_tiff(head):
         return Container.EER if suffix == ".eer" else Container.TIFF
-    if head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+    if head.startswith((PNG_START, _JPEG_START)):
         return Container.PICTURE
     if head[208:211] == b"MAP" or suffix in _MRC_SUFFIXES:
         return Container.MRC

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.errors import FormatError, IncompleteFileError
-from coldchain.formats.container import Container, container_of
+from coldchain.formats.container import PNG_START, Container, container_of
 from coldchain.formats.eer import read_eer
 from coldchain.formats.files import reading, replacing, size_of
 from coldchain.formats.mrc import read_first_section
 from coldchain.formats.tiff import read_first_page
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_SIGNATURE_BYTES = 8
 _PNG_HEADER_BYTES = 33
 _LARGEST_PNG_RATIO = 1100 * 8
 _LARGEST_PIXELS = 1 << 30
@@ -51,7 +51,7 @@ def read_picture(path: Path) -> NDArray[Any]:
     averaged. Raises as `read_image`."""
     with reading(path) as stream:
         data = stream.read()
-    if data.startswith(PNG_SIGNATURE):
+    if data.startswith(PNG_START):
         _check_png_size(data, path)
         decode = imagecodecs.png_decode
     else:
@@ -96,7 +96,7 @@ def check_png(path: Path) -> None:
     a chunk's check sum does not agree."""
     with reading(path) as stream:
         size = size_of(stream)
-        offset, kind = len(PNG_SIGNATURE), b""
+        offset, kind = _PNG_SIGNATURE_BYTES, b""
         while kind != b"IEND":
             stream.seek(offset)
             head = stream.read(8)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from coldchain.errors import IncompleteFileError
-from coldchain.formats.container import Container, container_of
+from coldchain.formats.container import PNG_START, Container, container_of
 from coldchain.formats.document import read_xml
 from coldchain.formats.eer import event_pages
 from coldchain.formats.files import reading, size_of
 from coldchain.formats.ifd import read_pages
-from coldchain.formats.image import PNG_SIGNATURE, check_png
+from coldchain.formats.image import check_png
 from coldchain.formats.mrc import check_size, read_header
 from coldchain.formats.tiff import frame_pages
 
@@ -50,7 +50,7 @@ def _check_container(path: Path) -> None:
         frame_pages(read_pages(path), path)
     else:
         with reading(path) as stream:
-            is_png = stream.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
+            is_png = stream.read(len(PNG_START)) == PNG_START
         if is_png:
             check_png(path)
 
