@@ -50,9 +50,10 @@ def arrive(
 
 
 def expose(catalog: Catalog, session: Session, name: str = "a/movie") -> Exposure:
-    """An exposure whose movie has arrived: READY."""
+    """An exposure whose movie has arrived and has its digest: READY."""
     exposure = exposures.ensure(catalog, session.id, name)
     movie = arrive(catalog, session, f"{name}.tiff", exposure_id=exposure.id)
+    files.set_digest(catalog, movie.id, SHA256)
     return exposures.attach_input(catalog, exposure.id, movie.id)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalog_givens import new_session
 
 from coldchain.catalog import engine
 from coldchain.catalog.engine import Catalog
 from coldchain.model.session import Session
+from tests.catalog.catalog_givens import new_session
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import os
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from catalog_givens import arrive, ctf, expose, new_session, run_step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from coldchain.model.events import Severity
 from coldchain.model.optics import ExposureMetadata, Optics
 from coldchain.model.results import MotionResult, Step
 from coldchain.model.session import Session, SessionParameters
+from tests.catalog.catalog_givens import arrive, ctf, expose, new_session, run_step
 
 HOSTILE = [
     "quote ' double \" back \\ percent % under _ semicolon ; -- DROP TABLE files",

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from catalog_givens import arrive, new_session
 from sqlalchemy import create_engine, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
@@ -19,6 +18,7 @@ from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import Base
 from coldchain.errors import CatalogError
 from coldchain.model.session import Session
+from tests.catalog.catalog_givens import arrive, new_session
 
 
 def _file(url: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from catalog_givens import arrive, expose, new_session
 
 from coldchain.catalog import events, exposures, files
 from coldchain.catalog.engine import Catalog
@@ -13,6 +12,7 @@ from coldchain.model.files import FileKind
 from coldchain.model.identity import new_id
 from coldchain.model.optics import ExposureMetadata, Optics
 from coldchain.model.session import ExposureState, Session
+from tests.catalog.catalog_givens import arrive, expose, new_session
 
 
 def test_an_exposure_is_made_once(catalog: Catalog, session: Session) -> None:

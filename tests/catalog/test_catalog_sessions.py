@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from catalog_givens import SHA256, arrive, expose, new_session
 
 from coldchain.catalog import engine, events, exposures, files, sessions
 from coldchain.catalog.engine import Catalog
@@ -12,6 +11,7 @@ from coldchain.model.files import FileState, ReplicaState, VerificationLevel
 from coldchain.model.identity import new_id
 from coldchain.model.optics import Optics
 from coldchain.model.session import ExposureState, Layout, Session, SessionParameters, SessionState
+from tests.catalog.catalog_givens import SHA256, arrive, expose, new_session
 
 
 def test_instruments_and_projects_are_made_once(catalog: Catalog) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from catalog_givens import ctf, expose, motion, new_session, picks, run_step
 
 from coldchain.catalog import engine, events, exposures, results, steps
 from coldchain.catalog.engine import Catalog
@@ -15,6 +14,7 @@ from coldchain.model.identity import new_id
 from coldchain.model.optics import ExposureMetadata
 from coldchain.model.results import ExposureResults, Step, StepState
 from coldchain.model.session import ExposureState, Session
+from tests.catalog.catalog_givens import ctf, expose, motion, new_session, picks, run_step
 
 
 def test_a_run_is_journalled_before_it_runs(catalog: Catalog, session: Session) -> None:

@@ -110,7 +110,7 @@ class ExposureRow(Base):
     __tablename__ = "exposures"
     __table_args__ = (
         Index("ix_exposures_session_id_id", "session_id", "id"),
-        Index("ix_exposures_session_id_name_digest", "session_id", "name_digest"),
+        Index("ix_exposures_session_id_name_digest_id", "session_id", "name_digest", "id"),
         Index("ix_exposures_session_id_state", "session_id", "state"),
         Index("ix_exposures_site_state_id", "site", "state", "id"),
     )
@@ -132,7 +132,7 @@ class FileRow(Base):
 
     __tablename__ = "files"
     __table_args__ = (
-        Index("ix_files_session_id_path_digest", "session_id", "path_digest"),
+        Index("ix_files_session_id_path_digest_id", "session_id", "path_digest", "id"),
         Index("ix_files_session_id_id", "session_id", "id"),
         Index("ix_files_session_id_state_id", "session_id", "state", "id"),
         Index("ix_files_exposure_id_id", "exposure_id", "id"),

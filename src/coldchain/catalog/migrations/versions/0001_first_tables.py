@@ -102,7 +102,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["session_id"], ["sessions.id"], name="fk_exposures_session_id"),
     )
     op.create_index("ix_exposures_session_id_id", "exposures", ["session_id", "id"])
-    op.create_index("ix_exposures_session_id_name_digest", "exposures", ["session_id", "name_digest"])
+    op.create_index("ix_exposures_session_id_name_digest_id", "exposures", ["session_id", "name_digest", "id"])
     op.create_index("ix_exposures_session_id_state", "exposures", ["session_id", "state"])
     op.create_index("ix_exposures_site_state_id", "exposures", ["site", "state", "id"])
     op.create_table(
@@ -126,7 +126,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_files_exposure_id_id", "files", ["exposure_id", "id"])
     op.create_index("ix_files_session_id_id", "files", ["session_id", "id"])
-    op.create_index("ix_files_session_id_path_digest", "files", ["session_id", "path_digest"])
+    op.create_index("ix_files_session_id_path_digest_id", "files", ["session_id", "path_digest", "id"])
     op.create_index("ix_files_session_id_state_id", "files", ["session_id", "state", "id"])
     op.create_table(
         "step_runs",
