@@ -13,9 +13,10 @@ import argparse
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,14 +132,14 @@ WAYS: dict[str, Callable[[Path, list[Path]], None]] = {
 }
 
 
-def main() -> None:
-    """Measure and print."""
+def main(arguments: Sequence[str] = ()) -> None:
+    """Measure and print; without arguments, with the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="where to work; its disk is what is measured")
     parser.add_argument("--files", type=int, default=8)
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=45.0)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
         rows = measure(folder=given.folder, files=given.files, megabytes=given.megabytes, budget_seconds=given.seconds)
     except StorageError as error:
@@ -150,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
