@@ -54,9 +54,9 @@ def test_an_exposure_is_read_in_our_units(tmp_path: Path) -> None:
 
 
 # File, pixel of the movie (Å), dose (e/Å²), applied defocus (µm), frames, exposure (s), magnification, detector, slit.
-FALCON, K3 = "BM-Falcon", "BioQuantum K3"
+F3, K3 = "BM-Falcon", "BioQuantum K3"
 REAL = [
-    ("FoilHole_18890345_Data_18881924_18881926_20200320_090200", 1.06847, 40.05405, -3.25, 40, 70.36, 75e3, FALCON, None),
+    ("FoilHole_18890345_Data_18881924_18881926_20200320_090200", 1.06847, 40.05405, -3.25, 40, 70.36, 75e3, F3, None),
     ("FoilHole_5850127_Data_5798426_5798428_20221104_061329", 0.642598, 63.99304, -1.4, 70, 2.0, 130e3, K3, 20),
     ("FoilHole_9015883_Data_9017347_6_20250108_154915", 0.527941, 14.41084, -2.7, 50, 0.89, 165e3, K3, 20),
     ("FoilHole_9015883_Data_9017354_6_20250108_154918", 0.527941, 14.55775, -2.7, 50, 0.89, 165e3, K3, 20),

@@ -10,6 +10,7 @@ from coldchain.errors import FormatError
 from coldchain.formats import eer, mrc, tiff
 from coldchain.formats.gain import read_defects, read_gain
 from coldchain.formats.image import write_png
+from coldchain.formats.structure import check_structure
 
 RNG = np.random.default_rng(29)
 GAIN = RNG.normal(1.0, 0.1, (24, 36)).astype(np.float32)
@@ -32,7 +33,10 @@ def test_the_eer_gain_is_inverted_and_fits_its_movie(tmp_path: Path) -> None:
     sensitivity[7, 9] = 0
     frames = RNG.random((400, 32, 48)) < 0.3 * sensitivity
     eer.write_eer(tmp_path / "movie.eer", frames)
-    tifffile.imwrite(tmp_path / "camera.gain", sensitivity, metadata=None)
+    with tifffile.TiffWriter(tmp_path / "camera.gain") as out:
+        out.write(sensitivity, metadata=None)
+        out.write(np.zeros((4, 4), np.uint8), metadata=None)  # only the first page is the gain
+    check_structure(tmp_path / "camera.gain")
     gain = read_gain(tmp_path / "camera.gain")
     assert gain[7, 9] == 0
     corrected = eer.read_eer(tmp_path / "movie.eer", fractions=1)[0] * gain

@@ -47,7 +47,8 @@ def _check_container(path: Path) -> None:
     elif kind is Container.EER:
         event_pages(read_pages(path), path)
     elif kind is Container.TIFF:
-        frame_pages(read_pages(path), path)
+        # A camera's gain file may carry more than its gain; a movie's pages must be alike.
+        frame_pages(read_pages(path), path, count=1 if path.suffix.lower() == ".gain" else None)
     else:
         with reading(path) as stream:
             is_png = stream.read(len(PNG_START)) == PNG_START

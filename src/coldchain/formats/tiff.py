@@ -46,9 +46,10 @@ _DECODING_ERRORS = (
 )
 
 
-def frame_pages(pages: Sequence[Page], path: Path) -> tuple[Page, ...]:
-    """The pages that are frames: thumbnails are left out, and all must have one shape and type (else FormatError)."""
-    frames = tuple(page for page in pages if not page.reduced) or tuple(pages[:1])
+def frame_pages(pages: Sequence[Page], path: Path, *, count: int | None = None) -> tuple[Page, ...]:
+    """The first `count` pages (all by default) that are frames: thumbnails are left out, and all must have one shape
+    and type (else FormatError)."""
+    frames = (tuple(page for page in pages if not page.reduced) or tuple(pages))[:count]
     first = frames[0]
     for page in frames:
         if (page.height, page.width, page.bits_per_sample, page.sample_format) != (
@@ -97,7 +98,7 @@ def read_tiff(path: Path, *, threads: int = 1, count: int | None = None) -> NDAr
     cannot be read.
     """
     with reading(path) as stream:
-        frames = frame_pages(walk(stream, path), path)[:count]
+        frames = frame_pages(walk(stream, path), path, count=count)
         dtype = page_dtype(frames[0], path)
         for frame in frames:
             _refuse_bombs(frame, dtype, path)
