@@ -56,11 +56,12 @@ class EpuGridSquare:
 def read_exposure_xml(path: Path) -> ExposureMetadata:
     """What EPU says about one exposure.
 
-    The document's `pixelSize` is that of the preview that EPU shows, whose size is `ReadoutArea`; the movie's pixels
-    are finer by `SuperResolutionFactor`. In the real K3 documents the preview has 2880 × 2046 pixels, the factor is 2,
-    and the movie has 5760 × 4092: 1.0559 Å at a nominal 165,000 is 0.528 Å in the movie, the camera's physical pixel;
-    `DoseOnCamera` is `Dose` times the preview's pixel area. A Falcon has factor 1. So the pixel size here is
-    `pixelSize` over `SuperResolutionFactor`, as Diamond's transfer software has it too.
+    The document's `pixelSize` is that of the image that EPU shows, whose size is `ReadoutArea`; the movie's pixels are
+    taken to be finer by `SuperResolutionFactor`. The evidence: in the real K3 documents `ReadoutArea` is 2880 × 2046
+    and the factor 2, which makes the K3's own 5760 × 4092, and 1.0559 Å at a nominal 165,000 becomes 0.528 Å, its
+    physical pixel; `DoseOnCamera` is `Dose` times the area of the undivided pixel. A Falcon has factor 1. Diamond's
+    transfer software divides likewise. No movie was at hand to confirm it: compare `ReadoutArea` times the factor
+    with a movie's size where both are known.
 
     The number of frames is `NumberOffractions`, or the count of `DoseFractions`. `Dose` is per m² over the whole
     exposure. EPU knows no spherical aberration and no amplitude contrast. Beam shifts are in EPU's own units.
