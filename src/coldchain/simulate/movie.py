@@ -23,6 +23,7 @@ from coldchain.simulate.truth import MovieParameters, MovieTruth
 __all__ = ["MovieParameters", "MovieTruth", "SimulatedMovie", "local_displacement_angstrom", "simulate_movie"]
 
 _ATOM_BFACTOR_SQUARE_ANGSTROM = 80.0  # an atom's own form (17 Å² for carbon) and its thermal motion
+_ICE_BFACTOR_SQUARE_ANGSTROM = 40.0  # the same of a frozen water molecule
 _ICE_STRUCTURE_FLOOR = 0.1  # S(k) of amorphous ice at low frequency
 _ICE_PEAK_PER_ANGSTROM = 0.27  # its first ring, at 3.7 Å
 _ICE_PEAK_WIDTH_PER_ANGSTROM = 0.025
@@ -179,11 +180,11 @@ def _image_spectrum(
         np.sinc(field.kx * parameters.pixel_size_angstrom) * np.sinc(field.ky * parameters.pixel_size_angstrom)
     ) ** 2
     spectrum = scipy.fft.rfft2(density).astype(np.complex64)
-    spectrum /= triangle.astype(np.float32)
+    spectrum *= (optics.envelope(field.squared, _ATOM_BFACTOR_SQUARE_ANGSTROM) / triangle).astype(np.float32)
     spectrum += _ice_spectrum(parameters, field, rng)
     interaction = optics.interaction_radian_angstrom(parameters.voltage_kilovolt)
     transfer = parameters.lens.transfer(field.kx, field.ky)
-    transfer *= optics.envelope(field.squared, _ATOM_BFACTOR_SQUARE_ANGSTROM + parameters.bfactor_square_angstrom)
+    transfer *= optics.envelope(field.squared, parameters.bfactor_square_angstrom)
     transfer *= 2 * interaction
     spectrum *= transfer.astype(np.float32)
     spectrum[0, 0] = 0  # the beam's mean is the dose's
@@ -232,6 +233,7 @@ def _ice_spectrum(parameters: MovieParameters, field: _Field, rng: np.random.Gen
     ring = (np.sqrt(field.squared) - _ICE_PEAK_PER_ANGSTROM) / _ICE_PEAK_WIDTH_PER_ANGSTROM
     structure = _ICE_STRUCTURE_FLOOR + np.exp(-0.5 * ring**2)
     amplitude = np.sqrt(per_area * structure) / parameters.pixel_size_angstrom
+    amplitude *= optics.envelope(field.squared, _ICE_BFACTOR_SQUARE_ANGSTROM)
     spectrum: NDArray[np.complex64] = scipy.fft.rfft2(white) * amplitude.astype(np.float32)
     return spectrum
 

@@ -79,8 +79,8 @@ def generate_specimen(*, seed: int, diameter_angstrom: float = 150.0) -> Specime
     if diameter_angstrom < 30:
         raise UsageError(f"a particle of {diameter_angstrom:g} Å", expected="30 Å or more")
     rng = np.random.default_rng(seed)
-    centres = np.array([20.0, 17.0, 0.0]) + rng.normal(scale=[9.0, 8.0, 22.0], size=(6, 3))
-    radii = rng.uniform(16.0, 24.0, size=6)
+    centres = np.array([13.0, 12.0, 0.0]) + rng.normal(scale=[8.0, 8.0, 18.0], size=(6, 3))
+    radii = rng.uniform(18.0, 24.0, size=6)
     scale = 0.5 * diameter_angstrom / float((np.linalg.norm(centres, axis=1) + radii).max())
     lobe = _fill_balls(rng, centres * scale, radii * scale)
     signs = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])  # the four rotations of D2
