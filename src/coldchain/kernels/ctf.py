@@ -59,9 +59,9 @@ class CtfParameters:
 class CtfFit:
     """The fit and what to show of it.
 
-    diagnostic : (n, n) float32 in [0, 1], zero frequency at [n // 2, n // 2], y grows with the row; the left half is the
-        measured spectrum without background, scaled to its rings, the right half |CTF|² of the fit up to the resolution
-        to which it holds (0.5 beyond).
+    diagnostic : (n, n) float32 in [0, 1], zero frequency at [n // 2, n // 2], y grows with the row; the left half is
+        the measured spectrum without background, scaled to its rings, the right half |CTF|² of the fit up to the
+        resolution to which it holds (0.5 beyond).
     profile_frequency_per_angstrom : (rings,) float32; the others likewise, averages along lines of equal phase:
     profile_measured : the measured spectrum scaled like |CTF|²; profile_fitted : |CTF|²;
     profile_agreement : their correlation over about two rings, −1 … 1.
@@ -96,9 +96,9 @@ def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
 
     Notes
     -----
-    `score` is the signal over the standard deviation of noise (noise alone gives 3 to 5); `uncertainty_angstrom` is three
-    standard errors of U and V; `fit_resolution_angstrom` is where the equiphase profile's correlation with the fit
-    falls below 0.5.
+    `score` is the signal over the standard deviation of noise (noise alone gives 3 to 5); `uncertainty_angstrom` is
+    three standard errors of U and V; `fit_resolution_angstrom` is where the equiphase profile's correlation with the
+    fit falls below 0.5.
     """
     check_parameters(parameters)
     if image.ndim != 2:

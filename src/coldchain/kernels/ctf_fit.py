@@ -120,7 +120,7 @@ def search(
     rings: Rings, min_defocus_angstrom: float, max_defocus_angstrom: float, *, fit_phase_shift: bool
 ) -> Candidate:
     """The best defocus and astigmatism on a grid, every sector looked up at its own defocus."""
-    used = np.count_nonzero(rings.frequency_per_angstrom <= 1.0 / _SEARCH_RESOLUTION_ANGSTROM)
+    used = int(np.count_nonzero(rings.frequency_per_angstrom <= 1.0 / _SEARCH_RESOLUTION_ANGSTROM))
     used = used if used > 2 * _BACKGROUND_TERMS else len(rings.frequency_per_angstrom)
     step = 1.0 / (2.0 * rings.defocus_phase[used - 1])
     reach = math.ceil(_LARGEST_HALF_ASTIGMATISM_ANGSTROM / step)
@@ -230,7 +230,7 @@ def refine(rings: Rings, start: Defocus, *, fit_phase_shift: bool) -> Refinement
     degrees = residual.size - len(rings.azimuth_radian) * _BACKGROUND_TERMS - _ENVELOPE_TERMS - len(jacobian)
     chi_square = float(np.sum(residual**2)) / max(1, degrees)
     normal = jacobian @ jacobian.T
-    covariance = np.linalg.pinv(normal) * max(1.0, chi_square)
+    covariance = np.asarray(np.linalg.pinv(normal) * max(1.0, chi_square), dtype=np.float64)
     length = float(np.sqrt(np.sum(model**2)))
     overlap = float(np.sum(model * rings.flat)) / max(length, 1e-12)
     total = float(np.sqrt(np.sum(rings.flat**2)))

@@ -58,7 +58,7 @@ class Lens:
     def equiphase_frequency(
         self, frequency_per_angstrom: Floats, defocus_angstrom: Floats, mean_defocus_angstrom: float
     ) -> Floats:
-        """The frequency at which a lens of the mean defocus has the phase that this one has at `frequency_per_angstrom`.
+        """The frequency at which a lens of the mean defocus has the phase that this one has at a given frequency.
 
         NaN where the mean lens never reaches that phase (beyond the turning point of χ).
         """

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from coldchain.kernels.compiled import compiled
 from coldchain.kernels.ctf_fit import Refinement, Rings
 from coldchain.kernels.ctf_model import Floats
 from coldchain.kernels.spectrum import PolarSpectrum, PowerSpectrum
@@ -21,7 +21,10 @@ _STANDARD_ERRORS = 3.0
 _LEAST_UNCERTAINTY_ANGSTROM = 15.0
 _ICE_BAND_PER_ANGSTROM = (0.25, 0.28)
 _ICE_SIDE_PER_ANGSTROM = 0.025
-_LARGEST_DIAGNOSTIC_PIXEL = 1024
+
+
+# Along the rings the picture is smoothed by this many sectors (standard deviation): faint rings show, none is moved.
+_SMOOTHED_SECTORS = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,71 +124,43 @@ def ice_ring_density(polar: PolarSpectrum) -> float:
 def diagnostic(
     power: PowerSpectrum, rings: Rings, refined: Refinement, resolution_angstrom: float
 ) -> NDArray[np.float32]:
-    """The picture to judge a fit by: measured left, fitted right; see `CtfFit.diagnostic`."""
+    """The picture to judge a fit by: measured left, fitted right; see `CtfFit.diagnostic`.
+
+    The measured half is drawn from the sectors, which averages along each ring and so shows faint rings.
+    """
     k = rings.frequency_per_angstrom
-    level = background(rings, refined)
-    independent = 2.0 * np.sqrt(np.maximum(1e-6, 1.0 / (power.samples_per_bin * 4.0 * 9.0)))
-    height = np.maximum(refined.envelope, independent)
+    flattened = rings.log_power - background(rings, refined)
+    flattened = ndimage.gaussian_filter1d(flattened, _SMOOTHED_SECTORS, axis=0, mode="wrap")
+    noise = 1.0 / (rings.inverse_error * math.sqrt(2 * math.sqrt(math.pi) * _SMOOTHED_SECTORS))
+    scaled = np.clip(0.5 + 0.5 * flattened / np.maximum(refined.envelope, 1.5 * noise), 0, 1)
     step = max(power.row_step_per_angstrom, power.column_step_per_angstrom)
-    edge = min(power.tile_pixel, _LARGEST_DIAGNOSTIC_PIXEL, 2 * int(float(k[-1]) / step))
+    edge = min(power.tile_pixel, 2 * int(float(k[-1]) / step))
+    middle = edge // 2
+    y = (np.arange(edge) - middle)[:, np.newaxis] * power.row_step_per_angstrom
+    x = (np.arange(edge) - middle)[np.newaxis, :] * power.column_step_per_angstrom
     picture = np.zeros((edge, edge), dtype=np.float32)
-    _paint_measured(power.power, power.row_step_per_angstrom, power.column_step_per_angstrom, k, level, height, picture)
-    _paint_fit(rings, refined, power, resolution_angstrom, picture)
+    picture[:, :middle] = _measured_half(rings, scaled, np.hypot(y, x[:, :middle]), np.arctan2(y, x[:, :middle]))
+    picture[:, middle:] = _fitted_half(
+        rings, refined, np.hypot(y, x[:, middle:]), np.arctan2(y, x[:, middle:]), resolution_angstrom
+    )
     return picture
 
 
-def _paint_fit(
-    rings: Rings,
-    refined: Refinement,
-    power: PowerSpectrum,
-    resolution_angstrom: float,
-    picture: NDArray[np.float32],
-) -> None:
-    middle = len(picture) // 2
-    y = (np.arange(len(picture)) - middle)[:, np.newaxis] * power.row_step_per_angstrom
-    x = np.arange(len(picture) - middle)[np.newaxis, :] * power.column_step_per_angstrom
-    frequency, azimuth = np.hypot(y, x), np.arctan2(y, x)
+def _measured_half(rings: Rings, scaled: Floats, frequency: Floats, azimuth: Floats) -> Floats:
+    """Bilinear interpolation between sectors (which close on themselves after π) and rings."""
+    k = rings.frequency_per_angstrom
+    sectors = len(rings.azimuth_radian)
+    sector = (azimuth % math.pi) * sectors / math.pi - 0.5
+    ring = np.interp(frequency, k, np.arange(len(k)))
+    closed = np.concatenate([scaled[-1:], scaled, scaled[:1]])
+    half = ndimage.map_coordinates(closed, np.stack([sector + 1, ring]), order=1, mode="nearest")
+    return np.where(frequency < k[0], 0.0, np.where(frequency > k[-1], 0.5, half))
+
+
+def _fitted_half(
+    rings: Rings, refined: Refinement, frequency: Floats, azimuth: Floats, resolution_angstrom: float
+) -> Floats:
     phase = rings.lens.phase(frequency, refined.defocus.at(azimuth)) + refined.defocus.phase_radian
     half = 0.5 * (1 - np.cos(2 * phase))
-    half[frequency > 1.0 / resolution_angstrom] = 0.5
-    half[frequency < rings.frequency_per_angstrom[0]] = 0.0
-    picture[:, middle:] = half
-
-
-@compiled
-def _paint_measured(
-    power: NDArray[np.float32],
-    row_step: float,
-    column_step: float,
-    frequency: Floats,
-    level: Floats,
-    height: Floats,
-    picture: NDArray[np.float32],
-) -> None:
-    sectors, rings = level.shape
-    edge = picture.shape[0]
-    middle = edge // 2
-    first, last = frequency[0], frequency[rings - 1]
-    per_ring = (rings - 1) / (last - first)
-    for row in range(edge):
-        for column in range(middle):
-            # The left half is the conjugate of the stored half: both signs turn.
-            i, j = middle - row, middle - column
-            y, x = i * row_step, j * column_step
-            k = math.sqrt(x * x + y * y)
-            if k < first:
-                continue
-            total, count = 0.0, 0
-            for di in range(-1, 2):
-                for dj in range(-1, 2):
-                    if j + dj < 0 or j + dj >= power.shape[1]:
-                        continue
-                    total += power[(i + di) % power.shape[0], j + dj]
-                    count += 1
-            azimuth = math.atan2(y, x)
-            if azimuth < 0:
-                azimuth += math.pi
-            sector = min(int(azimuth * sectors / math.pi), sectors - 1)
-            ring = min(int((k - first) * per_ring + 0.5), rings - 1)
-            value = 0.5 + 0.5 * (math.log(max(total / count, 1e-30)) - level[sector, ring]) / height[ring]
-            picture[row, column] = min(1.0, max(0.0, value))
+    inside = frequency >= rings.frequency_per_angstrom[0]
+    return np.where(frequency > 1.0 / resolution_angstrom, 0.5, np.where(inside, half, 0.0))

@@ -8,9 +8,9 @@ from scipy import ndimage
 
 # A body is this many robust standard deviations from the median, after smoothing at a tenth of the particle's diameter,
 _EXTREME_DEVIATIONS = 6.0
-# wider than this part of the diameter,
-_LEAST_WIDTH = 0.3
-# and is grown by this part of the diameter, for its fringe.
+# and holds a circle this many particles wide: strong particles, alone or touching, do not.
+_LEAST_WIDTH = 1.15
+# It is grown by this part of the diameter, for its fringe.
 _GROWTH = 0.15
 _MAD_TO_SIGMA = 1.4826
 
@@ -29,9 +29,18 @@ def junk_mask(picture: NDArray[np.float64], diameter_pixel: float) -> NDArray[np
     """
     smooth = ndimage.gaussian_filter(picture, 0.1 * diameter_pixel, mode="nearest")
     extreme = np.abs(smooth - np.median(smooth)) > _EXTREME_DEVIATIONS * robust_deviation(smooth)
-    core = ndimage.binary_opening(extreme, disc(0.5 * _LEAST_WIDTH * diameter_pixel))
+    if not extreme.any():
+        return np.zeros(picture.shape, dtype=bool)
+    core = inner_distance(extreme) > 0.5 * _LEAST_WIDTH * diameter_pixel
     whole = ndimage.binary_propagation(core, mask=extreme)
-    return np.asarray(ndimage.binary_dilation(whole, disc(_GROWTH * diameter_pixel)))
+    return np.asarray(inner_distance(~whole) <= _GROWTH * diameter_pixel)
+
+
+def inner_distance(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance in pixels from each True place to the nearest False one; infinite where there is none."""
+    if inside.all():
+        return np.full(inside.shape, np.inf)
+    return np.asarray(ndimage.distance_transform_edt(inside), dtype=np.float64)
 
 
 def robust_deviation(values: NDArray[np.float64]) -> float:

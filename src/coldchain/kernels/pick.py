@@ -1,8 +1,8 @@
 """Particles of a micrograph, without a reference.
 
 The micrograph is brought to 4–8 Å a pixel, junk is masked, and every place is compared with the projections of a solid
-ball and of hollow shells (`matching`); the member of the family, and the polarity, that the micrograph itself likes best
-is used. What counts as a particle is decided by the score's own distribution in the empty parts of the same micrograph,
+ball and of hollow shells (`matching`); the member of the family, and the polarity, that the micrograph itself likes
+best is used. What counts as a particle is decided by the score's own distribution in the empty parts of the same micrograph,
 for a stated number of false alarms.
 """
 
@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 from coldchain.errors import ProcessingError
 from coldchain.kernels.fourier import fourier_crop, good_size, irfft2, rfft2
 from coldchain.kernels.junk import disc, junk_mask, robust_deviation
-from coldchain.kernels.matching import Floats, Scene, Shell, score_map
+from coldchain.kernels.matching import Floats, Scene
 from coldchain.model.results import Pick, PickResult
 
 _WORKING_PIXELS_PER_DIAMETER = 20.0
@@ -30,19 +30,26 @@ _CAVITIES = (0.0, 0.5, 0.7, 0.8)
 _TEMPLATE_SCALE = 0.95
 # Neighbours may touch and overlap a little.
 _LEAST_DISTANCE = 0.85
-# A centre nearer to the edge than this part of the diameter has most of its particle outside.
-_EDGE = 0.0
+# What the decoys may make of the picks: beyond it more noise than particles is gained.
+_FALSE_PART = 0.1
+# In noise, so many picks before the second decoy have a chance of a few in a million.
+_FEWEST_FOR_DECOYS = 25
 # A pick much fainter than its fellows is a fragment, an overlap or something else.
 _LEAST_OF_TYPICAL = 0.5
 _GRADIENT_DIAMETERS = 1.5
 _CLIP_DEVIATIONS = 5.0
-_TRIED_DIAMETERS_ANGSTROM = tuple(70.0 * 1.12**i for i in range(17))
+_DIAMETER_STEP = 1.12
+_TRIED_DIAMETERS_ANGSTROM = tuple(70.0 * _DIAMETER_STEP**i for i in range(17))
+_ESTIMATION_CAVITY = 0.7
+_ESTIMATION_PICKS = 10
+# A pick with a multiple of its fellows' contrast is a body of another kind (gold, ice).
+_HIGHEST_CONTRAST = 2.5
 
 
 @dataclass(frozen=True, slots=True)
 class PickParameters:
-    """What to look for. `diameter_angstrom` None: estimated from the micrograph. `false_alarms_per_micrograph`: how many
-    picks a micrograph of noise may have on average."""
+    """What to look for. `diameter_angstrom` None: estimated from the micrograph. `false_alarms_per_micrograph`: how
+    many picks a micrograph of noise may have on average."""
 
     pixel_size_angstrom: float
     diameter_angstrom: float | None = None
@@ -52,13 +59,18 @@ class PickParameters:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Matched:
-    """The score map of the family member and polarity that won, and its peaks, best first (rows, columns, scores)."""
+    """The score map of the family member and polarity that won, and its peaks, best first (rows, columns, scores).
 
-    shell: Shell
+    opposite_heights : the peaks of the same map turned upside down: what the template finds where there is nothing.
+    """
+
+    cavity: float
     scores: Floats
+    contrasts: Floats
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
     heights: Floats
+    opposite_heights: Floats
     preference: float
 
 
@@ -90,34 +102,52 @@ def pick_particles(image: NDArray[np.generic], parameters: PickParameters) -> Pi
     flat, junk = _clean(picture, diameter_pixel)
     matched = _best_match(flat, junk, diameter_pixel, _CAVITIES, parameters.threads)
     trials = 2 * len(_CAVITIES)
-    threshold = _threshold(matched, junk, diameter_pixel, parameters.false_alarms_per_micrograph / trials)
-    picks = []
-    for row, column, height in zip(matched.rows, matched.columns, matched.heights, strict=True):
-        if height < threshold:
-            break
-        y, x = _refined(matched.scores, int(row), int(column))
-        picks.append(Pick(x_pixel=x * column_ratio, y_pixel=y * row_ratio, figure_of_merit=float(height)))
-    return PickResult(diameter_angstrom=diameter, picks=tuple(picks))
+    threshold = _threshold(matched, parameters.false_alarms_per_micrograph / trials)
+    standing = matched.heights >= threshold
+    contrast = matched.contrasts[matched.rows, matched.columns]
+    usual = _HIGHEST_CONTRAST * float(np.median(contrast[standing])) if standing.any() else 0.0
+    standing &= contrast <= usual
+    found = tuple(
+        _pick(matched, i, (row_ratio, column_ratio), (image.shape[0], image.shape[1]))
+        for i in np.flatnonzero(standing).tolist()
+    )
+    return PickResult(diameter_angstrom=diameter, picks=found)
+
+
+def _pick(matched: _Matched, index: int, ratios: tuple[float, float], shape: tuple[int, int]) -> Pick:
+    """One peak in the pixels of the original picture."""
+    y, x = _refined(matched.scores, int(matched.rows[index]), int(matched.columns[index]))
+    return Pick(
+        x_pixel=min(max(0.0, x * ratios[1]), shape[1] - 1.0),
+        y_pixel=min(max(0.0, y * ratios[0]), shape[0] - 1.0),
+        figure_of_merit=float(matched.heights[index]),
+    )
 
 
 def estimate_diameter(image: NDArray[np.generic], parameters: PickParameters) -> float:
-    """The particle diameter, in Å, for which the micrograph's best places stand highest above noise.
+    """The particle diameter, in Å, for which the micrograph's best places stand highest above the rest of the map.
 
-    A matched template collects all of a particle and nothing else, so its signal-to-noise ratio is the largest.
+    A template of the right size collects all of a particle and nothing else. The shell is used for solid particles as
+    well: its narrow rim makes it the more particular about size.
     """
-    shorter_side = min(image.shape) * parameters.pixel_size_angstrom
-    best_diameter, best_preference = _TRIED_DIAMETERS_ANGSTROM[0], -math.inf
-    for diameter in _TRIED_DIAMETERS_ANGSTROM:
-        if diameter > shorter_side / 4:
-            break
-        picture, _, _, spacing = _working_picture(image, parameters, diameter)
-        flat, junk = _clean(picture, diameter / spacing)
-        matched = _best_match(flat, junk, diameter / spacing, (0.0, 0.7), parameters.threads)
-        # A correlation coefficient over n pixels of noise has the standard deviation 1/√n, whatever the pixel is.
-        preference = matched.preference * diameter
-        if preference > best_preference:
-            best_diameter, best_preference = diameter, preference
-    return best_diameter
+    finest = PickParameters(parameters.pixel_size_angstrom, threads=parameters.threads)
+    picture, _, _, spacing = _working_picture(image, finest, _TRIED_DIAMETERS_ANGSTROM[0])
+    largest = min(picture.shape) * spacing / 4
+    tried = [d for d in _TRIED_DIAMETERS_ANGSTROM if d <= largest and d >= 5 * spacing] or [largest]
+    finest = PickParameters(spacing, threads=parameters.threads)
+    preferences = [_preference(picture, finest, diameter) for diameter in tried]
+    best = int(np.argmax(preferences))
+    shift = _vertex(np.array(preferences[max(0, best - 1) : best + 2]))
+    return float(tried[best] * _DIAMETER_STEP**shift)
+
+
+def _preference(picture: Floats, parameters: PickParameters, diameter_angstrom: float) -> float:
+    """How far the best places stand above the map, in robust standard deviations of it."""
+    smaller, _, _, spacing = _working_picture(picture, parameters, diameter_angstrom)
+    diameter = diameter_angstrom / spacing
+    flat, junk = _clean(smaller, diameter)
+    matched = _best_match(flat, junk, diameter, (_ESTIMATION_CAVITY,), parameters.threads)
+    return float(matched.heights[:_ESTIMATION_PICKS].mean()) / max(robust_deviation(matched.scores), 1e-9)
 
 
 def _check(image: NDArray[np.generic], parameters: PickParameters) -> None:
@@ -182,19 +212,17 @@ def _best_match(
     flat: Floats, junk: NDArray[np.bool_], diameter_pixel: float, cavities: tuple[float, ...], threads: int
 ) -> _Matched:
     """The cavity and polarity whose best places score highest."""
-    diameter = _TEMPLATE_SCALE * diameter_pixel
-    scene = Scene.of(flat, math.ceil(diameter), threads)
-    capacity = flat.size / diameter_pixel**2
-    asked = max(3, round(0.1 * capacity))
+    scene = Scene.of(flat, _TEMPLATE_SCALE * diameter_pixel, threads)
+    asked = max(3, round(0.1 * flat.size / diameter_pixel**2))
     best: _Matched | None = None
     for cavity in cavities:
-        shell = Shell(diameter, cavity)
-        brighter = score_map(scene, shell)
-        for scores in (brighter, -brighter):
-            rows, columns, heights = _peaks(scores, junk, diameter_pixel)
+        brighter, contrasts = scene.score(cavity)
+        bright = _peaks(brighter, junk, diameter_pixel)
+        dark = _peaks(-brighter, junk, diameter_pixel)
+        for sign, (rows, columns, heights), (_, _, opposite) in ((1.0, bright, dark), (-1.0, dark, bright)):
             preference = float(heights[:asked].mean()) if len(heights) else 0.0
             if best is None or preference > best.preference:
-                best = _Matched(shell, scores, rows, columns, heights, preference)
+                best = _Matched(cavity, sign * brighter, sign * contrasts, rows, columns, heights, opposite, preference)
     assert best is not None
     return best
 
@@ -204,11 +232,8 @@ def _peaks(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
     """Local maxima, best first, none within `_LEAST_DISTANCE` diameters of a better one, none on junk."""
     distance = _LEAST_DISTANCE * diameter_pixel
-    window = disc(0.5 * distance)
-    allowed = (scores == ndimage.maximum_filter(scores, footprint=window)) & ~junk & (scores > 0)
-    edge = math.ceil(_EDGE * diameter_pixel)
-    if edge:
-        allowed[:edge], allowed[-edge:], allowed[:, :edge], allowed[:, -edge:] = False, False, False, False
+    window = max(3, int(0.5 * distance) | 1)
+    allowed = (scores == ndimage.maximum_filter(scores, size=window)) & ~junk & (scores > 0)
     rows, columns = np.nonzero(allowed)
     order = np.argsort(-scores[rows, columns], kind="stable")
     rows, columns = rows[order], columns[order]
@@ -227,34 +252,31 @@ def _peaks(
     return rows[kept], columns[kept], scores[rows[kept], columns[kept]]
 
 
-def _threshold(matched: _Matched, junk: NDArray[np.bool_], diameter_pixel: float, false_alarms: float) -> float:
-    """The score that the empty part of the micrograph exceeds `false_alarms` times on average.
+def _threshold(matched: _Matched, false_alarms: float) -> float:
+    """The score from which on a place counts as a particle.
 
-    What is empty depends on the threshold, and the other way round: the surroundings of what stands out are taken
-    away until nothing more stands out. The score in noise is nearly Gaussian; the number of its maxima above a level
-    follows from its variance and its gradient's (Adler, The Geometry of Random Fields, 1981,
-    doi:10.1137/1.9780898718980).
+    Two readings of the micrograph's own noise; the lower one holds. *Gaussian*: the level that a Gaussian field with
+    the map's variance and steepness exceeds `false_alarms` times on average (Adler, The Geometry of Random Fields, 1981,
+    doi:10.1137/1.9780898718980); right for an empty micrograph, too strict for a full one, whose particles are in the
+    variance. *Decoys*: noise scores as often below zero as above, so the peaks of the map turned upside down say how
+    many of the picks are false (Elias & Gygi, Nat. Methods 2007, 4, 207, doi:10.1038/nmeth1019); asked only where the
+    picks are too many to be noise.
     """
-    scores = matched.scores
-    rise, run = np.gradient(scores)
-    empty = ~junk
-    threshold = 1.0
-    for _ in range(10):
-        if np.count_nonzero(empty) < 0.03 * empty.size:
-            break
-        deviation = robust_deviation(scores[empty])
-        steepness = robust_deviation(rise[empty]) * robust_deviation(run[empty])
-        previous, threshold = threshold, _level(deviation, steepness, scores.size, false_alarms)
-        if threshold > 0.98 * previous:
-            break
-        standing = np.zeros(scores.shape, dtype=bool)
-        above = matched.heights >= threshold
-        standing[matched.rows[above], matched.columns[above]] = True
-        near = ndimage.distance_transform_edt(~standing) < 0.8 * diameter_pixel if standing.any() else standing
-        empty = ~junk & ~near
-    standing_heights = matched.heights[matched.heights >= threshold]
-    typical = float(np.median(standing_heights)) if len(standing_heights) else 0.0
+    steepness = math.prod(robust_deviation(np.diff(matched.scores, axis=axis)) for axis in (0, 1))
+    gaussian = _level(robust_deviation(matched.scores), steepness, matched.scores.size, false_alarms)
+    threshold = min(gaussian, _decoy_level(matched.heights, matched.opposite_heights))
+    standing = matched.heights[matched.heights >= threshold]
+    typical = float(np.median(standing)) if len(standing) else 0.0
     return max(threshold, _LEAST_OF_TYPICAL * typical)
+
+
+def _decoy_level(heights: Floats, decoys: Floats) -> float:
+    """The lowest pick above which decoys are at most `_FALSE_PART` of the picks all the way; infinite for few picks."""
+    false = len(decoys) - np.searchsorted(np.sort(decoys), heights)
+    picks = np.arange(1, len(heights) + 1)
+    too_many = np.flatnonzero(false > np.maximum(1, _FALSE_PART * picks))
+    last = int(too_many[0]) if len(too_many) else len(heights)
+    return float(heights[last - 1]) if last >= _FEWEST_FOR_DECOYS else math.inf
 
 
 def _level(deviation: float, steepness: float, area: int, false_alarms: float) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coldchain.errors import ProcessingError
 from coldchain.kernels.compiled import compiled
-from coldchain.kernels.fourier import fourier_crop, good_size, irfft2, rfft2
+from coldchain.kernels.fourier import HalfPlane, fourier_crop, good_size, irfft2, rfft2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,9 +139,9 @@ def to_polar(
     centres = lowest_per_angstrom + (np.arange(rings) + 0.5) * step
     frequency = np.where(of_ring > 0, frequency / np.maximum(of_ring, 1), centres)
     ring_mean = total.sum(axis=0) / np.maximum(of_ring, 1)
-    power = np.where(count > 0, total / np.maximum(count, 1), ring_mean)
+    power = np.asarray(np.where(count > 0, total / np.maximum(count, 1), ring_mean), dtype=np.float64)
     azimuth = (np.arange(sectors) + 0.5) * (math.pi / sectors)
-    return PolarSpectrum(frequency, azimuth, power, count)
+    return PolarSpectrum(np.asarray(frequency, dtype=np.float64), azimuth, power, count)
 
 
 def _starts(length: int, tile: int) -> list[int]:
@@ -183,7 +183,7 @@ def _flatten(tile: NDArray[np.float32], taper: NDArray[np.float32]) -> NDArray[n
 
 
 @compiled
-def _add_power(transform: NDArray[np.complex64], total: NDArray[np.float64]) -> None:
+def _add_power(transform: HalfPlane, total: NDArray[np.float64]) -> None:
     rows, columns = transform.shape
     for i in range(rows):
         for j in range(columns):
