@@ -103,7 +103,10 @@ def attach_input(catalog: Catalog, exposure_id: UUID, file_id: UUID) -> Exposure
 
 
 def ready(catalog: Catalog, limit: int) -> list[Exposure]:
-    """This site's exposures that have work that nobody has taken, newest first."""
+    """This site's exposures that have work that nobody has taken, newest first.
+
+    One whose input has no digest yet is not among them: identity comes before computing.
+    """
     with catalog.reading() as unit:
         return [_exposure(row) for row in unit.scalars(ready_query(catalog.site, limit))]
 
@@ -150,10 +153,11 @@ def by_name_query(session_id: UUID, name: str) -> Select[ExposureRow]:
 
 
 def ready_query(site: str, limit: int) -> Select[ExposureRow]:
-    """A site's READY exposures, newest first."""
+    """A site's READY exposures whose input has its digest, newest first."""
     return (
         select(ExposureRow)
-        .where(ExposureRow.site == site, ExposureRow.state == ExposureState.READY)
+        .join(FileRow, FileRow.id == ExposureRow.input_file_id)
+        .where(ExposureRow.site == site, ExposureRow.state == ExposureState.READY, FileRow.sha256.is_not(None))
         .order_by(ExposureRow.id.desc())
         .limit(limit)
     )

@@ -220,9 +220,8 @@ class Pipeline:
             image = self._results_root / aligned["unweighted" if plan.step is Step.CTF else "micrograph"]
         else:
             image = sources.movie
-        if plan.step is Step.PREVIEW:
-            return {"image": image, "diagnostic": self._results_root / plan.upstream[Step.CTF].outputs["diagnostic"]}
-        return {"image": image}
+        spectrum = plan.upstream[Step.CTF].outputs.get("diagnostic") if plan.step is Step.PREVIEW else None
+        return {"image": image} | ({"diagnostic": self._results_root / spectrum} if spectrum else {})
 
 
 # How a user gives what is missing.

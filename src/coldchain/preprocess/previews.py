@@ -13,6 +13,7 @@ from PIL import Image
 MICROGRAPH_NAME = "micrograph.png"
 THUMBNAIL_NAME = "thumbnail.png"
 SCALE_NAME = "scale.json"
+SPECTRUM_NAME = "spectrum.png"
 
 MICROGRAPH_SIDE_PIXEL = 1024
 THUMBNAIL_SIDE_PIXEL = 256

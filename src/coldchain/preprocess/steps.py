@@ -172,15 +172,19 @@ def _ctf(job: StepJob) -> Written:
             threads=job.threads,
         ),
     )
-    write_mrc(job.scratch / "diagnostic.mrc", fit.diagnostic, pixel_size_angstrom=_number(job, "pixel_size_angstrom"))
+    outputs = {"profile": "profile.json"}
+    if fit.diagnostic.size:  # an image too small or too empty has no spectrum to show
+        outputs["diagnostic"] = "diagnostic.mrc"
+        pixel_size = _number(job, "pixel_size_angstrom")
+        write_mrc(job.scratch / outputs["diagnostic"], fit.diagnostic, pixel_size_angstrom=pixel_size)
     profile = {
         "frequency_per_angstrom": _rounded(fit.profile_frequency_per_angstrom),
         "measured": _rounded(fit.profile_measured),
         "fitted": _rounded(fit.profile_fitted),
         "agreement": _rounded(fit.profile_agreement),
     }
-    (job.scratch / "profile.json").write_text(json.dumps(profile), encoding="ascii")
-    return {"diagnostic": "diagnostic.mrc", "profile": "profile.json"}, fit.result, ()
+    (job.scratch / outputs["profile"]).write_text(json.dumps(profile), encoding="ascii")
+    return outputs, fit.result, ()
 
 
 def _rounded(values: NDArray[np.float32]) -> list[float | None]:
@@ -216,13 +220,14 @@ def write_picks(path: Path, picks: tuple[Pick, ...]) -> None:
 def _preview(job: StepJob) -> Written:
     image = read_image(job.inputs["image"])
     previews.write_micrograph(image, job.scratch)
-    previews.write_spectrum(read_mrc(job.inputs["diagnostic"]), job.scratch / "spectrum.png")
     outputs = {
         "micrograph_png": previews.MICROGRAPH_NAME,
         "thumbnail_png": previews.THUMBNAIL_NAME,
         "scale": previews.SCALE_NAME,
-        "spectrum_png": "spectrum.png",
     }
+    if "diagnostic" in job.inputs:
+        outputs["spectrum_png"] = previews.SPECTRUM_NAME
+        previews.write_spectrum(read_mrc(job.inputs["diagnostic"]), job.scratch / previews.SPECTRUM_NAME)
     return outputs, None, ()
 
 

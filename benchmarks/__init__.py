@@ -1,0 +1,1 @@
+"""Measurements: `make bench`, or one part by `make bench PART=chain`."""

@@ -1,0 +1,45 @@
+"""Run the measurements and print them: `python -m benchmarks [all|chain|storage]`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import chain, storage
+
+PARTS: dict[str, Callable[[], None]] = {"chain": chain.main, "storage": storage.main}
+
+
+def _machine() -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{model}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, Python {platform.python_version()}"
+
+
+def main() -> int:
+    """Run the wanted parts; status 2 for an unknown one."""
+    wanted = sys.argv[1] if len(sys.argv) > 1 else "all"
+    if wanted != "all" and wanted not in PARTS:
+        print(f"unknown part {wanted!r}; expected all, {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {_machine()}\n")
+    for name, part in PARTS.items():
+        if wanted in {"all", name}:
+            part()
+            print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

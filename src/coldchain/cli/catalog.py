@@ -1,0 +1,22 @@
+"""`coldchain catalog`: the database itself."""
+
+from __future__ import annotations
+
+import typer
+
+from coldchain import config
+from coldchain.catalog.engine import upgrade
+from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, output
+
+app = typer.Typer(no_args_is_help=True, help="The catalog's database.")
+
+
+@app.command("upgrade")
+def upgrade_catalog(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Bring the catalog to this version, or make it. Stop the service first.
+
+    Example: coldchain catalog upgrade
+    """
+    settings = config.load(config_file)
+    revision = upgrade(settings.catalog.url)
+    output.print(f"The catalog is at revision {revision}.", highlight=False)

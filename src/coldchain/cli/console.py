@@ -1,0 +1,42 @@
+"""The two consoles and the options that several commands share."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Console
+
+output = Console(soft_wrap=True)
+errors = Console(stderr=True)
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="COLDCHAIN_CONFIG", help="The facility's file.", show_default=True),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine instead of a table.")]
+
+DEFAULT_CONFIG = Path("facility.toml")
+
+
+def print_json(value: object) -> None:
+    """Print model values as JSON: dataclasses as objects, times in ISO 8601."""
+    typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=True))
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, UUID | Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

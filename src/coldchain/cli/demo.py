@@ -1,0 +1,264 @@
+"""`coldchain demo`: a simulated microscope through everything, and the page at the end."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from coldchain import config
+from coldchain.catalog import exposures, files, results, sessions
+from coldchain.catalog.engine import Catalog, upgrade
+from coldchain.cli.console import output
+from coldchain.cli.facility import site, stop_on_signals
+from coldchain.config import OpticsSection, Settings
+from coldchain.errors import ColdchainError, UsageError, printable
+from coldchain.model.files import ReplicaState
+from coldchain.model.session import Exposure, ExposureState
+from coldchain.service import Facility
+from coldchain.simulate.plan import SessionPlan
+from coldchain.simulate.scoring import Check, score
+from coldchain.simulate.session import simulate_session
+from coldchain.simulate.specimen import load_specimen
+from coldchain.simulate.truth import MovieParameters, SessionTruth
+
+DEADLINE_SECONDS = 30 * 60.0
+_LOOK_SECONDS = 0.2
+_SEED = 20_12
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """The bars that the demo shows. A bar's total grows as more arrives."""
+
+    bars: Progress
+    written: TaskID | None
+    verified: TaskID
+    processed: TaskID
+
+
+def demo(
+    input_folder: Annotated[
+        Path | None, typer.Option("--input", help="Your own files instead: a camera folder, or one file. Only read.")
+    ] = None,
+    exposures_wanted: Annotated[int, typer.Option("--exposures", min=1, help="How many to simulate.")] = 8,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Keep the facility here [temporary].")] = None,
+    pixel_size: Annotated[float | None, typer.Option("--pixel-size", help="Å, where your files do not say.")] = None,
+    voltage: Annotated[float | None, typer.Option("--voltage", help="kV, where your files do not say.")] = None,
+    dose: Annotated[
+        float | None, typer.Option("--dose", help="e⁻/Å² an exposure, where your files do not say.")
+    ] = None,
+    diameter: Annotated[float | None, typer.Option("--diameter", help="Particle diameter in Å [estimated].")] = None,
+    structure: Annotated[
+        Path | None, typer.Option("--structure", help="Simulate this PDB or mmCIF file [a generated particle].")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", help="Of the page; 0 takes a free one.")] = 0,
+) -> None:
+    """A short session before your eyes: taken, copied twice, verified, aligned, fitted, picked, shown on a page.
+
+    Ends with a table of what was planted against what was found, and status 1 if anything was not recovered. On a
+    terminal the page then stays up until Ctrl-C.
+
+    Example: coldchain demo --exposures 4
+    """
+    logging.basicConfig(level=logging.ERROR)
+    with _facility_folder(folder) as root, stop_on_signals() as stopping:
+        optics = OpticsSection(
+            pixel_size_angstrom=pixel_size, voltage_kilovolt=voltage, dose_e_per_square_angstrom=dose
+        )
+        settings = _settings(root, input_folder, optics, diameter, port)
+        facility = Facility(settings)
+        facility.start()
+        try:
+            with site(facility.catalog, settings) as url:
+                output.print(f"A facility in {root}. Its page: {url}", highlight=False, markup=False)
+                recovered = (
+                    _simulated(facility, exposures_wanted, structure, stopping)
+                    if input_folder is None
+                    else _own_files(facility, stopping)
+                )
+                if sys.stdout.isatty() and not stopping.is_set():
+                    output.print(f"The page stays up: {url}  (Ctrl-C ends)", highlight=False, markup=False)
+                    stopping.wait()
+        finally:
+            facility.stop()
+    if not recovered:
+        raise ColdchainError("not every planted value was recovered", remedy="See the rows above that say NO.")
+
+
+@contextmanager
+def _facility_folder(wanted: Path | None) -> Iterator[Path]:
+    if wanted is not None:
+        wanted.mkdir(parents=True, exist_ok=True)
+        if any(wanted.iterdir()):
+            raise UsageError("the folder is not empty", remedy="Name one that is, or none.", path=wanted)
+        yield wanted.resolve()
+        return
+    root = Path(tempfile.mkdtemp(prefix="coldchain-demo-"))
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _settings(root: Path, given: Path | None, optics: OpticsSection, diameter: float | None, port: int) -> Settings:
+    """A facility as `coldchain init` would write it, with quicker eyes: a demonstration is looked at."""
+    movie_root = root / "camera" if given is None or given.is_file() else given.resolve()
+    for name in ("camera", "stores/live", "stores/archive"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    if given is not None and not given.exists():
+        raise UsageError("there is no such file or folder", remedy="Name a camera folder or a movie.", path=given)
+    if given is not None and given.is_file():
+        shutil.copy2(given, movie_root / given.name)
+    text = config.template(
+        {"name": "Demonstration", "movie_root": str(movie_root), "live": "stores/live", "archive": "stores/archive"}
+    )
+    path = root / config.FILE_NAME
+    path.write_text(text, encoding="utf-8")
+    settings = config.load(path)
+    instrument = settings.instrument[0].model_copy(
+        update={"optics": optics, "settle_seconds": 1.0, "scan_seconds": 2.0, "patience_seconds": 10.0}
+    )
+    upgrade(settings.catalog.url)
+    return settings.model_copy(
+        update={
+            "instrument": (instrument,),
+            "web": settings.web.model_copy(update={"port": port}),
+            "pipeline": settings.pipeline.model_copy(update={"particle_diameter_angstrom": diameter}),
+        }
+    )
+
+
+def _simulated(facility: Facility, count: int, structure: Path | None, stopping: threading.Event) -> bool:
+    """Simulate a session into the camera's folder, wait until it is through, and tell planted from found."""
+    root = facility.settings.instrument[0].movie_root / "demo-session"
+    plan = SessionPlan(exposures=count, seconds_between=1.0, movie=MovieParameters(gain=True, defects=True), seed=_SEED)
+    specimen = load_specimen(structure, seed=_SEED)
+    with _bars() as bars, ThreadPoolExecutor(1, thread_name_prefix="microscope") as microscope:
+        written = bars.add_task("the microscope writes movies", total=count)
+
+        def advance(done: int, total: int) -> None:
+            bars.update(written, completed=done, total=total)
+
+        taken = microscope.submit(
+            simulate_session,
+            plan,
+            root,
+            specimen=specimen,
+            truth_path=facility.settings.origin.with_name("truth.json"),
+            progress=advance,
+            stopping=stopping,
+        )
+        progress = _Progress(bars, written, bars.add_task("verified copies"), bars.add_task("exposures computed"))
+        _wait_until_through(facility, progress, taken, stopping)
+    return _tell_recovered(facility.catalog, taken.result())
+
+
+def _own_files(facility: Facility, stopping: threading.Event) -> bool:
+    with _bars() as bars:
+        progress = _Progress(bars, None, bars.add_task("verified copies"), bars.add_task("exposures computed"))
+        _wait_until_through(facility, progress, None, stopping)
+    _tell_found(facility.catalog)
+    return True
+
+
+def _bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description:30}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=output
+    )
+
+
+def _wait_until_through(
+    facility: Facility, progress: _Progress, taken: Future[SessionTruth] | None, stopping: threading.Event
+) -> None:
+    """Until everything that was taken is copied, verified and computed, or has said why not."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not stopping.wait(_LOOK_SECONDS):
+        facility.check()
+        over = taken is None or taken.done()
+        idle = facility.idle()
+        _look(facility.catalog, progress)
+        if over and idle:
+            return
+        if time.monotonic() > deadline:
+            raise ColdchainError(
+                f"not through after {DEADLINE_SECONDS / 60:.0f} minutes",
+                remedy="Look at the page for what it waits for.",
+            )
+    raise KeyboardInterrupt
+
+
+def _look(catalog: Catalog, progress: _Progress) -> None:
+    """Bring the bars up to date with the catalog."""
+    counts = [sessions.counts(catalog, session.id) for session in sessions.list_all(catalog)]
+    verified, arrived = sum(c.files_verified for c in counts), sum(c.files_arrived for c in counts)
+    ended, found = sum(c.processed + c.quarantined for c in counts), sum(c.exposures for c in counts)
+    progress.bars.update(progress.verified, completed=verified, total=arrived or None)
+    progress.bars.update(progress.processed, completed=ended, total=found or None)
+
+
+def _tell_recovered(catalog: Catalog, truth: SessionTruth) -> bool:
+    """Print the table of planted against found; True where everything was recovered."""
+    table = Table("exposure", "what", "planted", "found", "error", "tolerance", "recovered", title="Planted and found")
+    session = sessions.list_all(catalog)[0]
+    recovered = True
+    for index, planted in enumerate(truth.exposures):
+        exposure = exposures.by_name(catalog, session.id, planted.name)
+        checks = [] if exposure is None else score(planted.movie, results.newest(catalog, exposure.id))
+        copies = 0 if exposure is None else _verified_copies(catalog, exposure)
+        checks.append(Check("verified copies", "2", str(copies), 2 - copies, 0, copies == 2))
+        for row, check in enumerate(checks):
+            recovered &= check.recovered
+            table.add_row(
+                printable(planted.name.rpartition("/")[2]) if row == 0 else "",
+                check.name,
+                check.planted,
+                check.found,
+                f"{check.error:.3g}",
+                f"{check.tolerance:.3g}",
+                "yes" if check.recovered else "[bold red]NO[/]",
+                end_section=row == len(checks) - 1 and index < len(truth.exposures) - 1,
+            )
+    output.print(table)
+    verdict = "Every planted value was recovered." if recovered else "Not every planted value was recovered."
+    output.print(f"{len(truth.exposures)} exposures. {verdict}", highlight=False)
+    return recovered
+
+
+def _verified_copies(catalog: Catalog, exposure: Exposure) -> int:
+    """How many stores hold a verified copy of the exposure's input whose digest is the file's own."""
+    if exposure.input_file_id is None:
+        return 0
+    file = files.get(catalog, exposure.input_file_id)
+    replicas = files.replicas_of(catalog, file.id)
+    return sum(replica.state is ReplicaState.VERIFIED and replica.sha256 == file.sha256 for replica in replicas)
+
+
+def _tell_found(catalog: Catalog) -> None:
+    """Print what was found in the user's own files."""
+    table = Table("exposure", "state", "defocus U / V, Å", "rings to, Å", "motion, Å", "picks", title="Found")
+    for session in sessions.list_all(catalog):
+        for exposure in exposures.page(catalog, session.id, limit=200, before=None):
+            found = results.newest(catalog, exposure.id)
+            table.add_row(
+                printable(exposure.name),
+                exposure.state if exposure.state is ExposureState.DONE else f"{exposure.state}: {exposure.reason}",
+                f"{found.ctf.defocus_u_angstrom:.0f} / {found.ctf.defocus_v_angstrom:.0f}" if found.ctf else "",
+                f"{found.ctf.fit_resolution_angstrom:.1f}" if found.ctf else "",
+                f"{found.motion.total_motion_angstrom:.1f}" if found.motion else "",
+                str(len(found.picks.picks)) if found.picks else "",
+            )
+    output.print(table)

@@ -1,0 +1,148 @@
+"""Wiring: settings → a running facility. The only place where the parts meet.
+
+    collectors (one for each instrument)  camera folder → catalog
+    copier                                catalog → stores, each copy read back
+    pipeline                              catalog → results, by way of the compute engine
+
+The parts know nothing of each other: each takes its work from the catalog and leaves its word there. So any of them may
+stop, be killed, or run on another host.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from coldchain.catalog.engine import Catalog, open_catalog, upgrade
+from coldchain.collect.collector import Collector
+from coldchain.collect.completeness import Timing
+from coldchain.collect.intake import Intake
+from coldchain.compute.local import LocalEngine
+from coldchain.config import InstrumentSection, Settings
+from coldchain.errors import ColdchainError, ConfigError, UsageError
+from coldchain.preprocess.pipeline import Pipeline
+from coldchain.preprocess.plan import PipelineParameters
+from coldchain.storage.copier import Copier
+from coldchain.storage.posix import PosixStore
+
+log = logging.getLogger(__name__)
+
+LOCK_NAME = ".coldchain.lock"
+
+
+class FacilityLock:
+    """One service for each facility.toml: two would take the same exposures."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = settings.origin.parent / LOCK_NAME
+
+    def __enter__(self) -> FacilityLock:
+        # Opened for appending: a second service must not empty the file of the first.
+        self._file = self._path.open("a")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UsageError(
+                "another `coldchain run` is at work on this facility",
+                remedy="Stop that one first, or give this one a facility.toml of its own.",
+                path=self._path,
+            ) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class Part(Protocol):
+    """What runs by itself in a facility, in threads of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """Finish what is in hand and end."""
+
+    def idle(self) -> bool:
+        """Whether there is nothing to do now."""
+
+    def alive(self) -> bool:
+        """Whether it runs as it should."""
+
+
+class Facility:
+    """A running facility: `start`, then `stop`, which finishes what is in hand."""
+
+    def __init__(self, settings: Settings) -> None:
+        if not settings.instrument:
+            raise ConfigError("there is no instrument", remedy="Add an [[instrument]].", path=settings.origin)
+        if not settings.store:
+            raise ConfigError("there is no store to copy to", remedy="Add a [[store]].", path=settings.origin)
+        self.settings = settings
+        self.catalog = prepare_catalog(settings)
+        stores = {store.name: PosixStore(store.name, store.folder) for store in settings.store}
+        self._engine = LocalEngine(settings.compute.workers)
+        # In the order in which they stop: what takes in before what works it off.
+        self._parts: dict[str, Part] = {
+            f"collector of {instrument.name}": self._collector(instrument, list(stores))
+            for instrument in settings.instrument
+        }
+        self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads)
+        self._parts["pipeline"] = self._pipeline()
+
+    def _collector(self, instrument: InstrumentSection, stores: list[str]) -> Collector:
+        intake = Intake(self.catalog, instrument_name=instrument.name, source_root=instrument.movie_root, stores=stores)
+        timing = Timing(settle_seconds=instrument.settle_seconds, patience_seconds=instrument.patience_seconds)
+        return Collector(instrument.movie_root, intake, timing=timing, scan_seconds=instrument.scan_seconds)
+
+    def _pipeline(self) -> Pipeline:
+        settings = self.settings
+        return Pipeline(
+            self.catalog,
+            self._engine,
+            results_root=settings.results.folder,
+            parameters=PipelineParameters(
+                bfactor_square_angstrom=settings.pipeline.bfactor_square_angstrom,
+                particle_diameter_angstrom=settings.pipeline.particle_diameter_angstrom,
+                attempts=settings.pipeline.attempts,
+                threads=settings.compute.threads_per_worker,
+            ),
+            instrument_optics={i.name: i.optics.as_optics() for i in settings.instrument},
+        )
+
+    def start(self) -> None:
+        """Begin: first what an earlier process left, then what arrives."""
+        self.settings.results.folder.mkdir(parents=True, exist_ok=True)
+        for part in reversed(self._parts.values()):
+            part.start()
+
+    def stop(self) -> None:
+        """Take nothing new, finish the copies and steps in hand, record them, and end."""
+        for part in self._parts.values():
+            part.stop()
+        self._engine.close()
+        self.catalog.close()
+
+    def idle(self) -> bool:
+        """Whether nothing is settling, being copied or being computed."""
+        return all(part.idle() for part in self._parts.values())
+
+    def check(self) -> None:
+        """Raise ColdchainError where a part has ended that should run; its traceback is in the log."""
+        for name, part in self._parts.items():
+            if not part.alive():
+                raise ColdchainError(f"the {name} has ended by itself", remedy="See the log; start the service again.")
+
+
+def prepare_catalog(settings: Settings) -> Catalog:
+    """The facility's catalog, made first where there is none. Raises CatalogError where it is of another version."""
+    prefix = "sqlite:///"
+    url = settings.catalog.url
+    if url.startswith(prefix) and not Path(url.removeprefix(prefix)).exists():
+        upgrade(url)
+    return open_catalog(url, settings.facility.site)
