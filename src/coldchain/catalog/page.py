@@ -170,7 +170,7 @@ def last_activity(catalog: Catalog, session_id: UUID) -> datetime | None:
 def state_counts(catalog: Catalog, session_id: UUID) -> dict[ExposureState, int]:
     """How many exposures of a session are in each state; states without any are left out."""
     with catalog.reading() as unit:
-        return dict(unit.execute(sessions.exposure_counts_query(session_id)).tuples().all())
+        return dict(unit.execute(sessions.exposure_counts_query(session_id)).all())
 
 
 def gallery(
@@ -265,13 +265,11 @@ def troubles(catalog: Catalog, session_id: UUID, *, limit: int) -> list[Trouble]
         .limit(limit)
     )
     with catalog.reading() as unit:
-        groups = unit.execute(query).tuples().all()
+        groups = unit.execute(query).all()
         names = dict(
             unit.execute(
                 select(ExposureRow.id, ExposureRow.name).where(ExposureRow.id.in_([newest for *_, newest in groups]))
-            )
-            .tuples()
-            .all()
+            ).all()
         )
     return [Trouble(state, reason, count, newest, names[newest]) for state, reason, count, newest in groups]
 
@@ -292,7 +290,7 @@ def failed_copies(catalog: Catalog, session_id: UUID, *, limit: int) -> list[tup
         .limit(limit)
     )
     with catalog.reading() as unit:
-        found = unit.execute(query).tuples().all()
+        found = unit.execute(query).all()
     return [
         (files.get(catalog, file_id), replica)
         for replica_id, file_id in found
@@ -332,10 +330,10 @@ def _newest_runs(unit: orm.Session, exposure_ids: Sequence[UUID]) -> dict[tuple[
         .where(StepRunRow.exposure_id.in_(exposure_ids), StepRunRow.state == StepState.DONE)
         .group_by(StepRunRow.exposure_id, StepRunRow.step)
     )
-    return {(exposure_id, step): run_id for exposure_id, step, run_id in unit.execute(query).tuples()}
+    return {(exposure_id, step): run_id for exposure_id, step, run_id in unit.execute(query)}
 
 
 def _by_run(
     unit: orm.Session, query: Select[UUID, Number], key: orm.InstrumentedAttribute[UUID], run_ids: Sequence[UUID]
 ) -> dict[UUID, Number]:
-    return dict(unit.execute(query.where(key.in_(run_ids))).tuples().all())
+    return dict(unit.execute(query.where(key.in_(run_ids))).all())

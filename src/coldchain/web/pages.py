@@ -144,7 +144,7 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
         attention=troubles[:TROUBLES_LIMIT],
         files=bad_files[:TROUBLES_LIMIT],
         attention_cut=len(troubles) > TROUBLES_LIMIT or len(bad_files) > TROUBLES_LIMIT,
-        todo=view.TODO,
+        todo=view.advice(session),
         squares=view.squares(page.place_counts(catalog, session_id), page.overview_paths(catalog, session_id)),
         events=events.recent(catalog, session_id=session_id, limit=RECENT_EVENTS_LIMIT),
     )
@@ -166,7 +166,7 @@ def _exposure_page(site: Site, session_id: UUID, exposure_id: UUID) -> Response:
         stamp=stamp,
         session=session,
         exposure=exposure,
-        todo=view.TODO,
+        todo=view.advice(session),
         newer=newer,
         older=older,
         results=found,

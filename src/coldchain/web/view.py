@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -19,12 +20,6 @@ from coldchain.model.session import Exposure, ExposureState, Session, SessionPar
 from coldchain.web import words
 from coldchain.web.outputs import ScaleBar, output_path, pick_centres, read_scale, scale_bar
 
-TODO = {
-    ExposureState.WAITING: "It goes on by itself when what is missing arrives. Optics can be told for all: "
-    "coldchain session set NAME --pixel-size … --dose … --voltage …",
-    ExposureState.QUARANTINED: "The other exposures go on. When the cause is mended: "
-    "coldchain session reprocess NAME --quarantined",
-}
 _DAMAGED_TODO = (
     "Its bytes are copied as they are. Bring the whole file again under the same name; it is then taken in anew."
 )
@@ -121,6 +116,30 @@ class Picture:
     radius: float
     bar: ScaleBar | None
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do, in words and as a command."""
+
+    text: str
+    command: str
+
+
+def advice(session: Session) -> dict[ExposureState, Advice]:
+    """What to do about exposures of this session that do not go on. The command names the session so that it can be
+    pasted: by its name where a shell takes it, else by its id."""
+    name = shlex.quote(session.name) if session.name.isprintable() else str(session.id)
+    return {
+        ExposureState.WAITING: Advice(
+            "It goes on by itself when what is missing arrives. Optics can be told for all:",
+            f"coldchain session set {name} --pixel-size … --dose …",
+        ),
+        ExposureState.QUARANTINED: Advice(
+            "The other exposures go on. When the cause is mended:",
+            f"coldchain session reprocess {name} --quarantined",
+        ),
+    }
 
 
 def parameter_rows(parameters: SessionParameters) -> list[tuple[str, str]]:

@@ -62,10 +62,10 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
 
 
 def shortest(value: float | None, unit: str = "") -> str:
-    """A number with the digits that it needs, at most five."""
+    """A number with the digits that it needs, at most six."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    text = f"{value:.5g}".replace("-", "−")
+    text = f"{value:,.6g}".replace("-", "−")
     return f"{text} {unit}" if unit else text
 
 
@@ -113,6 +113,18 @@ def short_name(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2] or name
 
 
+def name_halves(name: str, tail_length: int = 11) -> tuple[str, str]:
+    """The last part of a name in two: a head that a narrow page may cut, and the tail in which names differ."""
+    text = printable(short_name(name))
+    cut = max(len(text) - tail_length, 0)
+    return text[:cut], text[cut:]
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 file", "1,200 files"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def percent(part: int, whole: int) -> int:
     """How much of the whole the part is, 0 to 100; 100 only when it is all."""
     return 0 if whole <= 0 else 100 if part >= whole else min(99, round(100 * part / whole))
@@ -128,4 +140,6 @@ FILTERS = {
     "clock": clock,
     "seconds": seconds,
     "short_name": short_name,
+    "name_halves": name_halves,
+    "plural": plural,
 }

@@ -22,12 +22,12 @@
     }];
     const layout = Plots.layout({
       xaxis: Plots.axis({ title: { text: "spatial frequency (Å⁻¹)", font: { color: Plots.colour("muted") } }, showgrid: false }),
-      yaxis: Plots.axis({ range: [-0.25, 1.25], nticks: 5 }), shapes, margin: { l: 40, r: 12, t: 8, b: 44 },
+      yaxis: Plots.axis({ nticks: 5 }), shapes, margin: { l: 40, r: 12, t: 8, b: 44 },
       showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     });
     Plotly.react("profile", [
-      line("measured", profile.measured, "accent", 1.6, "solid"),
-      line("fitted", profile.fitted, "bad", 1.2, "solid"),
+      { ...line("fitted", profile.fitted, "bad", 1.1, "solid"), opacity: 0.6 },
+      line("measured", profile.measured, "accent", 1.7, "solid"),
       line("agreement", profile.agreement, "good", 1.2, "dot"),
     ], layout, Plots.config);
   }
@@ -41,7 +41,7 @@
       marker: { color: frames, colorscale: [[0, Plots.colour("accent")], [1, Plots.colour("good")]], size: 6 },
     };
     const first = {
-      type: "scatter", mode: "markers+text", x: [motion.shift_x_angstrom[0]], y: [motion.shift_y_angstrom[0]], customdata: [1],
+      type: "scatter", mode: "markers+text", cliponaxis: false, x: [motion.shift_x_angstrom[0]], y: [motion.shift_y_angstrom[0]], customdata: [1],
       text: ["first frame"], textposition: "top center", textfont: { color: Plots.colour("muted") }, hovertemplate: hover,
       marker: { color: Plots.colour("surface"), size: 11, line: { color: Plots.colour("accent"), width: 2.5 } },
     };

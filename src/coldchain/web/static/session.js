@@ -27,14 +27,18 @@
       marker: doubtful
         ? { color: Plots.colour("warn"), size: 7, symbol: "x-thin-open", line: { width: 1.6, color: Plots.colour("warn") } }
         : { color: Plots.colour("accent"), size: 6, opacity: 0.8 },
-      hovertemplate: `<b>%{y:.${kind.digits}f} ${kind.unit}</b>${doubtful ? " doubtful" : ""}<br>%{text}<br>%{x|%H:%M:%S}<extra></extra>`,
+      hovertemplate: `<b>%{y:.${kind.digits}f} ${kind.unit}</b>${doubtful ? " doubtful" : ""}<br>%{text}<br>%{x|%Y-%m-%d %H:%M:%S}<extra></extra>`,
     };
   }
 
   function drawOne(kind, readings) {
     const element = section.querySelector(`[data-plot="${kind.key}"]`);
     const y = Plots.axis({ ticksuffix: kind.unit ? ` ${kind.unit}` : "", rangemode: "tozero", nticks: 5 });
-    const x = Plots.axis({ type: "date", nticks: 6, showgrid: false });
+    const x = Plots.axis({
+      type: "date", nticks: 5, showgrid: false, tickangle: 0,
+      tickformatstops: [{ dtickrange: [null, 60000], value: "%H:%M:%S" }, { dtickrange: [60000, 72000000], value: "%H:%M" },
+        { dtickrange: [72000000, null], value: "%b %-d" }],
+    });
     const layout = Plots.layout({ xaxis: x, yaxis: y, hovermode: "closest", uirevision: "keep" });
     const first = !element.dataset.drawn;
     Plotly.react(element, [traceOf(kind, readings, false), traceOf(kind, readings, true)], layout, Plots.config);

@@ -1,0 +1,319 @@
+"""Every page, as a reader gets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+
+from coldchain.catalog import exposures, sessions, steps
+from coldchain.errors import CatalogError
+from coldchain.model.files import FileKind
+from coldchain.model.identity import new_id
+from coldchain.model.optics import ExposureMetadata, Optics
+from coldchain.model.results import Step
+from coldchain.model.session import ExposureState, SessionParameters
+from coldchain.web.pages import GALLERY_LIMIT
+from tests.web.planted import HOSTILE, Facility, plant_busy_session, served
+
+
+def test_an_empty_facility_says_that_sessions_appear_by_themselves(client: httpx.Client) -> None:
+    """The first page of a new facility explains itself."""
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert "No session yet" in answer.text
+    assert "Northern EM" in answer.text
+
+
+def test_the_list_shows_each_session_with_owner_counters_and_state(facility: Facility, client: httpx.Client) -> None:
+    """Name, instrument, project, owner, counters and state stand in the list, newest session first."""
+    facility.session("older")
+    session = plant_busy_session(facility, exposure_count=2)
+    text = client.get("/").text
+    for shown in (session.name, "krios-1", "Ferritins", "Ada Nilsson", "open", "<b>2</b> of 7 exposures", "3 waiting"):
+        assert shown in text
+    assert text.index(session.name) < text.index("older")
+
+
+def test_a_session_shows_counters_gallery_troubles_and_events(facility: Facility, client: httpx.Client) -> None:
+    """What arrived, waits, failed and happened is all on the session's page."""
+    session = plant_busy_session(facility, exposure_count=3)
+    text = client.get(f"/sessions/{session.id}").text
+    for shown in (
+        "1.06 Å",  # what the session itself says
+        "130 Å",
+        "the dose is not known",
+        "3 exposures",
+        "strip 17 of frame 3 cannot be decoded",
+        "coldchain session reprocess apoferritin-04 --quarantined",
+        "damaged movie",
+        "the file ends after 1,024 of 4,195,328 bytes",
+        "copy to archive failed",
+        "the facility runs",
+    ):
+        assert shown in text
+    assert text.count('class="card"') == 8
+    assert text.count("/thumbnail_png") == 3
+
+
+def test_grid_squares_and_holes_are_listed_with_those_only_seen(facility: Facility, client: httpx.Client) -> None:
+    """A square that only EPU's overview files tell of stands beside those with exposures, with none."""
+    session = facility.session()
+    facility.exposure(session, square="8990001")
+    seen = "Images-Disc1/GridSquare_8990077/FoilHoles/FoilHole_90770000_20260302_151151.jpg"
+    facility.file(session, seen, kind=FileKind.PREVIEW)
+    text = client.get(f"/sessions/{session.id}").text
+    assert "2 squares, 2 holes" in text
+    assert "8990001" in text
+    assert "8990077" in text
+    assert "90770000" in text
+
+
+def test_the_gallery_pages_through_every_exposure_once(facility: Facility, client: httpx.Client) -> None:
+    """Following "Older" to the end shows each exposure once, newest first, though more arrive meanwhile."""
+    session = facility.session()
+    wanted = [
+        exposures.ensure(facility.catalog, session.id, f"exposure-{n:03}").id for n in range(2 * GALLERY_LIMIT + 5)
+    ]
+    seen: list[UUID] = []
+    url: str | None = f"/sessions/{session.id}"
+    while url is not None:
+        text = client.get(url).text
+        seen += [UUID(part[:36]) for part in text.split('class="card" id="exposure-')[1:]]
+        exposures.ensure(facility.catalog, session.id, f"late-{len(seen)}")
+        older = text.partition('class="next" href="')[2].partition('"')[0]
+        url = older.replace("&amp;", "&") or None
+    assert seen == list(reversed(wanted))
+
+
+def test_newer_leads_back_to_where_older_came_from(facility: Facility, client: httpx.Client) -> None:
+    """ "Older" and then "Newer" shows the first page again."""
+    session = facility.session()
+    for number in range(GALLERY_LIMIT + 3):
+        exposures.ensure(facility.catalog, session.id, f"exposure-{number:03}")
+    first = client.get(f"/sessions/{session.id}").text
+    older = client.get(first.partition('class="next" href="')[2].partition('"')[0]).text
+    newer = older.partition("Newest</a>")[2].partition('href="')[2].partition('"')[0]
+    again = client.get(newer.replace("&amp;", "&")).text
+    assert again.count('class="card"') == GALLERY_LIMIT
+    assert f"exposure-{GALLERY_LIMIT + 2:03}" in again
+
+
+def test_the_gallery_narrows_to_a_state_and_a_grid_square(facility: Facility, client: httpx.Client) -> None:
+    """Filters leave only what they name, even a square whose name is hostile."""
+    session = facility.session()
+    facility.exposure(session, name="plain", square="1")
+    strange = facility.exposure(session, name="strange", square=HOSTILE)
+    exposures.set_state(facility.catalog, strange.id, ExposureState.QUARANTINED, "no")
+    page = f"/sessions/{session.id}"
+    assert client.get(f"{page}?state=quarantined").text.count('class="card"') == 1
+    assert client.get(f"{page}?square=1").text.count('class="card"') == 1
+    links = client.get(page).text.split('href="')
+    link = next(part.partition('"')[0] for part in links if "square=a%20b" in part)
+    narrowed = client.get(link.replace("&amp;", "&")).text
+    assert narrowed.count('class="card"') == 1
+    assert f"exposure-{strange.id}" in narrowed
+
+
+def test_an_exposure_shows_results_optics_steps_and_copies(facility: Facility, client: httpx.Client) -> None:
+    """Numbers, who says each optical value, every run and every copy are on the exposure's page."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    runs = facility.process(exposure)
+    text = client.get(f"/sessions/{session.id}/exposures/{exposure.id}").text
+    for shown in (
+        f"/runs/{runs[Step.PREVIEW]}/micrograph_png",
+        f"/runs/{runs[Step.PREVIEW]}/spectrum_png",
+        f'data-profile="/runs/{runs[Step.CTF]}/profile"',
+        "trustworthy",
+        "set for the session",
+        "EPU&#39;s XML",
+        "EF-Falcon",
+        "archive",
+        "read back from the medium",
+        f"{1:064x}",
+    ):
+        assert shown in text
+    for step in Step:
+        assert f"<b>{step}</b>" in text
+
+
+def test_picks_are_circles_at_the_places_and_of_the_size_that_the_scale_says(
+    facility: Facility, client: httpx.Client
+) -> None:
+    """A pick's circle has its centre in the picture (rows turned over) and the particle's diameter."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    facility.process(exposure)
+    api = client.get(f"/api/exposures/{exposure.id}").json()
+    first = api["results"]["picks"]["picks"][0]
+    text = client.get(f"/sessions/{session.id}/exposures/{exposure.id}").text
+    x, y = round(first["x_pixel"] / 4, 2), round(768 - 1 - first["y_pixel"] / 4, 2)
+    assert f'<circle cx="{x}" cy="{y}" r="{round(130 / 2 / 1.06 / 4, 2)}"/>' in text
+    assert text.count("<circle ") == len(api["results"]["picks"]["picks"])
+    assert "50 nm" in text
+
+
+def test_an_untrustworthy_fit_is_marked_wherever_it_is_shown(facility: Facility, client: httpx.Client) -> None:
+    """Gallery and exposure say that a defocus is not to be trusted, and why."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    facility.process(exposure, trustworthy=False)
+    assert "not to be trusted" in client.get(f"/sessions/{session.id}").text
+    assert "only two zeros are seen" in client.get(f"/sessions/{session.id}/exposures/{exposure.id}").text
+
+
+def test_older_and_failed_runs_stay_visible(facility: Facility, client: httpx.Client) -> None:
+    """An exposure that was computed again, and once failed, shows all of its runs with their reasons."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    failed = steps.begin(facility.catalog, exposure.id, Step.ALIGN, "k", {"bfactor_square_angstrom": 150.0})
+    steps.fail(facility.catalog, failed.id, detail="the gain has another shape", seconds=0.2)
+    facility.process(exposure)
+    facility.process(exposure)
+    text = client.get(f"/sessions/{session.id}/exposures/{exposure.id}").text
+    assert text.count('<details id="run-') == 9
+    assert "the gain has another shape" in text
+    assert "bfactor_square_angstrom" in text
+
+
+def test_a_picture_without_a_scale_is_shown_without_circles(facility: Facility, client: httpx.Client) -> None:
+    """A scale file that is gone or nonsense costs the overlay, not the page."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    facility.process(exposure)
+    for scale in facility.results_root.rglob("scale.json"):
+        scale.write_text('{"width_pixel": "∞", "height_pixel": null}')
+    answer = client.get(f"/sessions/{session.id}/exposures/{exposure.id}")
+    assert answer.status_code == 200
+    assert "scale is not known" in answer.text
+    assert "<circle" not in answer.text
+
+
+def test_results_that_are_gone_leave_the_page_standing(facility: Facility, client: httpx.Client) -> None:
+    """After the results folder was cleared the numbers remain, and the page says that there is no picture."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    facility.process(exposure)
+    for path in facility.results_root.rglob("*.*"):
+        path.unlink()
+    answer = client.get(f"/sessions/{session.id}/exposures/{exposure.id}")
+    assert answer.status_code == 200
+    assert "has not left one" in answer.text
+
+
+def test_hostile_names_are_shown_and_never_run(facility: Facility, client: httpx.Client) -> None:
+    """A newline, quotes, a script and an undecodable byte in every name appear as visible text on every page."""
+    session = facility.session(HOSTILE, owner_name=HOSTILE, project_name=HOSTILE)
+    exposure = facility.exposure(session, name=f"folder/{HOSTILE}", square=HOSTILE)
+    metadata = ExposureMetadata(optics=Optics(gain=HOSTILE), detector=HOSTILE, source=HOSTILE)
+    exposures.attach_metadata(facility.catalog, exposure.id, metadata)
+    facility.process(exposure)
+    run = steps.begin(facility.catalog, exposure.id, Step.ALIGN, "k", {"said": "<script>alert(1)</script>"})
+    steps.fail(facility.catalog, run.id, detail=HOSTILE, seconds=0.1)
+    exposures.set_state(facility.catalog, exposure.id, ExposureState.QUARANTINED, HOSTILE)
+    for url in ("/", f"/sessions/{session.id}", f"/sessions/{session.id}/exposures/{exposure.id}", "/events"):
+        answer = client.get(url)
+        assert answer.status_code == 200
+        assert "<script>alert" not in answer.text
+        assert "\\n&lt;script&gt;alert(1)&lt;/script&gt;é\\udcff" in answer.text
+    for url in ("sessions", f"sessions/{session.id}/readings", f"exposures/{exposure.id}", "events"):
+        answer = client.get(f"/api/{url}")
+        assert answer.status_code == 200
+        assert answer.content.isascii()
+        assert "\\n<script>" in str(answer.json()).replace("\\\\", "\\")
+
+
+def test_the_instruments_own_values_are_named_as_such(facility: Facility) -> None:
+    """A value that neither the session nor the metadata tells comes from the instrument, and the page says so."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    optics = {"krios-1": Optics(amplitude_contrast=0.07)}
+    with served(facility, optics) as url:
+        text = httpx.get(f"{url}/sessions/{session.id}/exposures/{exposure.id}", trust_env=False).text
+    assert "0.07" in text
+    assert "the instrument&#39;s default" in text
+
+
+def test_a_session_with_parameters_of_its_own_names_them(facility: Facility, client: httpx.Client) -> None:
+    """What was set for the session stands in its header, also a gain of "none"."""
+    session = facility.session(parameters=SessionParameters(Optics(gain="", voltage_kilovolt=200.0)))
+    text = client.get(f"/sessions/{session.id}").text
+    assert "200 kV" in text
+    assert "Gain reference" in text
+
+
+def test_events_narrow_to_a_session_and_a_severity(facility: Facility, client: httpx.Client) -> None:
+    """The page of events leaves out what is not asked for."""
+    session = plant_busy_session(facility, exposure_count=1)
+    assert "the facility runs" in client.get("/events").text
+    errors = client.get(f"/events?minimum=error&session={session.id}").text
+    assert "the facility runs" not in errors
+    assert "strip 17" in errors
+    assert client.get(f"/events?session={new_id()}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nowhere",
+        "/sessions/not-an-id",
+        "/sessions/0198c8a0-0000-7000-8000-000000000000",
+        "/sessions/0198c8a0-0000-7000-8000-000000000000/exposures/0198c8a0-0000-7000-8000-000000000000",
+        "/runs/0198c8a0-0000-7000-8000-000000000000/micrograph_png",
+        "/static/none.js",
+        "/static/..%2Fapp.py",
+    ],
+)
+def test_what_is_not_there_is_a_kind_404(client: httpx.Client, path: str) -> None:
+    """Unknown addresses and keys give a page in words, with a way back."""
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "To the list of sessions" in answer.text
+
+
+def test_an_exposure_is_not_shown_under_another_session(facility: Facility, client: httpx.Client) -> None:
+    """An address that joins a session with another's exposure leads nowhere."""
+    exposure = facility.exposure(facility.session())
+    other = facility.session("other")
+    assert client.get(f"/sessions/{other.id}/exposures/{exposure.id}").status_code == 404
+
+
+@pytest.mark.parametrize("query", ["state=lost", "before=1", "after=x", "state=done&before=%00"])
+def test_a_nonsense_filter_is_a_stated_error(facility: Facility, client: httpx.Client, query: str) -> None:
+    """A mistyped filter says so."""
+    answer = client.get(f"/sessions/{facility.session().id}?{query}")
+    assert answer.status_code == 400
+    assert "cannot be" in answer.text
+
+
+def test_a_catalog_that_refuses_gives_its_reason_and_remedy(
+    facility: Facility, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A locked or absent database is a 503 with the catalog's own words, on pages and for programs."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise CatalogError("the database is locked", remedy="Wait a little.", path=Path("/secret/place"))
+
+    monkeypatch.setattr(facility.catalog, "reading", refuse)
+    answer = client.get("/")
+    assert answer.status_code == 503
+    assert "the database is locked" in answer.text
+    assert "Wait a little." in answer.text
+    told = client.get("/api/changes")
+    assert (told.status_code, told.json()["error"]) == (503, "the database is locked")
+
+
+def test_a_fault_of_the_site_itself_is_said_plainly(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug gives a page in words, and no trace of the program."""
+
+    def break_down(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret of the program")
+
+    monkeypatch.setattr(sessions, "list_all", break_down)
+    answer = client.get("/")
+    assert answer.status_code == 500
+    assert "Something went wrong here" in answer.text
+    assert "secret" not in answer.text
