@@ -22,6 +22,8 @@ _IDLE_WAIT_SECONDS = 0.2
 _CATALOG_WAIT_SECONDS = 1.0
 _TAKING_SECONDS = 0.5
 """How long files may be taken before the kernel's events are read again."""
+_HOLDING_SECONDS = 5.0
+"""How long a notice waits for the files that were found with it, so that it can name their session."""
 
 
 class Collector:
@@ -52,7 +54,7 @@ class Collector:
         self._intake = intake
         self._clock = clock
         self._resumed = False
-        self._to_report: deque[Notice] = deque()
+        self._to_report: deque[tuple[float, Notice]] = deque()
         self._failures: dict[str, str] = {}
         self._idle = threading.Event()
         self._stopping = threading.Event()
@@ -99,7 +101,7 @@ class Collector:
 
     def _watch(self) -> None:
         """See what there is, and whether what was seen before has changed."""
-        busy = bool(self._to_report or self._tracker.due(self._clock()))
+        busy = bool(self._tracker.due(self._clock()))
         findings = self._watcher.poll(self._clock(), 0.0 if busy else _IDLE_WAIT_SECONDS)
         now = self._clock()
         for sighting in findings.sightings:
@@ -110,9 +112,12 @@ class Collector:
                 self._tracker.forget(path)
             else:
                 self._tracker.see(seen, now)
-        self._to_report.extend(findings.notices)
-        self._to_report.extend(map(_growth_notice, self._tracker.growing_too_long(now)))
-        self._note_idle(quiet=not findings.sightings)
+        self._to_report.extend((now + _HOLDING_SECONDS, notice) for notice in findings.notices)
+        self._to_report.extend((now, _growth_notice(growing)) for growing in self._tracker.growing_too_long(now))
+        if findings.sightings or not self._all_taken():
+            self._idle.clear()
+        elif not self._to_report:
+            self._idle.set()
 
     def _take(self) -> None:
         """Take what is due, metadata and references first, for a bounded time."""
@@ -145,19 +150,16 @@ class Collector:
             return
         self._failures[path] = stated
         message = f"{printable(path)}: could not be taken: {printable(stated)}. It is tried again by itself"
-        self._to_report.append(Notice(Severity.ERROR, "file.failed", message, path))
+        self._to_report.append((self._clock(), Notice(Severity.ERROR, "file.failed", message, path)))
 
     def _report(self) -> None:
-        while self._to_report:
-            self._intake.report(self._to_report[0])
+        while self._to_report and (self._to_report[0][0] <= self._clock() or self._all_taken()):
+            self._intake.report(self._to_report[0][1])
             self._to_report.popleft()
 
-    def _note_idle(self, *, quiet: bool) -> None:
+    def _all_taken(self) -> bool:
         scanned = self._watcher.finished_scans > 0 and not self._watcher.is_scanning
-        if scanned and quiet and self._tracker.pending == 0 and not self._to_report:
-            self._idle.set()
-        else:
-            self._idle.clear()
+        return scanned and self._tracker.pending == 0
 
 
 def _growth_notice(growing: Growing) -> Notice:

@@ -101,6 +101,7 @@ class CompletenessTracker:
         """A file as it was sighted at `now`."""
         signature = (sighting.size_bytes, sighting.modified_ns)
         if self._done.get(sighting.path) == signature:
+            self._pending.pop(sighting.path, None)  # it changed and changed back before anyone looked
             return
         file = self._pending.get(sighting.path)
         if file is None:

@@ -155,7 +155,10 @@ class Intake:
     def _layout(self, placement: Placement) -> Layout:
         if placement.layout is not Layout.PLAIN:
             return placement.layout
-        beside = (self._root / placement.session_folder / placement.path_in_session).parent
+        folder = self._root / placement.session_folder
+        if any(folder.glob("Images-Disc*")):
+            return Layout.EPU
+        beside = (folder / placement.path_in_session).parent
         return Layout.SERIALEM if any(beside.glob("*.mdoc")) else Layout.PLAIN
 
     def _adopt(self, session: Session) -> None:

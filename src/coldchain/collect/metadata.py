@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coldchain.collect.layout import split_suffix
-from coldchain.formats import epu, fei, mdoc
+from coldchain.formats.epu import read_exposure_xml
+from coldchain.formats.fei import read_extended_header
+from coldchain.formats.mdoc import read_mdoc
 from coldchain.formats.movie import MovieInfo
 from coldchain.model.optics import ExposureMetadata, Optics
 
@@ -32,9 +34,9 @@ def read_description(path: Path) -> ExposureMetadata | None:
     """
     suffix = split_suffix(path.name)[1]
     if suffix == ".xml":
-        return epu.read_exposure_xml(path)
+        return read_exposure_xml(path)
     if suffix == ".mdoc":
-        return mdoc.read_mdoc(path)
+        return read_mdoc(path)
     return None
 
 
@@ -50,7 +52,7 @@ def header_metadata(path: Path, info: MovieInfo) -> ExposureMetadata:
         pixel = None
     frames = info.frames if info.frames > 1 else None
     plain = ExposureMetadata(optics=Optics(pixel_size_angstrom=pixel, frame_count=frames), source="header")
-    extended = fei.read_extended_header(path) if info.container == "mrc" else None
+    extended = read_extended_header(path) if info.container == "mrc" else None
     return plain if extended is None else extended.over(plain)
 
 
