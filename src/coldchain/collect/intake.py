@@ -10,54 +10,27 @@ A damaged or unreadable file is journalled as such and its exposure waits with t
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from uuid import UUID
 
 from coldchain.catalog import events, exposures, files, sessions
 from coldchain.catalog.engine import Catalog
 from coldchain.collect.completeness import Examination, Signature, Verdict
-from coldchain.collect.layout import (
-    MOVIE_SUFFIXES,
-    Placement,
-    exposure_name,
-    folders_above,
-    is_exposure_of_epu,
-    place,
-    split_suffix,
-)
-from coldchain.collect.metadata import References, header_metadata, read_description, with_references
+from coldchain.collect.content import IMAGES, REFERENCES, Content, look_inside, words
+from coldchain.collect.layout import Placement, folders_above, place
+from coldchain.collect.metadata import References, with_references
 from coldchain.collect.watcher import Notice
-from coldchain.errors import ColdchainError, FormatError, IncompleteFileError, MetadataError, StorageError, printable
-from coldchain.formats.movie import probe_movie
-from coldchain.formats.structure import check_structure
+from coldchain.errors import FormatError, IncompleteFileError, StorageError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState
-from coldchain.model.optics import ExposureMetadata
 from coldchain.model.session import Exposure, ExposureState, Layout, Session
 
-_IMAGES = (FileKind.MOVIE, FileKind.MICROGRAPH)
-_REFERENCES = (FileKind.GAIN, FileKind.DEFECTS)
-_PARTNER_ENDINGS = (*sorted(MOVIE_SUFFIXES), "_fractions.tiff", "_Fractions.mrc", "_EER.eer", ".xml", ".mdoc")
-_PNG_COLOUR_TYPE_BYTE = 25
-_PNG_GREY_TYPES = (b"\x00", b"\x04")  # without and with transparency
 _EVERY_FILE = 1 << 62
 _PAGE = 500
 _LONGEST_NAME = 200
-_ACCESS_REMEDY = "Give the account that runs Coldchain permission to read it; it is tried again by itself"
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What a whole file turned out to be: its placement, the kind made sure of, and what it says of its exposure."""
-
-    placement: Placement
-    description: ExposureMetadata | None = None
-    header: ExposureMetadata | None = None
-    complaint: str = ""
 
 
 class Intake:
@@ -106,17 +79,17 @@ class Intake:
             return verdict
         placement = self._place(examination.path)
         try:
-            content = _look_inside(absolute, placement)
+            content = look_inside(absolute, placement)
         except IncompleteFileError as error:
             if not examination.last_try:
                 return Verdict.INCOMPLETE
-            return self._hold_back(placement, examination.signature, FileState.DAMAGED, _words(error))
+            return self._hold_back(placement, examination.signature, FileState.DAMAGED, words(error))
         except FormatError as error:
-            return self._hold_back(placement, examination.signature, FileState.DAMAGED, _words(error))
+            return self._hold_back(placement, examination.signature, FileState.DAMAGED, words(error))
         except (StorageError, OSError) as error:
             if (verdict := _compare(absolute, examination.signature)) is not None:
                 return verdict
-            return self._hold_back(placement, examination.signature, FileState.UNREADABLE, _words(error))
+            return self._hold_back(placement, examination.signature, FileState.UNREADABLE, words(error))
         if (verdict := _compare(absolute, examination.signature)) is not None:
             return verdict
         self._journal(content, examination.signature)
@@ -183,25 +156,25 @@ class Intake:
 
     # -- whole files ------------------------------------------------------------------------------------------------
 
-    def _journal(self, content: _Content, signature: Signature) -> None:
+    def _journal(self, content: Content, signature: Signature) -> None:
         session = self._session(content.placement)
         exposure = self._exposure(session, content)
         if exposure is not None:
             self._describe(session, exposure, content)
         file = self._record(session, exposure, content.placement, signature, FileState.ARRIVED, "")
-        if exposure is not None and file.kind in _IMAGES:
+        if exposure is not None and file.kind in IMAGES:
             exposures.attach_input(self._catalog, exposure.id, file.id)
-        if file.kind in _REFERENCES:
+        if file.kind in REFERENCES:
             self._reference_arrived(session, file)
         if content.complaint:
             self._event(Severity.WARNING, "metadata.unusable", content.complaint, session.folder, file)
 
-    def _exposure(self, session: Session, content: _Content) -> Exposure | None:
+    def _exposure(self, session: Session, content: Content) -> Exposure | None:
         """The file's exposure. Images and descriptions make one; a preview joins one that is there."""
         placement = content.placement
         if placement.exposure_name is None:
             return None
-        if placement.kind in _IMAGES or content.description is not None:
+        if placement.kind in IMAGES or content.description is not None:
             return self._ensure(session, placement)
         return exposures.by_name(self._catalog, session.id, placement.exposure_name)
 
@@ -215,7 +188,7 @@ class Intake:
             foil_hole=placement.foil_hole,
         )
 
-    def _describe(self, session: Session, exposure: Exposure, content: _Content) -> None:
+    def _describe(self, session: Session, exposure: Exposure, content: Content) -> None:
         metadata = exposure.metadata
         if content.description is not None:
             metadata = content.description.over(metadata)
@@ -283,7 +256,7 @@ class Intake:
 
     def _hold_back(self, placement: Placement, signature: Signature, state: FileState, detail: str) -> Verdict:
         session = self._session(placement)
-        of_exposure = placement.exposure_name is not None and placement.kind in _IMAGES
+        of_exposure = placement.exposure_name is not None and placement.kind in IMAGES
         exposure = self._ensure(session, placement) if of_exposure else None
         self._record(session, exposure, placement, signature, state, detail)
         if exposure is not None and self._has_nothing_else(exposure.input_file_id, placement):
@@ -317,7 +290,7 @@ def inputs_left(standing: Iterable[DataFile], known: Iterable[Exposure]) -> list
     A kill between journalling a file and giving it to its exposure leaves such pairs. A micrograph is no better input
     than a movie that stands.
     """
-    images = {file.id: file for file in standing if file.kind in _IMAGES and file.exposure_id is not None}
+    images = {file.id: file for file in standing if file.kind in IMAGES and file.exposure_id is not None}
     input_of = {exposure.id: images.get(exposure.input_file_id) for exposure in known if exposure.input_file_id}
     left = []
     for file in images.values():
@@ -330,83 +303,17 @@ def inputs_left(standing: Iterable[DataFile], known: Iterable[Exposure]) -> list
     return left
 
 
-def _look_inside(absolute: Path, placement: Placement) -> _Content:
-    """Examine a file's structure and make sure of its kind. Raises FormatError, StorageError, OSError."""
-    _try_to_read(absolute)
-    if placement.kind is FileKind.OTHER:
-        return _Content(placement)
-    check_structure(absolute)
-    if placement.kind in (*_IMAGES, *_REFERENCES) and split_suffix(absolute.name)[1] in MOVIE_SUFFIXES:
-        return _image_content(absolute, placement)
-    if placement.kind is FileKind.MICROGRAPH:
-        return _Content(placement if is_micrograph_picture(absolute) else replace(placement, kind=FileKind.PREVIEW))
-    if placement.kind is FileKind.METADATA and placement.exposure_name is not None:
-        return _description_content(absolute, placement)
-    return _Content(placement)
-
-
-def _image_content(absolute: Path, placement: Placement) -> _Content:
-    info = probe_movie(absolute)
-    placement = refine(placement, info.frames, info.container)
-    if placement.kind not in _IMAGES:
-        return _Content(placement)
-    try:
-        return _Content(placement, header=header_metadata(absolute, info))
-    except MetadataError as error:
-        # The pixels may be whole and the header's values nonsense: the image counts, and the exposure asks for values.
-        return _Content(placement, complaint=f"{printable(placement.path_in_session)}: {_words(error)}")
-
-
-def refine(placement: Placement, frames: int, container: str) -> Placement:
-    """The placement with its kind decided by what is in the file: one frame is a micrograph, several are a movie,
-    even where the name speaks of a gain reference. An EER file is always a movie. Pure."""
-    several = frames > 1 or container == "eer"
-    if placement.kind in _REFERENCES:
-        if not several:
-            return placement
-        return replace(placement, kind=FileKind.MOVIE, exposure_name=exposure_name(placement.path_in_session))
-    return replace(placement, kind=FileKind.MOVIE if several else FileKind.MICROGRAPH)
-
-
-def _description_content(absolute: Path, placement: Placement) -> _Content:
-    """An XML or mdoc. One that is no exposure's is kept all the same; it is worth an event only where its name promises
-    otherwise."""
-    try:
-        return _Content(placement, description=read_description(absolute))
-    except MetadataError as error:
-        promised = is_exposure_of_epu(absolute.name) or split_suffix(absolute.name)[1] == ".mdoc"
-        where = printable(placement.path_in_session)
-        return _Content(placement, complaint=f"{where}: {_words(error)}" if promised else "")
-
-
-def is_micrograph_picture(absolute: Path) -> bool:
-    """Whether a PNG is a micrograph: grey, and with no movie and no description of its own name beside it."""
-    with absolute.open("rb") as stream:
-        header = stream.read(_PNG_COLOUR_TYPE_BYTE + 1)
-    if header[_PNG_COLOUR_TYPE_BYTE:] not in _PNG_GREY_TYPES:
-        return False
-    stem = split_suffix(absolute.name)[0]
-    return not any(os.path.lexists(absolute.with_name(stem + ending)) for ending in _PARTNER_ENDINGS)
-
-
 def _compare(absolute: Path, signature: Signature) -> Verdict | None:
-    """GONE or CHANGED where a file is not what was sighted any more."""
+    """GONE or CHANGED where a file is not what was sighted any more, UNREADABLE where that cannot be told now."""
     try:
         status = absolute.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return Verdict.GONE
+    except OSError:  # its folder was closed or its mount is away: the watcher says which
+        return Verdict.UNREADABLE
     if not stat.S_ISREG(status.st_mode):
         return Verdict.GONE
     return None if (status.st_size, status.st_mtime_ns) == signature else Verdict.CHANGED
-
-
-def _try_to_read(absolute: Path) -> None:
-    # Neither a link nor a pipe that took the file's place a moment ago may be followed or waited for.
-    descriptor = os.open(absolute, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        os.read(descriptor, 1)
-    finally:
-        os.close(descriptor)
 
 
 def _has_session_file(folder: Path) -> bool:
@@ -414,11 +321,3 @@ def _has_session_file(folder: Path) -> bool:
         return stat.S_ISREG((folder / "EpuSession.dm").lstat().st_mode)
     except OSError:
         return False
-
-
-def _words(error: ColdchainError | OSError) -> str:
-    """An error in words, without the path that stands beside it anyway."""
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror}). {_ACCESS_REMEDY}"
-    expected = f"; expected {error.expected}" if error.expected else ""
-    return f"{error.found}{expected}" + (f". {error.remedy}" if error.remedy else "")

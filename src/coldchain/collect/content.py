@@ -1,0 +1,108 @@
+"""What is in a file: whether it is whole and may be read, what kind of file it really is, what it says."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from coldchain.collect.layout import MOVIE_SUFFIXES, Placement, exposure_name, is_exposure_of_epu, split_suffix
+from coldchain.collect.metadata import header_metadata, read_description
+from coldchain.errors import ColdchainError, MetadataError, printable
+from coldchain.formats.movie import probe_movie
+from coldchain.formats.structure import check_structure
+from coldchain.model.files import FileKind
+from coldchain.model.optics import ExposureMetadata
+
+IMAGES = (FileKind.MOVIE, FileKind.MICROGRAPH)
+REFERENCES = (FileKind.GAIN, FileKind.DEFECTS)
+_PARTNER_ENDINGS = (*sorted(MOVIE_SUFFIXES), "_fractions.tiff", "_Fractions.mrc", "_EER.eer", ".xml", ".mdoc")
+_PNG_COLOUR_TYPE_BYTE = 25
+_PNG_GREY_TYPES = (b"\x00", b"\x04")  # without and with transparency
+_ACCESS_REMEDY = "Give the account that runs Coldchain permission to read it; it is tried again by itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a whole file turned out to be: its placement, the kind made sure of, and what it says of its exposure."""
+
+    placement: Placement
+    description: ExposureMetadata | None = None
+    header: ExposureMetadata | None = None
+    complaint: str = ""
+
+
+def look_inside(absolute: Path, placement: Placement) -> Content:
+    """Examine a file's structure and make sure of its kind. Raises FormatError, StorageError, OSError."""
+    _try_to_read(absolute)
+    if placement.kind is FileKind.OTHER:
+        return Content(placement)
+    check_structure(absolute)
+    if placement.kind in (*IMAGES, *REFERENCES) and split_suffix(absolute.name)[1] in MOVIE_SUFFIXES:
+        return _image_content(absolute, placement)
+    if placement.kind is FileKind.MICROGRAPH:
+        return Content(placement if is_micrograph_picture(absolute) else replace(placement, kind=FileKind.PREVIEW))
+    if placement.kind is FileKind.METADATA and placement.exposure_name is not None:
+        return _description_content(absolute, placement)
+    return Content(placement)
+
+
+def _image_content(absolute: Path, placement: Placement) -> Content:
+    info = probe_movie(absolute)
+    placement = refine(placement, info.frames, info.container)
+    if placement.kind not in IMAGES:
+        return Content(placement)
+    try:
+        return Content(placement, header=header_metadata(absolute, info))
+    except MetadataError as error:
+        # The pixels may be whole and the header's values nonsense: the image counts, and the exposure asks for values.
+        return Content(placement, complaint=f"{printable(placement.path_in_session)}: {words(error)}")
+
+
+def refine(placement: Placement, frames: int, container: str) -> Placement:
+    """The placement with its kind decided by what is in the file: one frame is a micrograph, several are a movie,
+    even where the name speaks of a gain reference. An EER file is always a movie. Pure."""
+    several = frames > 1 or container == "eer"
+    if placement.kind in REFERENCES:
+        if not several:
+            return placement
+        return replace(placement, kind=FileKind.MOVIE, exposure_name=exposure_name(placement.path_in_session))
+    return replace(placement, kind=FileKind.MOVIE if several else FileKind.MICROGRAPH)
+
+
+def _description_content(absolute: Path, placement: Placement) -> Content:
+    """An XML or mdoc. One that is no exposure's is kept all the same; it is worth an event only where its name promises
+    otherwise."""
+    try:
+        return Content(placement, description=read_description(absolute))
+    except MetadataError as error:
+        promised = is_exposure_of_epu(absolute.name) or split_suffix(absolute.name)[1] == ".mdoc"
+        where = printable(placement.path_in_session)
+        return Content(placement, complaint=f"{where}: {words(error)}" if promised else "")
+
+
+def is_micrograph_picture(absolute: Path) -> bool:
+    """Whether a PNG is a micrograph: grey, and with no movie and no description of its own name beside it."""
+    with absolute.open("rb") as stream:
+        header = stream.read(_PNG_COLOUR_TYPE_BYTE + 1)
+    if header[_PNG_COLOUR_TYPE_BYTE:] not in _PNG_GREY_TYPES:
+        return False
+    stem = split_suffix(absolute.name)[0]
+    return not any(os.path.lexists(absolute.with_name(stem + ending)) for ending in _PARTNER_ENDINGS)
+
+
+def _try_to_read(absolute: Path) -> None:
+    # Neither a link nor a pipe that took the file's place a moment ago may be followed or waited for.
+    descriptor = os.open(absolute, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.read(descriptor, 1)
+    finally:
+        os.close(descriptor)
+
+
+def words(error: ColdchainError | OSError) -> str:
+    """An error in words, without the path that stands beside it anyway."""
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror}). {_ACCESS_REMEDY}"
+    expected = f"; expected {error.expected}" if error.expected else ""
+    return f"{error.found}{expected}" + (f". {error.remedy}" if error.remedy else "")
