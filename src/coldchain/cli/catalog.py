@@ -8,7 +8,12 @@ from coldchain import config
 from coldchain.catalog.engine import upgrade
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, output
 
-app = typer.Typer(no_args_is_help=True, help="The catalog's database.")
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """The catalog's database."""
 
 
 @app.command("upgrade")

@@ -23,7 +23,7 @@ from coldchain import config
 from coldchain.catalog import exposures, files, results, sessions
 from coldchain.catalog.engine import Catalog, upgrade
 from coldchain.cli.console import output
-from coldchain.cli.facility import site, stop_on_signals
+from coldchain.cli.run import site, stop_on_signals
 from coldchain.config import OpticsSection, Settings
 from coldchain.errors import ColdchainError, UsageError, printable
 from coldchain.model.files import ReplicaState
@@ -34,6 +34,8 @@ from coldchain.simulate.scoring import Check, score
 from coldchain.simulate.session import simulate_session
 from coldchain.simulate.specimen import load_specimen
 from coldchain.simulate.truth import MovieParameters, SessionTruth
+
+app = typer.Typer(add_completion=False)
 
 DEADLINE_SECONDS = 30 * 60.0
 _LOOK_SECONDS = 0.2
@@ -50,6 +52,7 @@ class _Progress:
     processed: TaskID
 
 
+@app.command()
 def demo(
     input_folder: Annotated[
         Path | None, typer.Option("--input", help="Your own files instead: a camera folder, or one file. Only read.")

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from coldchain import __version__
-from coldchain.cli import catalog, demo, facility, session, simulate
 from coldchain.cli.console import errors as error_console
 from coldchain.errors import ColdchainError
 
+# Each is a module beside this one whose `app` is the command. They are imported when they are called: the kernels'
+# compiler alone takes a second, which nobody who lists sessions should wait for.
+COMMANDS = ("demo", "init", "run", "serve", "session", "simulate", "catalog")
+
+_PURPOSE = "Runs the computing of a cryo-EM facility: from the camera closing a movie to a copy that is proved whole."
+
+
+class _Commands(TyperGroup):
+    """The commands, imported by name."""
+
+    # Newer versions of Typer bring their own Click and older ones use the package, so its types cannot be named.
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Click's signature
+        """The commands' names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = typer.main.get_command(import_module(f"coldchain.cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+
 app = typer.Typer(
-    name="coldchain",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Runs the computing of a cryo-EM facility: from the camera closing a movie to a copy that is proved whole.",
+    cls=_Commands, name="coldchain", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-app.command("demo")(demo.demo)
-app.command("init")(facility.init)
-app.command("run")(facility.run)
-app.command("serve")(facility.serve)
-app.add_typer(session.app, name="session")
-app.add_typer(simulate.app, name="simulate")
-app.add_typer(catalog.app, name="catalog")
 
 
 def _version(wanted: bool) -> None:
@@ -35,25 +49,19 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=_PURPOSE)
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Runs the computing of a cryo-EM facility: from the camera closing a movie to a copy that is proved whole."""
+    """See `_PURPOSE`."""
 
 
 def main() -> None:
     """Run the command line: exit status 0 success, 1 a stated failure, 2 wrong usage, 130 Ctrl-C."""
     try:
-        status = app(standalone_mode=False)
+        app()
     except ColdchainError as error:
         error_console.print(f"coldchain: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_status)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(130)
-    sys.exit(status if isinstance(status, int) else 0)

@@ -18,7 +18,7 @@ from coldchain.simulate.session import simulate_session
 from coldchain.simulate.specimen import load_specimen
 from coldchain.simulate.truth import MovieParameters, write_truth
 
-app = typer.Typer(no_args_is_help=True, help="Movies and sessions with a planted truth.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Movies and sessions with a planted truth.")
 
 _CONTAINERS = {".tif": "tiff", ".tiff": "tiff", ".mrc": "mrc", ".eer": "eer"}
 

@@ -1,4 +1,4 @@
-"""`coldchain init`, `run` and `serve`: the facility itself."""
+"""`coldchain run`: the facility as a service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Annotated
 from uuid import UUID
@@ -18,43 +17,23 @@ import typer
 
 from coldchain import config
 from coldchain.catalog import events
-from coldchain.catalog.engine import Catalog, open_catalog, upgrade
+from coldchain.catalog.engine import Catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, output
 from coldchain.config import Settings
-from coldchain.errors import UsageError, printable
+from coldchain.errors import printable
 from coldchain.model.events import Severity
 from coldchain.service import Facility, FacilityLock
 from coldchain.web.app import create_app
 from coldchain.web.server import BackgroundServer
-from coldchain.web.server import serve as serve_app
 
+app = typer.Typer(add_completion=False)
 log = logging.getLogger("coldchain")
 
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ERROR: logging.ERROR}
 _WATCH_SECONDS = 0.5
 
 
-def init(
-    folder: Annotated[Path, typer.Argument(help="Where the facility is to be.")] = Path(),
-    name: Annotated[str, typer.Option("--name", help="What the facility is called.")] = "Our facility",
-) -> None:
-    """Write a commented facility.toml that runs as it is, its folders, and its catalog.
-
-    Example: coldchain init ~/facility
-    """
-    target = folder / config.FILE_NAME
-    if target.exists():
-        raise UsageError("there is a facility already", remedy="Edit that file, or name another folder.", path=target)
-    movie_root, live, archive = "camera", "stores/live", "stores/archive"
-    for wanted in (movie_root, live, archive, "results"):
-        (folder / wanted).mkdir(parents=True, exist_ok=True)
-    text = config.template({"name": name, "movie_root": movie_root, "live": live, "archive": archive})
-    target.write_text(text, encoding="utf-8")
-    upgrade(config.load(target).catalog.url)
-    where = "" if folder == Path() else f" --config {target}"
-    output.print(f"Wrote {target}. Now: coldchain run{where}", markup=False, highlight=False)
-
-
+@app.command()
 def run(
     config_file: ConfigOption = DEFAULT_CONFIG,
     web: Annotated[bool, typer.Option(help="Serve the site as well.")] = True,
@@ -78,18 +57,6 @@ def run(
             log.info("finishing what is in hand")
             facility.stop()
     log.info("stopped")
-
-
-def serve(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Serve the site alone, beside a service that runs elsewhere.
-
-    Example: coldchain serve --config facility.toml
-    """
-    settings = config.load(config_file)
-    catalog = open_catalog(settings.catalog.url, settings.facility.site)
-    app = create_app(catalog, results_root=settings.results.folder, facility_name=settings.facility.name)
-    output.print(f"http://{settings.web.host}:{settings.web.port}", markup=False, highlight=False)
-    serve_app(app, settings.web.host, settings.web.port)
 
 
 @contextmanager
