@@ -134,7 +134,7 @@ def test_a_truncated_movie_is_damaged_until_the_rest_arrives(root: Path, collect
     write_movie(root / "visit/good.mrc")
     collecting.wait(lambda: collecting.state("cut.mrc") is FileState.DAMAGED, "the damage")
     assert collecting.exposures()["good"].state is ExposureState.READY
-    assert collecting.exposures()["cut"].state is ExposureState.WAITING
+    assert collecting.exposures()["cut"].state is ExposureState.QUARANTINED
     wait_for(collecting.collector.idle, "idleness")
     assert len(collecting.events("file.damaged")) == 1
     with (root / "visit/cut.mrc").open("ab") as stream:

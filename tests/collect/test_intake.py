@@ -239,7 +239,7 @@ def test_the_gain_that_the_mdoc_names_is_the_one(facility: Facility, root: Path)
 
 @pytest.mark.parametrize("cut", [0, 100, 1024, 1200])
 def test_a_truncated_movie_waits_then_is_damaged_then_whole(facility: Facility, root: Path, cut: int) -> None:
-    """Its exposure says why it waits; nothing else stops; when the rest arrives it is processed."""
+    """Its exposure says why it is quarantined; nothing else stops; when the rest arrives it is processed."""
     whole = movie_bytes(root.parent)
     path = root / "visit/x.mrc"
     path.parent.mkdir()
@@ -248,7 +248,7 @@ def test_a_truncated_movie_waits_then_is_damaged_then_whole(facility: Facility, 
     assert sessions.find(facility.catalog, instrument_name="krios", folder="visit") is None
     assert facility.take(path, last_try=True) is Verdict.DAMAGED
     damaged = facility.exposure("x")
-    assert damaged.state is ExposureState.WAITING
+    assert damaged.state is ExposureState.QUARANTINED
     assert "damaged" in damaged.reason
     assert facility.files()["x.mrc"].state is FileState.DAMAGED
     assert len(facility.events("file.damaged")) == 1
@@ -259,12 +259,12 @@ def test_a_truncated_movie_waits_then_is_damaged_then_whole(facility: Facility, 
 
 
 def test_a_movie_that_became_damaged_is_not_processed(facility: Facility, root: Path) -> None:
-    """A whole movie that is written over with a part of itself makes its exposure wait again."""
+    """A whole movie that is written over with a part of itself quarantines its exposure."""
     path = write_movie(root / "visit/x.mrc")
     facility.take(path)
     path.write_bytes(path.read_bytes()[:1100])
     assert facility.take(path, last_try=True) is Verdict.DAMAGED
-    assert facility.exposure("x").state is ExposureState.WAITING
+    assert facility.exposure("x").state is ExposureState.QUARANTINED
 
 
 def test_a_file_that_is_no_movie_at_all_is_damaged_at_once(facility: Facility, root: Path) -> None:
@@ -499,7 +499,7 @@ def assert_whole_visit(facility: Facility) -> None:
     assert {e.name: (e.state, e.metadata.optics.gain) for e in facility.exposures()} == {
         "a": (ExposureState.READY, "gain.mrc"),
         "sub/a": (ExposureState.READY, "gain.mrc"),
-        "bad": (ExposureState.WAITING, facility.exposure("bad").metadata.optics.gain),
+        "bad": (ExposureState.QUARANTINED, facility.exposure("bad").metadata.optics.gain),
     }
     (epu,) = facility.exposures("epu")
     assert epu.input_file_id == facility.files("epu")[f"{epu.name}_fractions.mrc"].id

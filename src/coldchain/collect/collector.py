@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 import time
 from collections import deque
@@ -17,6 +18,20 @@ from coldchain.errors import CatalogError, ColdchainError, printable
 from coldchain.model.events import Severity
 
 log = logging.getLogger(__name__)
+
+# What a fault of ours that one file meets may raise; it must not end the collection of the others.
+_FAULTS = (
+    ColdchainError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 _IDLE_WAIT_SECONDS = 0.2
 _CATALOG_WAIT_SECONDS = 1.0
@@ -136,7 +151,7 @@ class Collector:
             self._note_failure(examination.path, str(error))
             self._tracker.judge(examination, Verdict.UNREADABLE, self._clock())
             raise
-        except Exception as error:  # a fault of ours that one file meets must not end the collection of the others
+        except _FAULTS as error:
             log.exception("taking %s failed", printable(examination.path))
             stated = str(error) if isinstance(error, ColdchainError) else f"{type(error).__name__}: {error}"
             self._note_failure(examination.path, stated)

@@ -5,7 +5,8 @@ knows, so a file that is taken twice stands there once. The order of the writes 
 its metadata before the file is journalled, and what is left after that (the exposure's input, its references) is made
 up for by `resume`.
 
-A damaged or unreadable file is journalled as such and its exposure waits with the reason; nothing here stops for it.
+A damaged file is journalled as such and its exposure quarantined with the reason; an unreadable one is waited for.
+Nothing here stops for either.
 """
 
 from __future__ import annotations
@@ -258,11 +259,15 @@ class Intake:
         session = self._session(placement)
         of_exposure = placement.exposure_name is not None and placement.kind in IMAGES
         exposure = self._ensure(session, placement) if of_exposure else None
-        self._record(session, exposure, placement, signature, state, detail)
+        file = self._record(session, exposure, placement, signature, state, detail)
+        damaged = state is FileState.DAMAGED
         if exposure is not None and self._has_nothing_else(exposure.input_file_id, placement):
             reason = f"its {placement.kind} is {state}: {detail}"
-            exposures.set_state(self._catalog, exposure.id, ExposureState.WAITING, reason)
-        return Verdict.DAMAGED if state is FileState.DAMAGED else Verdict.UNREADABLE
+            if damaged:  # it is the exposure's input all the same: whoever asks for it may have it tried
+                exposures.attach_input(self._catalog, exposure.id, file.id)
+            to = ExposureState.QUARANTINED if damaged else ExposureState.WAITING
+            exposures.set_state(self._catalog, exposure.id, to, reason)
+        return Verdict.DAMAGED if damaged else Verdict.UNREADABLE
 
     def _has_nothing_else(self, input_file_id: UUID | None, placement: Placement) -> bool:
         """Whether an exposure has no input, or one that this very file has just replaced."""
