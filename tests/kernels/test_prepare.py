@@ -55,8 +55,20 @@ def test_sharp_edges_of_the_specimen_are_no_defects() -> None:
 
 
 def test_sparse_electrons_are_no_defects() -> None:
-    """At a twentieth of an electron a pixel, two electrons on one pixel are chance."""
-    assert prepare(counts(frames=10, mean=0.005)).found < 5
+    """At a twentieth of an electron a pixel, or at one, what few pixels have more than their neighbours is chance."""
+    for mean in (0.005, 0.02, 0.1, 0.5):
+        assert prepare(counts(frames=10, mean=mean)).found < 5
+
+
+def test_frames_around_zero_are_searched_too() -> None:
+    """Frames whose mean was subtracted have defects as well."""
+    frames = counts(mean=4.0).astype(np.float32) - 4
+    frames[:, 20, 30] = 25
+    frames[:, :, 77] = -4
+    defects = prepare(frames).defects
+    assert defects[20, 30]
+    assert defects[:, 77].all()
+    assert np.count_nonzero(defects) < 210
 
 
 @pytest.mark.parametrize("bad_value", [0.0, np.nan, np.inf, -1.0])

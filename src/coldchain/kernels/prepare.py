@@ -115,8 +115,8 @@ def find_defects(total: Image, known: Mask) -> tuple[Mask, tuple[str, ...]]:
 
     A column (or row) is bad over a stretch of 64 pixels if its mean there differs from the median of the columns beside
     it by 8 standard errors and a tenth. A pixel is bad if it lies 7 standard deviations beyond the second third of the
-    5 × 5 pixels around it (beyond, not off their median: at the edge of gold both sides are right), with the third
-    moment of a Poisson distribution allowed for. If more than a fiftieth of the pixels are bad, they are no single
+    5 × 5 pixels around it (beyond, not off their median: at the edge of gold both sides are right), of a Poisson
+    distribution where electrons are counted. If more than a fiftieth of the pixels are bad, they are no single
     defects: they are left, and a warning asks for the gain.
 
     Parameters
@@ -131,10 +131,10 @@ def find_defects(total: Image, known: Mask) -> tuple[Mask, tuple[str, ...]]:
     level, sigma = _level_and_noise(total, known)
     if sigma == 0.0:
         return np.zeros(total.shape, dtype=np.bool_), ()
-    # Counts of mean m have the variance m and the third moment m; a gain scales both, by variance over mean.
-    skew = min(sigma**2 / level, 3 * sigma) if level > 0 else 0.0
+    # Of counted electrons, the variance over the mean: one, times the gain. 0: something else than counts.
+    electron = sigma**2 / level if level > 0 else 0.0
     pixels = np.zeros(total.shape, dtype=np.bool_)
-    _mark_outliers(total, known, _block_levels(total), level, sigma, skew, pixels)
+    _mark_outliers(total, known, _block_levels(total), sigma, electron, pixels)
     # Pixels first: a single hot one would make its whole stretch of a column stand out.
     rest = known | pixels
     lines = _bad_columns(total, rest, sigma)
@@ -186,10 +186,11 @@ def _clean_gain(gain: NDArray[np.generic] | None, shape: tuple[int, int]) -> tup
 
 
 def _level_and_noise(total: Image, known: Mask) -> tuple[float, float]:
-    """Mean of the good pixels and the noise's standard deviation, neither moved by a few that stand out."""
+    """Mean of the good pixels (0 if they are no counts) and the noise's deviation, unmoved by a few that stand out."""
     lag = min(_LAG_PIXEL, total.shape[1] - 1)
     good = _sample(total[~known])
-    level = float(np.minimum(good, np.quantile(good, 0.995)).mean(dtype=np.float64))
+    lowest, highest = np.quantile(good, (0.01, 0.995))
+    level = float(np.minimum(good, highest).mean(dtype=np.float64)) if lowest >= 0 else 0.0
     if lag < 1:
         return level, 0.0
     both = ~(known[:, lag:] | known[:, :-lag])
@@ -237,20 +238,19 @@ def _block_levels(total: Image) -> Image:
 
 
 @compiled
-def _mark_outliers(
-    total: Image, bad: Mask, block_levels: Image, level: float, sigma: float, skew: float, out: Mask
-) -> None:
+def _mark_outliers(total: Image, bad: Mask, block_levels: Image, sigma: float, electron: float, out: Mask) -> None:
     """Mark pixels beyond the limits. Only those far from their block's level are compared with their own neighbours."""
     rows, columns = total.shape
     block = min(_BLOCK_PIXEL, rows, columns)
     near = np.empty(25, dtype=np.float32)
-    allowance = skew * (_PIXEL_DEVIATIONS**2 - 1) / 6
     for y in range(rows):
         block_row = min(y // block, block_levels.shape[0] - 1)
         for x in range(columns):
             value = total[y, x]
             coarse = block_levels[block_row, min(x // block, block_levels.shape[1] - 1)]
-            if bad[y, x] or abs(value - coarse) < 4 * sigma * _relative_noise(float(coarse), level):
+            if bad[y, x] or _limit(float(coarse), -4.0, sigma, electron) <= value <= _limit(
+                float(coarse), 4.0, sigma, electron
+            ):
                 continue
             count = 0
             for yy in range(max(0, y - 2), min(rows, y + 3)):
@@ -262,17 +262,17 @@ def _mark_outliers(
                 continue
             ordered = np.sort(near[:count])
             high, low = float(ordered[(2 * count) // 3 - 1]), float(ordered[count - (2 * count) // 3])
-            too_high = high + _PIXEL_DEVIATIONS * sigma * _relative_noise(high, level) + allowance
-            too_low = low - _PIXEL_DEVIATIONS * sigma * _relative_noise(low, level) + allowance
-            out[y, x] = value > too_high or value < too_low
+            too_high = value > _limit(high, _PIXEL_DEVIATIONS, sigma, electron)
+            out[y, x] = too_high or value < _limit(low, -_PIXEL_DEVIATIONS, sigma, electron)
 
 
 @compiled
-def _relative_noise(level_here: float, level: float) -> float:
-    """Shot noise here over that at the median level; bounded, as not every detector counts."""
-    if level <= 0:
-        return 1.0
-    return float(np.sqrt(min(max(level_here / level, 1 / 16), 16.0)))
+def _limit(level: float, deviations: float, sigma: float, electron: float) -> float:
+    """The value so many standard deviations off a level; of counts, whose roots deviate by ½ at any level."""
+    if electron == 0.0 or level < 0:
+        return float(level + deviations * sigma)
+    root = np.sqrt(level) + deviations / 2 * np.sqrt(electron)
+    return float(root * root) if root > 0 else -np.inf
 
 
 def _donors(bad: Mask, index: NDArray[np.intp], seed: int) -> NDArray[np.intp]:

@@ -25,10 +25,13 @@ _FIRST_SEARCH_ANGSTROM = 80.0
 _LATER_SEARCH_ANGSTROM = 20.0
 _CORRELATION_LENGTH_ANGSTROM = 8.0
 _TOLERANCE_ANGSTROM = 0.02
+_COARSE_TOLERANCE_ANGSTROM = 0.2
+_WORTH_SAYING_ANGSTROM = 1.5
 _FIRST_GROUPS = 6
 _ITERATIONS = 12
 _NEWTON_STEPS = 4
 _FEWEST_COEFFICIENTS = 50
+_FEWEST_TO_SMOOTH = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +62,8 @@ def find_track(
     Coarse to fine in time: first about six groups of consecutive frames, then ever smaller ones down to single frames.
     A group is moved only if its correlation peak stands out of the noise of the whole correlation map by more than
     chance would do within the search window; others follow their neighbours. Where fewer than half of a level's groups
-    stand out, the level is given up and the coarser track stays, with a warning.
+    stand out, the level is given up and the coarser track stays, with a warning. At the end the path is made as smooth
+    as it shows itself to be (`smooth_path`).
 
     Correlations carry the band from 120 Å to the images' Nyquist frequency with the weight exp(−B k²/2), which is a
     B-factor on either amplitude. The two axes in Fourier space are left out: whatever is wrong with whole columns or
@@ -89,8 +93,47 @@ def find_track(
             return Track(x - x[0], y - y[0], (_warning(coarser),))
         y, x = level
         if size == 1:
-            return Track(x - x[0], y - y[0], ())
+            y, x, error_pixel = smooth_path(y, x)
+            return Track(x - x[0], y - y[0], _uncertainty(error_pixel * pixel_size_angstrom))
         size, coarser = size // 2, size
+
+
+def smooth_path(y: Vector, x: Vector) -> tuple[Vector, Vector, float]:
+    """A path with the noise of its places taken out, as far as the path itself shows that it is noise.
+
+    Minimises Σ |path − place|² + λ Σ |second difference|², with the λ that best predicts a place left out (generalised
+    cross-validation: G. H. Golub, M. Heath and G. Wahba, Technometrics 1979, 21, 215,
+    https://doi.org/10.1080/00401706.1979.10489751). The first two second differences count for a hundredth: there the
+    specimen jumps as the beam strikes it. Fewer than eight places stay as they are.
+
+    Parameters
+    ----------
+    y, x : (frames,) places.
+
+    Returns
+    -------
+    y, x : (frames,) the path.
+    error : root mean square distance of the path from the truth, in the unit of the places, as their scatter lets
+        expect; zero where it cannot be told.
+    """
+    frames = y.size
+    if frames < _FEWEST_TO_SMOOTH:
+        return y, x, 0.0
+    second = np.diff(np.eye(frames), 2, axis=0)
+    second[:2] *= 0.1
+    roughness, modes = np.linalg.eigh(second.T @ second)
+    places = modes.T @ np.stack([y, x], axis=1)
+    best = (math.inf, np.ones(frames))
+    for smoothing in np.geomspace(1e-3, 1e6, 91):
+        kept = 1 / (1 + smoothing * np.maximum(roughness, 0))
+        residual = float(np.sum(((1 - kept)[:, np.newaxis] * places) ** 2))
+        freedom = frames - float(kept.sum())
+        best = min(best, (residual / freedom**2, kept), key=lambda score_and_kept: score_and_kept[0])
+    kept = best[1]
+    path = modes @ (kept[:, np.newaxis] * places)
+    freedom = frames - float(kept.sum())
+    variance = best[0] * freedom * float(np.sum(kept**2)) / frames
+    return path[:, 0], path[:, 1], math.sqrt(variance)
 
 
 def shift_phases(shape: Shape, y_pixel: float, x_pixel: float) -> tuple[Transform, Transform]:
@@ -138,7 +181,7 @@ class _Search:
             y = y + np.interp(np.arange(frames), centres[sure], step_y[sure])
             x = x + np.interp(np.arange(frames), centres[sure], step_x[sure])
             largest = float(np.hypot(step_y - step_y.mean(), step_x - step_x.mean())[sure].max())
-            if largest * self.pixel_size_angstrom < _TOLERANCE_ANGSTROM:
+            if largest * self.pixel_size_angstrom < (_TOLERANCE_ANGSTROM if size == 1 else _COARSE_TOLERANCE_ANGSTROM):
                 break
         return y, x
 
@@ -163,6 +206,12 @@ def _warning(coarser: int) -> str:
     if coarser:
         return f"The frames are too weak to be placed one by one; the track is that of groups of {coarser} frames."
     return "The frames have no signal in common that stands out of the noise; they were added as they are."
+
+
+def _uncertainty(error_angstrom: float) -> tuple[str, ...]:
+    if error_angstrom < _WORTH_SAYING_ANGSTROM:
+        return ()
+    return (f"The frames are weak: the track is right to about {error_angstrom:.1f} Å only.",)
 
 
 def _band_weights(shape: Shape, pixel_size_angstrom: float, bfactor_square_angstrom: float) -> NDArray[np.float32]:
