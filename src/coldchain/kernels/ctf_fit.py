@@ -127,9 +127,10 @@ def search(
     count = math.ceil((max_defocus_angstrom - min_defocus_angstrom) / step) + 1
     grid = min_defocus_angstrom + step * np.arange(-reach, count + reach)
     offsets, vectors = _astigmatism_offsets(rings.azimuth_radian, reach)
+    waves = -np.exp(2j * (grid[:, np.newaxis] * rings.defocus_phase[:used] + rings.constant_phase[:used]))
     best: Candidate | None = None
     for bfactor in _SEARCH_BFACTORS_SQUARE_ANGSTROM:
-        sums, norms = _projections(rings, grid, bfactor, used, fit_phase_shift=fit_phase_shift)
+        sums, norms = _projections(rings, waves, bfactor, fit_phase_shift=fit_phase_shift)
         scores, winners, phases = _best_astigmatism(sums, norms, offsets, reach, fit_phase_shift)
         top = int(np.argmax(scores))
         if best is not None and scores[top] <= best.score:
@@ -153,19 +154,27 @@ def _astigmatism_offsets(azimuth_radian: Floats, reach: int) -> tuple[NDArray[np
 
 
 def _projections(
-    rings: Rings, grid: Floats, bfactor: float, used: int, *, fit_phase_shift: bool
+    rings: Rings, waves: NDArray[np.complex128], bfactor: float, *, fit_phase_shift: bool
 ) -> tuple[NDArray[np.complex128], Floats]:
-    """Every sector's data times the rings of every defocus (grid, sectors), and the rings' own norm (grid,)."""
-    phase = grid[:, np.newaxis] * rings.defocus_phase + rings.constant_phase
-    weight = np.exp(-0.5 * bfactor * rings.frequency_per_angstrom**2) * rings.inverse_error
-    weight[used:] = 0.0
-    waves = -weight * np.exp(2j * phase)
-    sums = waves @ rings.flat.T
-    real, imaginary = rings.without_background(waves.real), rings.without_background(waves.imag)
-    norms = np.sum(real**2, axis=1)
+    """Every sector's data times the rings of every defocus (sectors, grid), and the rings' own norm (grid,).
+
+    waves : (grid, rings used) rings of every defocus, real part; a quarter of a ring further, imaginary part.
+    """
+    used = waves.shape[1]
+    k = rings.frequency_per_angstrom[:used]
+    weighted = waves * (np.exp(-0.5 * bfactor * k**2) * rings.inverse_error[:used])
+    basis = rings.background[:used]
+
+    def squared_norms(values: Floats) -> Floats:
+        # Length without the part that lies in the background: the basis is orthonormal over all rings.
+        return np.asarray(np.sum(values**2, axis=1) - np.sum((values @ basis) ** 2, axis=1))
+
+    norms = squared_norms(weighted.real)
     if fit_phase_shift:
-        norms = 0.5 * (norms + np.sum(imaginary**2, axis=1))
-    return sums, np.sqrt(norms * len(rings.azimuth_radian))
+        norms = 0.5 * (norms + squared_norms(weighted.imag))
+    floor = 1e-9 * float(norms.max())
+    sums = rings.flat[:, :used] @ weighted.T
+    return sums, np.sqrt(np.maximum(norms, floor) * len(rings.azimuth_radian))
 
 
 @compiled
@@ -177,24 +186,33 @@ def _best_astigmatism(
     fit_phase_shift: bool,
 ) -> tuple[Floats, NDArray[np.int64], Floats]:
     """For each mean defocus: the best score over all astigmatisms, which one, and its phase shift in radians."""
-    count = sums.shape[0] - 2 * reach
+    count = sums.shape[1] - 2 * reach
     scores = np.full(count, -np.inf)
     winners = np.zeros(count, dtype=np.int64)
     phases = np.zeros(count)
+    real_sums, imaginary_sums = sums.real.copy(), sums.imag.copy()
+    real, imaginary = np.empty(count), np.zeros(count)
     for vector in range(offsets.shape[0]):
+        real[:] = 0.0
+        imaginary[:] = 0.0
+        for sector in range(offsets.shape[1]):
+            start = reach + offsets[vector, sector]
+            # Slices first: an index that could be negative would keep the loops from being vectorised.
+            real_part = real_sums[sector, start : start + count]
+            for i in range(count):
+                real[i] += real_part[i]
+            if fit_phase_shift:
+                imaginary_part = imaginary_sums[sector, start : start + count]
+                for i in range(count):
+                    imaginary[i] += imaginary_part[i]
         for i in range(count):
-            real, imaginary = 0.0, 0.0
-            for sector in range(offsets.shape[1]):
-                value = sums[i + reach + offsets[vector, sector], sector]
-                real += value.real
-                imaginary += value.imag
-            total = math.sqrt(real * real + imaginary * imaginary) if fit_phase_shift else real
+            total = math.sqrt(real[i] ** 2 + imaginary[i] ** 2) if fit_phase_shift else real[i]
             total /= norms[i + reach]
             if total > scores[i]:
                 scores[i] = total
                 winners[i] = vector
                 # Re(e^{2iφ} · sum) is largest where 2φ undoes the sum's own argument.
-                phases[i] = (-0.5 * math.atan2(imaginary, real)) % math.pi if fit_phase_shift else 0.0
+                phases[i] = (-0.5 * math.atan2(imaginary[i], real[i])) % math.pi if fit_phase_shift else 0.0
     return scores, winners, phases
 
 

@@ -2,8 +2,8 @@
 
 The micrograph is brought to 4–8 Å a pixel, junk is masked, and every place is compared with the projections of a solid
 ball and of hollow shells (`matching`); the member of the family, and the polarity, that the micrograph itself likes
-best is used. What counts as a particle is decided by the score's own distribution in the empty parts of the same micrograph,
-for a stated number of false alarms.
+best is used. What counts as a particle is decided by the distribution of the score in the same micrograph, for a stated
+number of false alarms.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ _FALSE_PART = 0.1
 _FEWEST_FOR_DECOYS = 25
 # A pick much fainter than its fellows is a fragment, an overlap or something else.
 _LEAST_OF_TYPICAL = 0.5
-_GRADIENT_DIAMETERS = 1.5
+# What is wider than so many particles is ice and illumination.
+_GRADIENT_DIAMETERS = 3.5
+# One hot pixel must not outweigh a particle.
 _CLIP_DEVIATIONS = 5.0
 _DIAMETER_STEP = 1.12
 _TRIED_DIAMETERS_ANGSTROM = tuple(70.0 * _DIAMETER_STEP**i for i in range(17))
@@ -198,7 +200,10 @@ def _working_picture(
 
 def _clean(picture: Floats, diameter_pixel: float) -> tuple[Floats, NDArray[np.bool_]]:
     """The picture without slow gradients, junk flattened and outliers clipped; and the junk."""
-    flat = picture - ndimage.gaussian_filter(picture, _GRADIENT_DIAMETERS * diameter_pixel, mode="reflect")
+    # Two running means are a triangle: nearly a Gaussian, at a cost that does not grow with its width.
+    width = max(3, min(round(_GRADIENT_DIAMETERS * diameter_pixel), *picture.shape))
+    slow = ndimage.uniform_filter(picture, width, mode="reflect")
+    flat = picture - ndimage.uniform_filter(slow, width, mode="reflect")
     junk = junk_mask(flat, diameter_pixel)
     usual = flat[~junk] if not junk.all() else flat
     middle, deviation = float(np.median(usual)), robust_deviation(usual)
@@ -256,8 +261,8 @@ def _threshold(matched: _Matched, false_alarms: float) -> float:
     """The score from which on a place counts as a particle.
 
     Two readings of the micrograph's own noise; the lower one holds. *Gaussian*: the level that a Gaussian field with
-    the map's variance and steepness exceeds `false_alarms` times on average (Adler, The Geometry of Random Fields, 1981,
-    doi:10.1137/1.9780898718980); right for an empty micrograph, too strict for a full one, whose particles are in the
+    the map's variance and steepness exceeds `false_alarms` times on average (Adler, The Geometry of Random Fields,
+    1981, doi:10.1137/1.9780898718980); right for an empty micrograph, too strict for a full one, whose particles are in the
     variance. *Decoys*: noise scores as often below zero as above, so the peaks of the map turned upside down say how
     many of the picks are false (Elias & Gygi, Nat. Methods 2007, 4, 207, doi:10.1038/nmeth1019); asked only where the
     picks are too many to be noise.

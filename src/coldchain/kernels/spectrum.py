@@ -137,11 +137,11 @@ def to_polar(
     )
     of_ring = count.sum(axis=0)
     centres = lowest_per_angstrom + (np.arange(rings) + 0.5) * step
-    frequency = np.where(of_ring > 0, frequency / np.maximum(of_ring, 1), centres)
+    mean_frequency = np.asarray(np.where(of_ring > 0, frequency / np.maximum(of_ring, 1), centres), dtype=np.float64)
     ring_mean = total.sum(axis=0) / np.maximum(of_ring, 1)
     power = np.asarray(np.where(count > 0, total / np.maximum(count, 1), ring_mean), dtype=np.float64)
-    azimuth = (np.arange(sectors) + 0.5) * (math.pi / sectors)
-    return PolarSpectrum(np.asarray(frequency, dtype=np.float64), azimuth, power, count)
+    azimuth = np.asarray((np.arange(sectors) + 0.5) * (math.pi / sectors), dtype=np.float64)
+    return PolarSpectrum(mean_frequency, azimuth, power, count)
 
 
 def _starts(length: int, tile: int) -> list[int]:
