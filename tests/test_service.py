@@ -192,7 +192,7 @@ def test_a_full_results_disk_is_said_and_waited_for(facility: TestFacility, smal
     write_small_movie(facility.camera / "visit" / "m.tif")
 
     def said(catalog: Catalog) -> bool:
-        return any("the disk for results is full" in event.message for event in events.recent(catalog, limit=500))
+        return any("the disk is full" in event.message for event in events.recent(catalog, limit=500))
 
     with facility.running():
         facility.wait(said)

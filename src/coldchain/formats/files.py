@@ -10,10 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from coldchain.errors import StorageError
+from coldchain.errors import StorageError, StoreFullError
 
 
 def _cannot(verb: str, path: Path, reason: OSError | ValueError) -> StorageError:
+    if isinstance(reason, OSError) and reason.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFullError("the disk is full", remedy="Make room on it", path=path)
     why = reason.strerror if isinstance(reason, OSError) else str(reason)
     return StorageError(
         f"the file cannot be {verb}: {why or type(reason).__name__}",

@@ -104,9 +104,9 @@ def _flush(path: Path) -> None:
 def _explain(error: OSError, job: StepJob) -> ColdchainError:
     path = error.filename if isinstance(error.filename, str) else job.scratch
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StoreFullError("the disk for results is full", remedy="Make room; it goes on by itself.", path=path)
+        return StoreFullError("the disk is full", remedy="Make room on it", path=path)
     return StorageError(
-        f"cannot be read or written ({error.strerror or error})", remedy="Check permissions and the disk.", path=path
+        f"cannot be read or written ({error.strerror or error})", remedy="Check permissions and the disk", path=path
     )
 
 
