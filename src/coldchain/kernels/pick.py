@@ -260,12 +260,15 @@ def _peaks(
 def _threshold(matched: _Matched, false_alarms: float) -> float:
     """The score from which on a place counts as a particle.
 
-    Two readings of the micrograph's own noise; the lower one holds. *Gaussian*: the level that a Gaussian field with
-    the map's variance and steepness exceeds `false_alarms` times on average (Adler, The Geometry of Random Fields,
-    1981, doi:10.1137/1.9780898718980); right for an empty micrograph, too strict for a full one, whose particles are in the
-    variance. *Decoys*: noise scores as often below zero as above, so the peaks of the map turned upside down say how
-    many of the picks are false (Elias & Gygi, Nat. Methods 2007, 4, 207, doi:10.1038/nmeth1019); asked only where the
-    picks are too many to be noise.
+    Two readings of the micrograph's own noise; the lower one holds.
+
+    *Gaussian*: the level that a Gaussian field with the map's variance and steepness exceeds `false_alarms` times on
+    average (Adler, The Geometry of Random Fields, 1981, doi:10.1137/1.9780898718980); right for an empty micrograph,
+    too strict for a full one, whose particles are in the variance.
+
+    *Decoys*: noise scores as often below zero as above, so the peaks of the map turned upside down say how many of the
+    picks are false (Elias & Gygi, Nat. Methods 2007, 4, 207, doi:10.1038/nmeth1019); asked only where the picks are too
+    many to be noise.
     """
     steepness = math.prod(robust_deviation(np.diff(matched.scores, axis=axis)) for axis in (0, 1))
     gaussian = _level(robust_deviation(matched.scores), steepness, matched.scores.size, false_alarms)
