@@ -26,17 +26,19 @@ from coldchain.web.app import create_app
 from coldchain.web.server import BackgroundServer
 
 STORES = ("archive", "scratch")
-WIDTH, HEIGHT = 1024, 768
+WIDTH, HEIGHT = 4096, 3072
 BEGAN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 HOSTILE = "a b'c\"d\n<script>alert(1)</script>é\udcff"
 
 
 @dataclass
 class Facility:
-    """An open catalog, a results folder, and how many exposures were planted."""
+    """An open catalog, a results folder, how many micrograph pixels make one of a picture, and how many exposures
+    were planted."""
 
     catalog: Catalog
     results_root: Path
+    reduction: int = 16
     planted: int = 0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
 
@@ -216,22 +218,28 @@ class Facility:
     def preview_outputs(self, picks: PickResult) -> dict[str, str]:
         """Pictures whose particles lie where the picks say, row 0 at the top."""
         folder, relative = self.folder()
-        scale = {"width_pixel": 4096, "height_pixel": 3072, "png_width": WIDTH, "png_height": HEIGHT}
+        width, height = WIDTH // self.reduction, HEIGHT // self.reduction
+        scale = {"width_pixel": WIDTH, "height_pixel": HEIGHT, "png_width": width, "png_height": height}
         (folder / "scale.json").write_text(json.dumps(scale))
-        image = self.rng.normal(150, 26, (HEIGHT, WIDTH))
-        rows, columns = np.mgrid[-18:19, -18:19]
-        blob = 60 * np.exp(-((np.hypot(rows, columns) - 11) ** 2) / 30)
-        for pick in picks.picks:
-            row, column = round(HEIGHT - 1 - pick.y_pixel / 4), round(pick.x_pixel / 4)
-            if 18 <= row < HEIGHT - 18 and 18 <= column < WIDTH - 18:
-                image[row - 18 : row + 19, column - 18 : column + 19] -= blob
-        picture = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
+        picture = self.micrograph(picks, height, width)
         picture.save(folder / "micrograph.png")
         picture.resize((256, 192), Image.Resampling.BOX).save(folder / "thumbnail.png")
         self.spectrum().save(folder / "spectrum.png")
         names = {"micrograph_png": "micrograph", "thumbnail_png": "thumbnail", "spectrum_png": "spectrum"}
         outputs = {role: f"{relative}/{name}.png" for role, name in names.items()}
         return outputs | {"scale": f"{relative}/scale.json"}
+
+    def micrograph(self, picks: PickResult, height: int, width: int) -> Image.Image:
+        """Dark rings in noise, where the picks are."""
+        image = self.rng.normal(150, 26, (height, width))
+        size = round(72 / self.reduction)
+        rows, columns = np.mgrid[-size : size + 1, -size : size + 1]
+        ring = 60 * np.exp(-((np.hypot(rows, columns) * self.reduction - 44) ** 2) / 480)
+        for pick in picks.picks:
+            row, column = round(height - 1 - pick.y_pixel / self.reduction), round(pick.x_pixel / self.reduction)
+            if size <= row < height - size and size <= column < width - size:
+                image[row - size : row + size + 1, column - size : column + size + 1] -= ring
+        return Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
 
     def spectrum(self) -> Image.Image:
         """Rings: noisy on the left, clean on the right."""

@@ -47,7 +47,7 @@ def test_a_session_shows_counters_gallery_troubles_and_events(facility: Facility
         "the dose is not known",
         "3 exposures",
         "strip 17 of frame 3 cannot be decoded",
-        "coldchain session reprocess apoferritin-04 --quarantined",
+        "<span>coldchain</span> <span>session</span> <span>reprocess</span> <span>apoferritin-04</span>",
         "damaged movie",
         "the file ends after 1,024 of 4,195,328 bytes",
         "copy to archive failed",
@@ -150,8 +150,8 @@ def test_picks_are_circles_at_the_places_and_of_the_size_that_the_scale_says(
     api = client.get(f"/api/exposures/{exposure.id}").json()
     first = api["results"]["picks"]["picks"][0]
     text = client.get(f"/sessions/{session.id}/exposures/{exposure.id}").text
-    x, y = round(first["x_pixel"] / 4, 2), round(768 - 1 - first["y_pixel"] / 4, 2)
-    assert f'<circle cx="{x}" cy="{y}" r="{round(130 / 2 / 1.06 / 4, 2)}"/>' in text
+    x, y = round(first["x_pixel"] / 16, 2), round(192 - 1 - first["y_pixel"] / 16, 2)
+    assert f'<circle cx="{x}" cy="{y}" r="{round(130 / 2 / 1.06 / 16, 2)}"/>' in text
     assert text.count("<circle ") == len(api["results"]["picks"]["picks"])
     assert "50 nm" in text
 
