@@ -27,19 +27,21 @@ from coldchain.cli.run import site, stop_on_signals
 from coldchain.config import OpticsSection, Settings
 from coldchain.errors import ColdchainError, UsageError, printable
 from coldchain.model.files import ReplicaState
+from coldchain.model.results import ExposureResults
 from coldchain.model.session import Exposure, ExposureState
 from coldchain.service import Facility
 from coldchain.simulate.plan import SessionPlan
 from coldchain.simulate.scoring import Check, score
 from coldchain.simulate.session import simulate_session
-from coldchain.simulate.specimen import load_specimen
+from coldchain.simulate.specimen import Specimen, load_specimen
 from coldchain.simulate.truth import MovieParameters, SessionTruth
 
 app = typer.Typer(add_completion=False)
 
 DEADLINE_SECONDS = 30 * 60.0
 _LOOK_SECONDS = 0.2
-_SEED = 20_12
+_SEED = 2012
+_SIDE_PIXEL = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def demo(
     input_folder: Annotated[
         Path | None, typer.Option("--input", help="Your own files instead: a camera folder, or one file. Only read.")
     ] = None,
-    exposures_wanted: Annotated[int, typer.Option("--exposures", min=1, help="How many to simulate.")] = 8,
+    exposures_wanted: Annotated[int, typer.Option("--exposures", min=1, help="How many to simulate.")] = 6,
     folder: Annotated[Path | None, typer.Option("--folder", help="Keep the facility here [temporary].")] = None,
     pixel_size: Annotated[float | None, typer.Option("--pixel-size", help="Å, where your files do not say.")] = None,
     voltage: Annotated[float | None, typer.Option("--voltage", help="kV, where your files do not say.")] = None,
@@ -82,15 +84,17 @@ def demo(
         optics = OpticsSection(
             pixel_size_angstrom=pixel_size, voltage_kilovolt=voltage, dose_e_per_square_angstrom=dose
         )
-        settings = _settings(root, input_folder, optics, diameter, port)
+        specimen = load_specimen(structure, seed=_SEED) if input_folder is None else None
+        known = diameter or (specimen.diameter_angstrom if specimen else None)
+        settings = _settings(root, input_folder, optics, known, port)
         facility = Facility(settings)
         facility.start()
         try:
             with site(facility.catalog, settings) as url:
                 output.print(f"A facility in {root}. Its page: {url}", highlight=False, markup=False)
                 recovered = (
-                    _simulated(facility, exposures_wanted, structure, stopping)
-                    if input_folder is None
+                    _simulated(facility, exposures_wanted, specimen, stopping)
+                    if specimen is not None
                     else _own_files(facility, stopping)
                 )
                 if sys.stdout.isatty() and not stopping.is_set():
@@ -145,11 +149,11 @@ def _settings(root: Path, given: Path | None, optics: OpticsSection, diameter: f
     )
 
 
-def _simulated(facility: Facility, count: int, structure: Path | None, stopping: threading.Event) -> bool:
+def _simulated(facility: Facility, count: int, specimen: Specimen, stopping: threading.Event) -> bool:
     """Simulate a session into the camera's folder, wait until it is through, and tell planted from found."""
     root = facility.settings.instrument[0].movie_root / "demo-session"
-    plan = SessionPlan(exposures=count, seconds_between=1.0, movie=MovieParameters(gain=True, defects=True), seed=_SEED)
-    specimen = load_specimen(structure, seed=_SEED)
+    movie = MovieParameters(width=_SIDE_PIXEL, height=_SIDE_PIXEL, gain=True, defects=True)
+    plan = SessionPlan(exposures=count, seconds_to_write=1.0, movie=movie, seed=_SEED)
     with _bars() as bars, ThreadPoolExecutor(1, thread_name_prefix="microscope") as microscope:
         written = bars.add_task("the microscope writes movies", total=count)
 
@@ -215,25 +219,25 @@ def _look(catalog: Catalog, progress: _Progress) -> None:
 
 def _tell_recovered(catalog: Catalog, truth: SessionTruth) -> bool:
     """Print the table of planted against found; True where everything was recovered."""
-    table = Table("exposure", "what", "planted", "found", "error", "tolerance", "recovered", title="Planted and found")
+    table = Table("#", "what", "planted", "found", "error", "at most", "recovered", title="Planted and found")
     session = sessions.list_all(catalog)[0]
     recovered = True
-    for index, planted in enumerate(truth.exposures):
+    for number, planted in enumerate(truth.exposures, start=1):
         exposure = exposures.by_name(catalog, session.id, planted.name)
-        checks = [] if exposure is None else score(planted.movie, results.newest(catalog, exposure.id))
+        checks = score(planted.movie, ExposureResults() if exposure is None else results.newest(catalog, exposure.id))
         copies = 0 if exposure is None else _verified_copies(catalog, exposure)
         checks.append(Check("verified copies", "2", str(copies), 2 - copies, 0, copies == 2))
         for row, check in enumerate(checks):
             recovered &= check.recovered
             table.add_row(
-                printable(planted.name.rpartition("/")[2]) if row == 0 else "",
+                str(number) if row == 0 else "",
                 check.name,
                 check.planted,
                 check.found,
                 f"{check.error:.3g}",
                 f"{check.tolerance:.3g}",
                 "yes" if check.recovered else "[bold red]NO[/]",
-                end_section=row == len(checks) - 1 and index < len(truth.exposures) - 1,
+                end_section=row == len(checks) - 1,
             )
     output.print(table)
     verdict = "Every planted value was recovered." if recovered else "Not every planted value was recovered."

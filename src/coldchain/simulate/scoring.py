@@ -110,8 +110,10 @@ def _astigmatism(truth: MovieTruth, ctf: CtfResult | None) -> Check:
 def _particles(truth: MovieTruth, picks: PickResult | None) -> Check:
     planted = str(len(truth.particle_x_pixel))
     if picks is None:
-        return _check("particles, 1 − F1", planted, "–", math.inf, 1 - PICK_F1_TOLERANCE)
-    return _check("particles, 1 − F1", planted, str(len(picks.picks)), 1 - pick_f1(truth, picks), 1 - PICK_F1_TOLERANCE)
+        return _check("particles (1 − F1)", planted, "–", math.inf, 1 - PICK_F1_TOLERANCE)
+    return _check(
+        "particles (1 − F1)", planted, str(len(picks.picks)), 1 - pick_f1(truth, picks), 1 - PICK_F1_TOLERANCE
+    )
 
 
 def _check(name: str, planted: str, found: str, error: float, tolerance: float) -> Check:
