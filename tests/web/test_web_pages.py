@@ -37,6 +37,18 @@ def test_the_list_shows_each_session_with_owner_counters_and_state(facility: Fac
     assert text.index(session.name) < text.index("older")
 
 
+def test_the_list_keeps_counting(facility: Facility, client: httpx.Client) -> None:
+    """Counters and names in the list follow what happens, though unchanged sessions are not counted again."""
+    session = facility.session()
+    facility.session("quiet")
+    exposure = facility.exposure(session)
+    assert "<b>0</b> of 1 exposures" in client.get("/").text
+    facility.process(exposure)
+    assert "<b>1</b> of 1 exposures" in client.get("/").text
+    sessions.update(facility.catalog, session.id, owner_name="Grace Lind")
+    assert "Grace Lind" in client.get("/").text
+
+
 def test_a_session_shows_counters_gallery_troubles_and_events(facility: Facility, client: httpx.Client) -> None:
     """What arrived, waits, failed and happened is all on the session's page."""
     session = plant_busy_session(facility, exposure_count=3)

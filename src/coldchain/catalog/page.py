@@ -6,7 +6,7 @@ repeats nor hides anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -54,6 +54,7 @@ class SessionLine:
     session: Session
     counts: SessionCounts
     last_activity: datetime
+    newest_events: tuple[UUID | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +134,8 @@ def stamp(catalog: Catalog, session_id: UUID | None = None) -> str:
     It costs a look at the ends of a few indexes, however long the session is. Every change of a file, a copy, an
     exposure's state or a run's end is an event; a run's beginning is a new run.
     """
+    parts: dict[str, object] = {"events": [str(key) for key in newest_events(catalog, session_id)]}
     with catalog.reading() as unit:
-        parts: dict[str, object] = {
-            severity: str(unit.scalars(newest_event_query(severity, session_id)).first()) for severity in Severity
-        }
         parts["run"] = str(unit.scalar(select(func.max(StepRunRow.id))))
         parts["session"] = str(unit.scalar(select(func.max(SessionRow.id))))
     if session_id is not None:
@@ -150,21 +149,39 @@ def newest_event_query(severity: Severity, session_id: UUID | None) -> Select[UU
     return query if session_id is None else query.where(EventRow.session_id == session_id)
 
 
-def session_lines(catalog: Catalog, *, limit: int, before: UUID | None = None) -> list[SessionLine]:
-    """Sessions with their counters and the time of their newest event, newest session first."""
+def session_lines(
+    catalog: Catalog,
+    *,
+    limit: int,
+    before: UUID | None = None,
+    known: MutableMapping[UUID, SessionLine] | None = None,
+) -> list[SessionLine]:
+    """Sessions with their counters and the time of their newest event, newest session first.
+
+    `known` keeps the lines between calls: counting 10,000 exposures takes 0.1 s, and few sessions of a list change. A
+    line is made anew when its session has a newer event, as every change that the counters see is one.
+    """
+    known = {} if known is None else known
     chosen = [found for found in sessions.list_all(catalog) if before is None or found.id < before][:limit]
-    return [
-        SessionLine(found, sessions.counts(catalog, found.id), last_activity(catalog, found.id) or found.created_at)
-        for found in chosen
-    ]
+    for found in chosen:
+        newest = newest_events(catalog, found.id)
+        if found.id not in known or (known[found.id].session, known[found.id].newest_events) != (found, newest):
+            counts = sessions.counts(catalog, found.id)
+            known[found.id] = SessionLine(found, counts, last_activity(catalog, newest) or found.created_at, newest)
+    return [known[found.id] for found in chosen]
 
 
-def last_activity(catalog: Catalog, session_id: UUID) -> datetime | None:
-    """When something last happened in a session."""
+def newest_events(catalog: Catalog, session_id: UUID | None) -> tuple[UUID | None, ...]:
+    """The newest event of each severity, in a session or in any."""
     with catalog.reading() as unit:
-        newest = [unit.scalars(newest_event_query(severity, session_id)).first() for severity in Severity]
-        times = [row.at for row in (unit.get(EventRow, key) for key in newest if key is not None) if row is not None]
-    return max(times, default=None)
+        return tuple(unit.scalars(newest_event_query(severity, session_id)).first() for severity in Severity)
+
+
+def last_activity(catalog: Catalog, event_ids: Sequence[UUID | None]) -> datetime | None:
+    """When the latest of these events was; None where there is none."""
+    with catalog.reading() as unit:
+        times = unit.scalars(select(EventRow.at).where(EventRow.id.in_([key for key in event_ids if key is not None])))
+        return max(times, default=None)
 
 
 def state_counts(catalog: Catalog, session_id: UUID) -> dict[ExposureState, int]:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from coldchain.catalog import events, files, page, results, sessions, steps
-from coldchain.catalog.page import ExposureFilter
+from coldchain.catalog.page import ExposureFilter, SessionLine
 from coldchain.model.events import Severity
 from coldchain.model.session import ExposureState
 from coldchain.web import view
@@ -72,11 +72,12 @@ def gallery_view(session_id: UUID, query: str) -> GalleryView:
 def pages_router(site: Site) -> APIRouter:
     """The routes of the pages."""
     router = APIRouter()
+    known: dict[UUID, SessionLine] = {}
 
     @router.get("/")
     def session_list(before: UUID | None = None) -> Response:
         stamp = page.stamp(site.catalog)
-        lines = page.session_lines(site.catalog, limit=SESSIONS_LIMIT + 1, before=before)
+        lines = page.session_lines(site.catalog, limit=SESSIONS_LIMIT + 1, before=before, known=known)
         return site.page(
             "sessions.html",
             here="sessions",
