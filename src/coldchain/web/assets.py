@@ -17,7 +17,7 @@ _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def assets_router(site: Site) -> APIRouter:
-    """`/static/{name}`, versioned by `?v=`, and `/runs/{run_id}/{role}`."""
+    """`/static/{name}`, versioned by `?v=` so that browsers may keep it, and `/runs/{run_id}/{role}`."""
     router = APIRouter()
 
     @router.get("/static/{name}")
