@@ -42,7 +42,7 @@ name = "archive"
 tier = "archive"
 url = "stores/archive"
 [pipeline]
-particle_diameter_angstrom = 60
+{pipeline}
 [compute]
 workers = {workers}
 threads_per_worker = 1
@@ -113,12 +113,17 @@ class TestFacility:
 
 
 def make_facility(
-    root: Path, *, optics: str = KNOWN_OPTICS, workers: int = 2, patience: float = PATIENCE_SECONDS
+    root: Path,
+    *,
+    optics: str = KNOWN_OPTICS,
+    pipeline: str = "particle_diameter_angstrom = 60",
+    workers: int = 2,
+    patience: float = PATIENCE_SECONDS,
 ) -> TestFacility:
     """A facility that looks often and waits little."""
     for name in ("camera", "stores/live", "stores/archive"):
         (root / name).mkdir(parents=True)
-    text = _TOML.format(optics=optics, workers=workers, patience=patience)
+    text = _TOML.format(optics=optics, pipeline=pipeline, workers=workers, patience=patience)
     (root / config.FILE_NAME).write_text(text, encoding="utf-8")
     upgrade(config.load(root / config.FILE_NAME).catalog.url)
     return TestFacility(root)

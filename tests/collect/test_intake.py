@@ -504,3 +504,12 @@ def assert_whole_visit(facility: Facility) -> None:
     (epu,) = facility.exposures("epu")
     assert epu.input_file_id == facility.files("epu")[f"{epu.name}_fractions.mrc"].id
     assert epu.metadata.optics.pixel_size_angstrom == pytest.approx(0.66)
+
+
+def test_a_session_takes_the_layout_that_its_files_turn_out_to_have(facility: Facility, root: Path) -> None:
+    """A session that began with a gain reference is EPU's as soon as a file of EPU's arrives."""
+    facility.take(write_movie(root / "visit/gain.mrc", frames=1))
+    facility.take(write_movie(root / "visit/Images-Disc1/GridSquare_1/Data/FoilHole_2_Data_3_4_20250108_154915.mrc"))
+    session = sessions.find(facility.catalog, instrument_name="krios", folder="visit")
+    assert session is not None
+    assert session.layout is Layout.EPU

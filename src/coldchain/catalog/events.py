@@ -56,6 +56,13 @@ def recent(
     return [_event(row) for row in islice(merged, limit)]
 
 
+def since(catalog: Catalog, last: UUID, *, limit: int) -> list[Event]:
+    """The events after the one with the id `last`, oldest first. Their keys grow with the time of their writing."""
+    with catalog.reading() as unit:
+        rows = unit.scalars(select(EventRow).where(EventRow.id > last).order_by(EventRow.id).limit(limit))
+        return [_event(row) for row in rows]
+
+
 def recent_query(severity: Severity, *, session_id: UUID | None, limit: int) -> Select[EventRow]:
     """The newest events of one severity."""
     query = select(EventRow).where(EventRow.severity == severity).order_by(EventRow.id.desc()).limit(limit)

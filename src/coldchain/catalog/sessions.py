@@ -154,6 +154,17 @@ def update(
         return _load(unit, session_id)
 
 
+def set_layout(catalog: Catalog, session_id: UUID, layout: Layout) -> Session:
+    """Say how a session's files lie, once that is seen: the first file to arrive may not tell."""
+    with catalog.writing() as unit:
+        row = _row(unit, session_id)
+        if row.layout != layout:
+            _note(unit, row, "session.layout", f"session {printable(row.name)} is laid out as {layout}")
+            row.layout = layout
+            unit.flush()
+        return _load(unit, session_id)
+
+
 def set_state(catalog: Catalog, session_id: UUID, state: SessionState) -> Session:
     """Move a session through its life."""
     with catalog.writing() as unit:

@@ -23,7 +23,8 @@ from coldchain import config
 from coldchain.catalog import exposures, files, results, sessions
 from coldchain.catalog.engine import Catalog, upgrade
 from coldchain.cli.console import output
-from coldchain.cli.run import site, stop_on_signals
+from coldchain.cli.signals import stop_on_signals
+from coldchain.cli.site import site
 from coldchain.config import OpticsSection, Settings
 from coldchain.errors import ColdchainError, UsageError, printable
 from coldchain.model.files import ReplicaState

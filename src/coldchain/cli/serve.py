@@ -7,8 +7,8 @@ import typer
 from coldchain import config
 from coldchain.catalog.engine import open_catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, output
-from coldchain.web.app import create_app
-from coldchain.web.server import serve as serve_app
+from coldchain.cli.signals import stop_on_signals
+from coldchain.cli.site import site
 
 app = typer.Typer(add_completion=False)
 
@@ -21,6 +21,7 @@ def serve(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     """
     settings = config.load(config_file)
     catalog = open_catalog(settings.catalog.url, settings.facility.site)
-    app = create_app(catalog, results_root=settings.results.folder, facility_name=settings.facility.name)
-    output.print(f"http://{settings.web.host}:{settings.web.port}", markup=False, highlight=False)
-    serve_app(app, settings.web.host, settings.web.port)
+    with stop_on_signals() as stopping, site(catalog, settings) as url:
+        output.print(url, markup=False, highlight=False)
+        stopping.wait()
+    catalog.close()

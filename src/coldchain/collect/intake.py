@@ -120,7 +120,10 @@ class Intake:
                     layout=self._layout(placement),
                 )
             self._adopt(session)
-        return self._sessions[folder]
+        session = self._sessions[folder]
+        if session.layout is Layout.PLAIN and placement.layout is not Layout.PLAIN:
+            session = self._sessions[folder] = sessions.set_layout(self._catalog, session.id, placement.layout)
+        return session
 
     def _session_name(self, folder: str) -> str:
         name = self._root.name or self._instrument_name if folder == "." else folder

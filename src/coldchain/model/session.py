@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -82,6 +83,11 @@ class Session:
     state: SessionState
     parameters: SessionParameters
     created_at: datetime
+
+    @property
+    def shell_word(self) -> str:
+        """What names the session in a command that can be pasted: its name quoted, or its id where a shell balks."""
+        return shlex.quote(self.name) if self.name.isprintable() else str(self.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ class Pipeline:
             return
         lacking = missing_values(sources.file.kind, sources.optics)
         if lacking:
-            self._settle(exposure_id, ExposureState.WAITING, _lacking(lacking, session.name))
+            self._settle(exposure_id, ExposureState.WAITING, _lacking(lacking, session.shell_word))
             return
         plan = next_step(sources.given, self._parameters, steps.done(self._catalog, exposure.id))
         if plan is None:
@@ -234,10 +234,10 @@ _OPTIONS = {
 }
 
 
-def _lacking(values: list[str], session_name: str) -> str:
+def _lacking(values: list[str], session: str) -> str:
     verb = "is" if len(values) == 1 else "are"
     options = " ".join(f"{_OPTIONS[value]} …" for value in values)
     return (
         f"{' and '.join(values)} {verb} not known, from neither metadata, session nor facility.toml. "
-        f"Give with `coldchain session set {session_name} {options}`."
+        f"Give with `coldchain session set {session} {options}`."
     )

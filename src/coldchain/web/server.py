@@ -13,7 +13,6 @@ from coldchain.errors import ComputeError, ConfigError
 from coldchain.web.guard import hosts_of
 
 DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8017
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5
 
@@ -40,16 +39,6 @@ def url_of(bound: socket.socket, host: str) -> str:
     port = bound.getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared with, not bound to
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-
-
-def serve(app: FastAPI, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
-    """Serve in this thread until SIGINT or SIGTERM; what is being answered is finished first.
-
-    Raises ConfigError where the port cannot be had.
-    """
-    with listen(host, port) as bound:
-        app.state.hosts = app.state.hosts | hosts_of(host)
-        uvicorn.Server(_config(app)).run(sockets=[bound])
 
 
 class BackgroundServer:

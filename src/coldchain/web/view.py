@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -127,17 +126,12 @@ class Advice:
 
 
 def advice(session: Session) -> dict[ExposureState, Advice]:
-    """What to do about exposures of this session that do not go on. The command names the session so that it can be
-    pasted: by its name where a shell takes it, else by its id."""
-    name = shlex.quote(session.name) if session.name.isprintable() else str(session.id)
+    """What to do about exposures of this session that do not go on; no command where the reason has its own."""
     return {
-        ExposureState.WAITING: Advice(
-            "It goes on by itself when what is missing arrives. Optics can be told for all:",
-            f"coldchain session set {name} --pixel-size … --dose …",
-        ),
+        ExposureState.WAITING: Advice("It goes on by itself when what is missing is there.", ""),
         ExposureState.QUARANTINED: Advice(
             "The other exposures go on. When the cause is mended:",
-            f"coldchain session reprocess {name} --quarantined",
+            f"coldchain session reprocess {session.shell_word} --quarantined",
         ),
     }
 

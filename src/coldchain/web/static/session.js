@@ -39,7 +39,12 @@
       tickformatstops: [{ dtickrange: [null, 60000], value: "%H:%M:%S" }, { dtickrange: [60000, 72000000], value: "%H:%M" },
         { dtickrange: [72000000, null], value: "%b %-d" }],
     });
+    const values = readings[kind.field].filter((value) => value !== null);
     const layout = Plots.layout({ xaxis: x, yaxis: y, hovermode: "closest", uirevision: "keep" });
+    if (!values.length) {
+      layout.xaxis.visible = layout.yaxis.visible = false;
+      layout.annotations = [{ text: "nothing yet", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }];
+    }
     const first = !element.dataset.drawn;
     Plotly.react(element, [traceOf(kind, readings, false), traceOf(kind, readings, true)], layout, Plots.config);
     if (first) {
@@ -48,7 +53,6 @@
         location.href = `/sessions/${section.dataset.session}/exposures/${click.points[0].customdata}`;
       });
     }
-    const values = readings[kind.field].filter((value) => value !== null);
     const last = section.querySelector(`[data-last="${kind.key}"]`);
     last.textContent = values.length ? `${(values.at(-1) * kind.scale).toFixed(kind.digits)} ${kind.unit}`.trim() : "";
   }
