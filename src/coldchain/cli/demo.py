@@ -41,6 +41,9 @@ app = typer.Typer(add_completion=False)
 
 DEADLINE_SECONDS = 30 * 60.0
 _LOOK_SECONDS = 0.2
+_SCAN_SECONDS = 2.0
+# A scan that finds nothing lies in between.
+_STILL_SECONDS = 1.5 * _SCAN_SECONDS
 _SEED = 2012
 _SIDE_PIXEL = 2048
 
@@ -138,7 +141,7 @@ def _settings(root: Path, given: Path | None, optics: OpticsSection, diameter: f
     path.write_text(text, encoding="utf-8")
     settings = config.load(path)
     instrument = settings.instrument[0].model_copy(
-        update={"optics": optics, "settle_seconds": 1.0, "scan_seconds": 2.0, "patience_seconds": 10.0}
+        update={"optics": optics, "settle_seconds": 1.0, "scan_seconds": _SCAN_SECONDS, "patience_seconds": 10.0}
     )
     upgrade(settings.catalog.url)
     return settings.model_copy(
@@ -194,14 +197,16 @@ def _wait_until_through(
 ) -> None:
     """Until everything that was taken is copied, verified and computed, or has said why not."""
     deadline = time.monotonic() + DEADLINE_SECONDS
+    still_since: float | None = None
     while not stopping.wait(_LOOK_SECONDS):
         facility.check()
-        over = taken is None or taken.done()
-        idle = facility.idle()
+        now = time.monotonic()
+        still = (taken is None or taken.done()) and facility.idle()
+        still_since = (still_since or now) if still else None
         _look(facility.catalog, progress)
-        if over and idle:
+        if still_since is not None and now - still_since >= _STILL_SECONDS:
             return
-        if time.monotonic() > deadline:
+        if now > deadline:
             raise ColdchainError(
                 f"not through after {DEADLINE_SECONDS / 60:.0f} minutes",
                 remedy="Look at the page for what it waits for.",

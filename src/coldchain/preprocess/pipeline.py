@@ -66,7 +66,7 @@ class Pipeline:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._held_until = 0.0
-        self._idle = threading.Event()
+        self._ticking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="pipeline")
 
     def start(self) -> None:
@@ -84,8 +84,9 @@ class Pipeline:
             self._thread.join()
 
     def idle(self) -> bool:
-        """Whether the last look found nothing running and nothing ready."""
-        return self._idle.is_set()
+        """Whether nothing runs and nothing is ready now. Raises CatalogError."""
+        with self._ticking:
+            return not self._in_flight and not exposures.ready(self._catalog, 1)
 
     def alive(self) -> bool:
         """Whether the driver's thread runs."""
@@ -101,26 +102,21 @@ class Pipeline:
 
     def _guarded_tick(self) -> None:
         try:
-            self.tick()
+            with self._ticking:
+                self._tick()
         except CatalogError as error:
             # The database is locked, full or away: nothing is lost, the steps in hand are recorded when it is back.
             log.warning("%s", error)
 
-    def tick(self) -> None:
+    def _tick(self) -> None:
         """Record what has finished, and start what there is room for."""
         for flight in [f for f in self._in_flight.values() if f.future.done()]:
             self._record(flight)
         room = self._engine.slots - len(self._in_flight)
-        found: list[Exposure] = []
         if room > 0 and not self._stopping.is_set() and time.monotonic() >= self._held_until:
             found = exposures.ready(self._catalog, room + len(self._in_flight))
-            found = [exposure for exposure in found if exposure.id not in self._in_flight][:room]
-            for exposure in found:
+            for exposure in [exposure for exposure in found if exposure.id not in self._in_flight][:room]:
                 self._advance(exposure.id)
-        if self._in_flight or found:
-            self._idle.clear()
-        else:
-            self._idle.set()
 
     def _record(self, flight: _InFlight) -> None:
         error = flight.future.exception()
