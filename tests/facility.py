@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +103,10 @@ class TestFacility:
     def log(self) -> str:
         """What the service has logged."""
         return (self.root / "log").read_text(encoding="utf-8", errors="replace")
+
+    def url(self) -> str:
+        """Where the service that was started last serves its pages."""
+        return re.findall(r"http://127\.0\.0\.1:\d+", self.log())[-1]
 
     def wait(self, holds: Callable[[Catalog], bool]) -> None:
         """Wait until a condition holds in the catalog, or fail with the log."""

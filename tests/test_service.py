@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 import random
 import shutil
@@ -14,14 +15,18 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
-from coldchain.catalog import events, exposures, results, sessions, steps
+from coldchain.catalog import events, exposures, files, results, sessions, steps
 from coldchain.catalog.engine import Catalog
+from coldchain.formats.eer import write_eer
 from coldchain.formats.mrc import write_mrc
+from coldchain.model.files import ReplicaState
 from coldchain.model.results import Step, StepState
 from coldchain.model.session import ExposureState
+from coldchain.simulate.faults import corrupt_strip
 from tests.facility import (
     TestFacility,
     all_exposures,
@@ -218,9 +223,13 @@ def test_bad_input_fails_alone_and_says_why(facility: TestFacility, tmp_path: Pa
     (visit / "truncated.mrc").write_bytes((tmp_path / "good.mrc").read_bytes()[:-100])
     (visit / "no-movie.tif").write_bytes(b"MZ this is no TIFF at all" * 100)
     write_mrc(visit / "zeros.mrc", np.zeros((4, 64, 64), np.int16), pixel_size_angstrom=2.0)
+    shutil.copy(good, visit / "corrupt-strip.tif")
+    corrupt_strip(visit / "corrupt-strip.tif", frame=1)
+    write_eer(tmp_path / "good.eer", np.ones((4, 64, 64), np.uint8))
+    (visit / "short.eer").write_bytes((tmp_path / "good.eer").read_bytes()[:-300])
     (tmp_path / "outside.tif").write_bytes(whole)
     (visit / "link.tif").symlink_to(tmp_path / "outside.tif")
-    bad = {"truncated", "empty", "no-movie", "zeros"}
+    bad = {"truncated", "empty", "no-movie", "zeros", "corrupt-strip", "short"}
 
     def through(catalog: Catalog) -> bool:
         found = {exposure.name: exposure for exposure in all_exposures(catalog)}
@@ -231,6 +240,10 @@ def test_bad_input_fails_alone_and_says_why(facility: TestFacility, tmp_path: Pa
 
     with facility.running():
         facility.wait(through)
+        page = session_page(facility)
+        with facility.catalog() as catalog:
+            for exposure in all_exposures(catalog):
+                assert html.escape(exposure.reason, quote=True)[:60] in page.replace("&#39;", "&#x27;")
     with facility.catalog() as catalog:
         found = {exposure.name: exposure for exposure in all_exposures(catalog)}
         assert "link" not in found
@@ -243,6 +256,41 @@ def test_bad_input_fails_alone_and_says_why(facility: TestFacility, tmp_path: Pa
         )
     assert not (facility.root / "evil").exists()
     assert not Path("evil").exists()
+
+
+def session_page(facility: TestFacility) -> str:
+    """The page of the facility's session, as its service serves it."""
+    with facility.catalog() as catalog:
+        session = the_session(catalog)
+        assert session is not None
+    return httpx.get(f"{facility.url()}/sessions/{session.id}", timeout=60).raise_for_status().text
+
+
+def test_a_full_store_stops_nothing_else_and_is_filled_when_there_is_room(
+    facility: TestFacility, small_disk: Path
+) -> None:
+    """While one store is full the other gets its copy, the exposure is computed and the page says why; with room the
+    copy is made by itself."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * (1020 << 10))
+    (facility.root / "stores" / "live").rmdir()
+    (facility.root / "stores" / "live").symlink_to(small_disk)
+    write_small_movie(facility.camera / "visit" / "m.tif")
+
+    def half(catalog: Catalog) -> bool:
+        states = {
+            (replica.store, replica.state)
+            for file in standing_files(catalog)
+            for replica in files.replicas_of(catalog, file.id)
+        }
+        done = [e.state for e in all_exposures(catalog)] == [ExposureState.DONE]
+        return done and states == {("live", ReplicaState.FAILED), ("archive", ReplicaState.VERIFIED)}
+
+    with facility.running():
+        facility.wait(half)
+        assert "full" in session_page(facility)
+        ballast.unlink()
+        facility.wait(lambda catalog: all_done(catalog, 1))
 
 
 def test_a_gain_of_another_shape_quarantines_with_both_shapes(facility: TestFacility) -> None:
