@@ -55,7 +55,8 @@ def run(
 def log_to_terminal() -> None:
     """One line for each thing that happens, on standard error, with the time."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for talkative in ("alembic", "uvicorn"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
 def _watch(facility: Facility, stopping: threading.Event) -> None:
