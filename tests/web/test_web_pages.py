@@ -15,6 +15,7 @@ from coldchain.model.identity import new_id
 from coldchain.model.optics import ExposureMetadata, Optics
 from coldchain.model.results import Step
 from coldchain.model.session import ExposureState, SessionParameters
+from coldchain.web.guard import HEADERS
 from coldchain.web.pages import GALLERY_LIMIT
 from tests.web.planted import HOSTILE, Facility, plant_busy_session, served
 
@@ -162,7 +163,7 @@ def test_picks_are_circles_at_the_places_and_of_the_size_that_the_scale_says(
     api = client.get(f"/api/exposures/{exposure.id}").json()
     first = api["results"]["picks"]["picks"][0]
     text = client.get(f"/sessions/{session.id}/exposures/{exposure.id}").text
-    x, y = round(first["x_pixel"] / 16, 2), round(192 - 1 - first["y_pixel"] / 16, 2)
+    x, y = round((first["x_pixel"] + 0.5) / 16, 2), round(192 - (first["y_pixel"] + 0.5) / 16, 2)
     assert f'<circle cx="{x}" cy="{y}" r="{round(130 / 2 / 1.06 / 16, 2)}"/>' in text
     assert text.count("<circle ") == len(api["results"]["picks"]["picks"])
     assert "50 nm" in text
@@ -329,3 +330,17 @@ def test_a_fault_of_the_site_itself_is_said_plainly(client: httpx.Client, monkey
     assert answer.status_code == 500
     assert "Something went wrong here" in answer.text
     assert "secret" not in answer.text
+    assert all(answer.headers[name] == value for name, value in HEADERS.items())
+
+
+def test_asking_whether_a_page_is_there_is_answered(client: httpx.Client) -> None:
+    """A HEAD gives what a GET gives, without the body."""
+    answer = client.head("/")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize("query", ["hole=%00", "square=" + "x" * 5000, "before=" + "0" * 300])
+def test_places_that_cannot_be_are_wrong_questions(facility: Facility, client: httpx.Client, query: str) -> None:
+    """A place with a NUL or of thousands of letters is a bad address, no fault of the catalog."""
+    session = plant_busy_session(facility, exposure_count=1)
+    assert client.get(f"/sessions/{session.id}?{query}").status_code == 400

@@ -11,7 +11,8 @@ class Optics:
     """The optical values of an exposure; None where nobody has said.
 
     `pixel_size_angstrom` is that of the movie's own pixels. `dose_e_per_square_angstrom` is the exposure's whole dose
-    on the specimen; a frame's is that over `frame_count`. `spherical_aberration_millimeter` may be 0.
+    on the specimen; a frame's is that over `frame_count`, even where the file has fewer frames.
+    `spherical_aberration_millimeter` may be 0.
     """
 
     pixel_size_angstrom: float | None = None

@@ -38,7 +38,6 @@ HOLD_SECONDS = 20.0
 @dataclass(frozen=True, slots=True)
 class _InFlight:
     exposure: Exposure
-    session: Session
     run: StepRun
     folder: Path
     future: Future[StepOutcome]
@@ -137,7 +136,7 @@ class Pipeline:
         outputs = {role: str(relative / name) for role, name in outcome.outputs.items()}
         steps.finish(self._catalog, flight.run.id, outputs=outputs, seconds=outcome.seconds, result=outcome.result)
         for warning in outcome.warnings:
-            self._event(Severity.WARNING, f"{flight.run.step}.warning", f"{flight.exposure.name}: {warning}", flight)
+            self._warn(f"{flight.run.step}.warning", f"{flight.exposure.name}: {warning}", flight.exposure)
 
     def _record_failure(self, flight: _InFlight, error: BaseException) -> None:
         seconds = time.monotonic() - flight.began
@@ -149,17 +148,17 @@ class Pipeline:
             self._held_until = time.monotonic() + HOLD_SECONDS
         self._settle(flight.exposure.id, verdict.state, verdict.reason)
         if verdict.state is not ExposureState.QUARANTINED:
-            self._event(Severity.WARNING, f"{flight.run.step}.failed", verdict.reason, flight)
+            self._warn(f"{flight.run.step}.failed", verdict.reason, flight.exposure)
         log.warning("%s of %s failed: %s", flight.run.step, flight.exposure.name, verdict.reason)
 
-    def _event(self, severity: Severity, kind: str, message: str, flight: _InFlight) -> None:
+    def _warn(self, kind: str, message: str, exposure: Exposure) -> None:
         events.record(
             self._catalog,
-            severity,
+            Severity.WARNING,
             kind,
             message,
-            session_id=flight.session.id,
-            exposure_id=flight.exposure.id,
+            session_id=exposure.session_id,
+            exposure_id=exposure.id,
         )
 
     def _advance(self, exposure_id: UUID) -> None:
@@ -190,6 +189,9 @@ class Pipeline:
         exposures.set_state(self._catalog, exposure_id, state, reason, only_from=ExposureState.PROCESSING)
 
     def _begin(self, exposure: Exposure, session: Session, sources: ExposureSources, plan: StepPlan) -> None:
+        if plan.step is Step.ALIGN:
+            for warning in sources.warnings:
+                self._warn(f"{plan.step}.warning", f"{exposure.name}: {warning}", exposure)
         run = steps.begin(self._catalog, exposure.id, plan.step, plan.key, plan.parameters)
         began = time.monotonic()
         parent = self._results_root / session.instrument.name / session.folder / exposure.name
@@ -203,7 +205,7 @@ class Pipeline:
             threads=self._parameters.threads,
         )
         future = self._engine.submit(run_step, job)
-        self._in_flight[exposure.id] = _InFlight(exposure, session, run, folder, future, began)
+        self._in_flight[exposure.id] = _InFlight(exposure, run, folder, future, began)
         future.add_done_callback(lambda _: self._wake.set())
 
     def _inputs(self, sources: ExposureSources, plan: StepPlan) -> dict[str, Path]:

@@ -93,6 +93,7 @@ def step_parameters(step: Step, given: ExposureInput, parameters: PipelineParame
         case Step.ALIGN:
             return imaging | {
                 "dose_e_per_square_angstrom": optics.dose_e_per_square_angstrom,
+                "frame_count": optics.frame_count,
                 "bfactor_square_angstrom": parameters.bfactor_square_angstrom,
                 "gain_sha256": given.gain_sha256,
                 "defects_sha256": given.defects_sha256,

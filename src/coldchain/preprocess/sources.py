@@ -9,16 +9,19 @@ from pathlib import Path, PurePosixPath
 
 from coldchain.catalog import files
 from coldchain.catalog.engine import Catalog
-from coldchain.errors import ProcessingError
+from coldchain.errors import ProcessingError, printable
 from coldchain.model.files import DataFile
+from coldchain.model.identity import is_safe_relative
 from coldchain.model.optics import Optics
 from coldchain.model.session import Exposure, Session
 from coldchain.preprocess.plan import ExposureInput
 
+_NO_DEFECTS = "its defect list {} is not there; defects are found from the movie alone"
+
 
 @dataclass(frozen=True, slots=True)
 class ExposureSources:
-    """An exposure's files on this host, and what decides its steps."""
+    """An exposure's files on this host, what decides its steps, and what is to be said before they are run."""
 
     movie: Path
     gain: Path | None
@@ -26,6 +29,7 @@ class ExposureSources:
     file: DataFile
     optics: Optics
     given: ExposureInput
+    warnings: tuple[str, ...]
 
 
 class SourceFinder:
@@ -47,7 +51,9 @@ class SourceFinder:
         optics = session.parameters.optics.over(exposure.metadata.optics).over(assumed)
         movie = root / file.relative_path
         gain = self._reference(optics.gain, root, movie)
-        defects = self._beside(exposure.metadata.defects_name, movie)
+        defects_name = exposure.metadata.defects_name
+        defects = self._defects(defects_name, root, movie)
+        warnings = () if defects or not defects_name else (_NO_DEFECTS.format(printable(defects_name)),)
         given = ExposureInput(
             kind=file.kind,
             sha256=file.sha256,
@@ -57,7 +63,7 @@ class SourceFinder:
             particle_diameter_angstrom=session.parameters.particle_diameter_angstrom,
             generation=session.parameters.generation,
         )
-        return ExposureSources(movie, gain, defects, file, optics, given)
+        return ExposureSources(movie, gain, defects, file, optics, given, warnings)
 
     def _reference(self, name: str | None, root: Path, movie: Path) -> Path | None:
         """The gain's path: absolute, or relative to the session's folder. An empty name says that there is none."""
@@ -72,12 +78,13 @@ class SourceFinder:
             )
         return path
 
-    def _beside(self, name: str | None, movie: Path) -> Path | None:
-        """A file that the metadata names without a path, where it lies beside the movie."""
+    def _defects(self, name: str | None, root: Path, movie: Path) -> Path | None:
+        """The defect list that the metadata names: in the session's folder, as `collect` noted it, or by the movie."""
         if not name:
             return None
-        path = movie.with_name(PurePosixPath(name.replace("\\", "/")).name)
-        return path if path.is_file() else None
+        wanted = PurePosixPath(name.replace("\\", "/"))
+        inside = [root / wanted] if is_safe_relative(wanted) else []
+        return next((path for path in [*inside, movie.with_name(wanted.name)] if path.is_file()), None)
 
     def _digest(self, path: Path | None) -> str | None:
         if path is None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from coldchain.errors import ColdchainError, ProcessingError, StorageError, StoreFullError
 from coldchain.formats.gain import read_defects, read_gain
 from coldchain.formats.image import read_image
-from coldchain.formats.movie import probe_movie, read_movie
+from coldchain.formats.movie import MovieInfo, probe_movie, read_movie
 from coldchain.formats.mrc import read_mrc, write_mrc
 from coldchain.kernels.align import AlignedMovie, AlignmentParameters, align_movie
 from coldchain.kernels.ctf import CtfParameters, fit_ctf
@@ -126,7 +126,8 @@ def _align(job: StepJob) -> Written:
     fractions = min(info.frames, EER_FRACTIONS) if info.container == "eer" else None
     frames = read_movie(movie, eer_fractions=fractions, threads=job.threads)
     pixel_size = _number(job, "pixel_size_angstrom")
-    dose_per_frame = _number(job, "dose_e_per_square_angstrom") / len(frames)
+    planned, warnings = _planned_frames(job, info, len(frames))
+    dose_per_frame = _number(job, "dose_e_per_square_angstrom") / planned
     aligned = align_movie(
         frames,
         gain=read_gain(job.inputs["gain"]) if "gain" in job.inputs else None,
@@ -142,7 +143,20 @@ def _align(job: StepJob) -> Written:
     write_mrc(job.scratch / "micrograph.mrc", aligned.micrograph, pixel_size_angstrom=pixel_size)
     write_mrc(job.scratch / "unweighted.mrc", aligned.unweighted, pixel_size_angstrom=pixel_size)
     outputs = {"micrograph": "micrograph.mrc", "unweighted": "unweighted.mrc"}
-    return outputs, motion_result(aligned, pixel_size, dose_per_frame), aligned.warnings
+    return outputs, motion_result(aligned, pixel_size, dose_per_frame), (*warnings, *aligned.warnings)
+
+
+def _planned_frames(job: StepJob, info: MovieInfo, frames: int) -> tuple[int, tuple[str, ...]]:
+    """Over how many frames the exposure's dose is spread, and a warning where that is not how many there are.
+
+    A camera that stops halfway writes half the frames, and each has its share of the whole dose all the same. An EER
+    file's frames are made on reading, so that its metadata's count says nothing of them.
+    """
+    planned = job.parameters.get("frame_count")
+    if info.container == "eer" or not isinstance(planned, int) or planned == frames:
+        return frames, ()
+    said = f"the metadata says {planned} frames, the file has {frames}; each is given 1/{planned} of the dose"
+    return planned, (said,)
 
 
 def motion_result(aligned: AlignedMovie, pixel_size_angstrom: float, dose_per_frame: float) -> MotionResult:

@@ -40,7 +40,7 @@ def api_router(site: Site) -> APIRouter:
 
     @router.get("/sessions")
     def session_list() -> Response:
-        lines = page.session_lines(catalog, limit=1000)
+        lines = page.session_lines(catalog, limit=1000, known=site.session_lines)
         return PlainResponse(
             [{"session": x.session, "counts": x.counts, "last_activity": x.last_activity} for x in lines]
         )

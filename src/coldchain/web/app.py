@@ -17,7 +17,7 @@ from coldchain.model.optics import Optics
 from coldchain.web.api import api_router
 from coldchain.web.assets import assets_router
 from coldchain.web.encoding import PlainResponse
-from coldchain.web.guard import LOCAL_HOSTS, Guard
+from coldchain.web.guard import HEADERS, LOCAL_HOSTS, Guard
 from coldchain.web.pages import pages_router
 from coldchain.web.site import Site, build_site, wants_json
 
@@ -93,4 +93,6 @@ def _handle_errors(app: FastAPI, site: Site) -> None:
 
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> Response:
-        return answer(request, 500, f"The page could not be made ({type(error).__name__}); the log says more.")
+        response = answer(request, 500, f"The page could not be made ({type(error).__name__}); the log says more.")
+        response.headers.update(HEADERS)  # this handler stands outside the guard, which sets them for all others
+        return response

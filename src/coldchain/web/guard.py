@@ -82,7 +82,9 @@ def _is_address(name: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware: turns away foreign `Host` headers and adds the security headers to every answer.
+    """ASGI middleware: turns away foreign `Host` headers and adds the security headers to every answer that passes it.
+
+    A HEAD is a GET whose body the server leaves out: whoever only asks whether a page is there is answered.
 
     The hosts are read from `app.state.hosts` on each request, because they are known only when the server is bound.
     """
@@ -105,7 +107,8 @@ class Guard:
 
         hosts = scope["app"].state.hosts
         if is_admitted(Headers(scope=scope).get("host", ""), hosts):
-            await self._app(scope, receive, send_with_headers)
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self._app(asked, receive, send_with_headers)
             return
         names = ", ".join(sorted(hosts - {"*"}))
         refusal = PlainTextResponse(

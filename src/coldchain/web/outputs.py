@@ -46,14 +46,16 @@ def read_scale(path: Path | None) -> Scale | None:
 
 
 def pick_centres(picks: PickResult, scale: Scale) -> list[tuple[float, float]]:
-    """Centres in the picture's pixels, x to the right and y down.
+    """Centres in the units of an SVG over the picture, x to the right and y down.
 
-    A micrograph's row 0 is the picture's bottom, a PNG's is its top.
+    A micrograph's row 0 is the picture's bottom, a PNG's is its top. A pick counts from the first pixel's centre, an
+    SVG from its corner.
     """
     across = scale.png_width / scale.width_pixel
     down = scale.png_height / scale.height_pixel
     return [
-        (round(pick.x_pixel * across, 2), round(scale.png_height - 1 - pick.y_pixel * down, 2)) for pick in picks.picks
+        (round((pick.x_pixel + 0.5) * across, 2), round(scale.png_height - (pick.y_pixel + 0.5) * down, 2))
+        for pick in picks.picks
     ]
 
 

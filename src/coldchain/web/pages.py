@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from coldchain.catalog import events, files, page, results, sessions, steps
-from coldchain.catalog.page import ExposureFilter, SessionLine
+from coldchain.catalog.page import ExposureFilter
 from coldchain.model.events import Severity
 from coldchain.model.session import ExposureState
 from coldchain.web import view
@@ -20,6 +20,8 @@ from coldchain.web.site import Site
 GALLERY_LIMIT = 48
 SESSIONS_LIMIT = 50
 TROUBLES_LIMIT = 8
+# Of a grid square, a hole or an id; longer ones are nobody's.
+_LONGEST_PLACE = 255
 EVENTS_LIMIT = 200
 RECENT_EVENTS_LIMIT = 15
 
@@ -59,6 +61,8 @@ def gallery_view(session_id: UUID, query: str) -> GalleryView:
     Raises ValueError for a state or a key that cannot be.
     """
     given = {name: values[-1] for name, values in parse_qs(query, True, errors="surrogateescape").items()}
+    if any("\0" in value or len(value) > _LONGEST_PLACE for value in given.values()):
+        raise ValueError("no grid square and no hole has such a name")
     return GalleryView(
         session_id=session_id,
         state=ExposureState(given["state"]) if given.get("state") else None,
@@ -72,12 +76,11 @@ def gallery_view(session_id: UUID, query: str) -> GalleryView:
 def pages_router(site: Site) -> APIRouter:
     """The routes of the pages."""
     router = APIRouter()
-    known: dict[UUID, SessionLine] = {}
 
     @router.get("/")
     def session_list(before: UUID | None = None) -> Response:
         stamp = page.stamp(site.catalog)
-        lines = page.session_lines(site.catalog, limit=SESSIONS_LIMIT + 1, before=before, known=known)
+        lines = page.session_lines(site.catalog, limit=SESSIONS_LIMIT + 1, before=before, known=site.session_lines)
         return site.page(
             "sessions.html",
             here="sessions",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
+from uuid import UUID
 
 from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 import coldchain
 from coldchain.catalog.engine import Catalog
+from coldchain.catalog.page import SessionLine
 from coldchain.errors import ConfigError
 from coldchain.model.optics import Optics
 from coldchain.web import words
@@ -34,7 +36,8 @@ def plotly_path() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The parts that the routes share. `static_paths` are the files served under /static by name."""
+    """The parts that the routes share. `static_paths` are the files served under /static by name; `session_lines` keeps
+    the lines of the sessions that were counted, for `page.session_lines`."""
 
     catalog: Catalog
     results_root: Path
@@ -42,6 +45,7 @@ class Site:
     instrument_optics: Mapping[str, Optics]
     static_paths: Mapping[str, Path]
     templates: Environment = field(repr=False)
+    session_lines: dict[UUID, SessionLine] = field(default_factory=dict, repr=False)
 
     def page(self, name: str, *, status: int = 200, **context: object) -> Response:
         """A template as an answer, which the browser asks for anew each time."""

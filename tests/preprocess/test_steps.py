@@ -1,0 +1,148 @@
+"""The steps as a worker runs them: what they leave, what they say, and that nothing half-done stands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from coldchain.catalog import exposures, files, sessions
+from coldchain.catalog.engine import open_catalog, upgrade
+from coldchain.errors import FormatError
+from coldchain.formats.mrc import read_mrc, write_mrc
+from coldchain.model.files import FileKind
+from coldchain.model.optics import ExposureMetadata, Optics
+from coldchain.model.results import MotionResult, Pick, PickResult, Step
+from coldchain.model.session import Layout
+from coldchain.preprocess import previews
+from coldchain.preprocess.sources import SourceFinder
+from coldchain.preprocess.steps import StepJob, run_step, write_picks
+from coldchain.web.outputs import Scale, pick_centres
+from tests.facility import write_small_movie
+
+PARAMETERS: dict[str, object] = {
+    "pixel_size_angstrom": 2.0,
+    "voltage_kilovolt": 300.0,
+    "dose_e_per_square_angstrom": 20.0,
+    "bfactor_square_angstrom": 150.0,
+    "frame_count": 4,
+}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> StepJob:
+    """An alignment of a small movie of four frames."""
+    write_small_movie(tmp_path / "m.tif", frames=4)
+    return StepJob(
+        Step.ALIGN, {"movie": tmp_path / "m.tif"}, PARAMETERS, tmp_path / "out" / "align", tmp_path / "out" / ".part", 1
+    )
+
+
+def test_a_step_leaves_its_files_under_their_final_name_and_nothing_else(job: StepJob) -> None:
+    """The folder holds the outputs that the outcome names; the scratch folder is gone."""
+    outcome = run_step(job)
+    assert sorted(path.name for path in job.folder.iterdir()) == sorted(outcome.outputs.values())
+    assert not job.scratch.exists()
+    assert isinstance(outcome.result, MotionResult)
+    assert len(outcome.result.shift_x_angstrom) == 4
+
+
+def test_a_step_that_fails_leaves_nothing(job: StepJob) -> None:
+    """A corrupt movie gives a stated error, no folder and no scratch."""
+    movie = job.inputs["movie"]
+    movie.write_bytes(movie.read_bytes()[:200])
+    with pytest.raises(FormatError):
+        run_step(job)
+    assert not job.folder.exists()
+    assert not job.scratch.exists()
+
+
+def test_a_step_replaces_what_a_killed_run_left(job: StepJob) -> None:
+    """A folder that the catalog never heard of is replaced by the whole result."""
+    job.folder.mkdir(parents=True)
+    (job.folder / "left.mrc").write_bytes(b"half")
+    outcome = run_step(job)
+    assert sorted(path.name for path in job.folder.iterdir()) == sorted(outcome.outputs.values())
+
+
+def test_the_dose_is_spread_over_the_frames_that_were_meant(job: StepJob) -> None:
+    """A movie with half of its frames is weighted as those frames were exposed, and says so."""
+    whole = run_step(job)
+    assert not any("metadata says" in warning for warning in whole.warnings)
+    weighted = read_mrc(job.folder / "micrograph.mrc")
+    short = replace(job, parameters=PARAMETERS | {"frame_count": 8, "dose_e_per_square_angstrom": 40.0})
+    outcome = run_step(short)
+    assert any("says 8 frames, the file has 4" in warning for warning in outcome.warnings)
+    assert np.array_equal(read_mrc(job.folder / "micrograph.mrc"), weighted)
+
+
+def test_a_preview_shows_the_picture_the_right_way_up_and_picks_lie_on_it(tmp_path: Path) -> None:
+    """A bright square stands in the PNG where the page draws the circle of a pick at its centre, at any size."""
+    for height, width in ((4092, 5760), (2046, 2880), (300, 200)):
+        image = np.zeros((height, width), np.float32)
+        y, x = height // 5, width // 3
+        image[y - 40 : y + 41, x - 40 : x + 41] = 1.0
+        previews.write_micrograph(image, tmp_path)
+        shown = np.asarray(Image.open(tmp_path / previews.MICROGRAPH_NAME)) > 127
+        rows, columns = np.nonzero(shown)
+        scale = Scale(**json.loads((tmp_path / previews.SCALE_NAME).read_text()))
+        ((across, down),) = pick_centres(PickResult(100.0, (Pick(x, y, 1.0),)), scale)
+        assert columns.mean() + 0.5 == pytest.approx(across, abs=0.51)
+        assert rows.mean() + 0.5 == pytest.approx(down, abs=0.51)
+
+
+def test_picks_are_written_as_relion_reads_them(tmp_path: Path) -> None:
+    """The STAR holds one row a pick with coordinates and figure of merit; no picks give no rows."""
+    write_picks(tmp_path / "picks.star", (Pick(1.5, 2.5, 0.9), Pick(3.0, 4.0, 0.8)))
+    text = (tmp_path / "picks.star").read_text(encoding="utf-8")
+    for label in ("_rlnCoordinateX", "_rlnCoordinateY", "_rlnAutopickFigureOfMerit"):
+        assert label in text
+    assert sum(line.startswith(("1.5", "3.0")) for line in text.splitlines()) == 2
+    write_picks(tmp_path / "none.star", ())
+    assert "_rlnCoordinateX" in (tmp_path / "none.star").read_text(encoding="utf-8")
+
+
+def test_references_are_found_in_the_sessions_folder_and_beside_the_movie(tmp_path: Path) -> None:
+    """A defect list that the metadata names is used wherever it lies; one that is missing is said."""
+    root = tmp_path / "camera"
+    write_small_movie(root / "visit" / "sub" / "m.tif")
+    write_mrc(root / "visit" / "gain.mrc", np.ones((128, 128), np.float32), pixel_size_angstrom=2.0)
+    url = f"sqlite:///{tmp_path}/catalog.sqlite"
+    upgrade(url)
+    catalog = open_catalog(url, "main")
+    session = sessions.create(
+        catalog, name="visit", instrument_name="k", source_root=str(root), folder="visit", layout=Layout.PLAIN
+    )
+    exposure = exposures.ensure(catalog, session.id, "sub/m")
+    file = files.record_arrival(
+        catalog,
+        session_id=session.id,
+        relative_path="sub/m.tif",
+        kind=FileKind.MOVIE,
+        size_bytes=1,
+        modified_ns=1,
+        stores=[],
+        exposure_id=exposure.id,
+    )
+    files.set_digest(catalog, file.id, "a" * 64)
+    exposures.attach_input(catalog, exposure.id, file.id)
+    optics = Optics(gain="gain.mrc")
+    exposure = exposures.attach_metadata(catalog, exposure.id, ExposureMetadata(optics, defects_name="defects.txt"))
+    finder = SourceFinder(catalog, {})
+    missing = finder.find(exposure, session)
+    assert missing.defects is None
+    assert "defects.txt is not there" in missing.warnings[0]
+    assert missing.gain == root / "visit" / "gain.mrc"
+    for place in ("sub/defects.txt", "defects.txt"):
+        (root / "visit" / place).write_text("CameraSizeX 128\n")
+        found = finder.find(exposure, session)
+        assert found.defects == root / "visit" / place
+        assert found.given.defects_sha256 is not None
+        assert found.warnings == ()
+    outside = exposures.attach_metadata(catalog, exposure.id, ExposureMetadata(defects_name="../../catalog.sqlite"))
+    assert finder.find(outside, session).defects is None
+    catalog.close()
