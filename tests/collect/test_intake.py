@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,6 @@ from coldchain.collect.completeness import Examination, Verdict
 from coldchain.collect.intake import Intake, inputs_left
 from coldchain.collect.watcher import Notice
 from coldchain.errors import CatalogError
-from coldchain.formats.image import write_png
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState
 from coldchain.model.session import Exposure, ExposureState, Layout, Session
@@ -190,8 +190,8 @@ def test_one_frame_is_a_micrograph_and_several_are_a_movie(facility: Facility, r
 def test_a_grey_png_is_a_micrograph_where_nothing_else_is_its_exposure(facility: Facility, root: Path) -> None:
     """Beside a movie of the same name it is a preview of it; in colours it is a picture."""
     (root / "visit").mkdir()
-    write_png(root / "visit/sum.png", np.zeros((4, 4), np.uint16))
-    write_png(root / "visit/x.png", np.zeros((4, 4), np.uint16))
+    (root / "visit/sum.png").write_bytes(imagecodecs.png_encode(np.zeros((4, 4), np.uint16)))
+    (root / "visit/x.png").write_bytes(imagecodecs.png_encode(np.zeros((4, 4), np.uint16)))
     write_movie(root / "visit/x.mrc")
     grey = (root / "visit/sum.png").read_bytes()
     chunk = grey[12:25] + b"\x02" + grey[26:29]  # IHDR with the colour type of RGB

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from pictures import write_png
 
 from coldchain.errors import FormatError
 from coldchain.formats import eer, mrc, tiff
 from coldchain.formats.gain import read_defects, read_gain
-from coldchain.formats.image import write_png
 from coldchain.formats.structure import check_structure
 
 RNG = np.random.default_rng(29)

@@ -7,11 +7,16 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pictures import write_png
 from PIL import Image
 
 from coldchain.errors import FormatError, IncompleteFileError
 from coldchain.formats import eer, mrc, tiff
-from coldchain.formats.image import read_image, write_png
+from coldchain.formats.image import read_image
+from coldchain.formats.movie import probe_movie, read_movie
+from coldchain.formats.picture import check_picture
 
 RNG = np.random.default_rng(23)
 PICTURE = RNG.integers(0, 4000, (21, 33)).astype(np.uint16)
@@ -58,6 +63,16 @@ def test_colours_are_averaged(tmp_path: Path) -> None:
     assert np.allclose(read_image(tmp_path / "a.png"), pixels[::-1, :, :3].mean(axis=2), atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparency_beside_grey_is_left_out(tmp_path: Path, dtype: type) -> None:
+    """A grey PNG with an alpha channel has its own grey values, in the camera's type, not their mean with the alpha."""
+    pixels = np.full((8, 9, 2), np.iinfo(dtype).max, dtype)
+    pixels[..., 0] = RNG.integers(0, 99, (8, 9))
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(pixels))
+    assert np.array_equal(read_image(tmp_path / "a.png"), pixels[::-1, :, 0])
+    assert probe_movie(tmp_path / "a.png").dtype == read_movie(tmp_path / "a.png").dtype == dtype
+
+
 def test_damaged_pictures_are_stated_errors(tmp_path: Path) -> None:
     """A cut JPEG, a cut PNG and a PNG that promises a gigapixel in few bytes are refused."""
     jpeg = imagecodecs.jpeg8_encode((PICTURE >> 4).astype(np.uint8))
@@ -76,18 +91,81 @@ def test_damaged_pictures_are_stated_errors(tmp_path: Path) -> None:
         read_image(tmp_path / "bomb.png")
 
 
+def jpeg(pixels: np.ndarray, rows: int | None = None, columns: int | None = None) -> bytes:
+    """A JPEG, if wanted with another size written into its frame header."""
+    data = bytearray(imagecodecs.jpeg8_encode(pixels))
+    at = data.index(b"\xff\xc0")
+    if rows and columns:
+        struct.pack_into(">HH", data, at + 5, rows, columns)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "bomb.tif", "bomb.png"])
+def test_a_jpegs_size_is_known_and_bounded_without_decoding_it(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its name, a JPEG is probed by its frame header; one that promises four gigapixels is refused by it."""
+    monkeypatch.setattr(imagecodecs, "jpeg8_decode", None)
+    path = tmp_path / name
+    path.write_bytes(jpeg(np.zeros((40, 60), np.uint8)))
+    info = probe_movie(path)
+    assert (info.container, info.frames, info.height, info.width, info.dtype) == ("image", 1, 40, 60, "uint8")
+    path.write_bytes(jpeg(np.zeros((40, 60, 3), np.uint8)))
+    assert probe_movie(path).dtype == "float32"
+    path.write_bytes(jpeg(np.zeros((40, 60), np.uint8), 65500, 65500))
+    for act in (probe_movie, read_movie, read_image, check_picture):
+        with pytest.raises(FormatError, match="the JPEG says 65500 × 65500 pixels"):
+            act(path)
+
+
+def test_a_pngs_size_is_read_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PNG named .tif is probed by its header and not decoded."""
+    monkeypatch.setattr(imagecodecs, "png_decode", None)
+    write_png(tmp_path / "a.tif", PICTURE)
+    info = probe_movie(tmp_path / "a.tif")
+    assert (info.container, info.height, info.width, info.dtype) == ("image", 21, 33, "uint16")
+
+
+@given(st.data())
+def test_a_jpeg_with_changed_bytes_gives_a_size_or_a_stated_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Cut anywhere and with any two bytes changed, a JPEG's header is read or refused as ours."""
+    path = tmp_path_factory.getbasetemp() / "changed.tif"
+    content = bytearray(jpeg(np.zeros((40, 60, 3), np.uint8)))
+    for _ in range(2):
+        content[data.draw(st.integers(3, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(8, len(content)))])
+    for act in (probe_movie, check_picture):
+        try:
+            act(path)
+        except FormatError as error:
+            assert error.path == path
+
+
+def test_a_few_pixels_that_are_no_numbers_are_filled(tmp_path: Path) -> None:
+    """A dead pixel does not cost a micrograph: up to one in a hundred takes the median of the others."""
+    image = PICTURE.astype(np.float32)
+    image[3, 4:7] = np.nan, np.inf, -np.inf
+    tiff.write_tiff_movie(tmp_path / "a.tif", [image])
+    read = read_image(tmp_path / "a.tif")
+    right = np.isfinite(image)
+    assert np.array_equal(read[right], image[right])
+    assert (read[3, 4:7] == np.median(image[right])).all()
+    image[:, 0] = np.nan
+    tiff.write_tiff_movie(tmp_path / "a.tif", [image])
+    with pytest.raises(FormatError, match=r"24 of 693 pixels are not finite numbers; expected at most 1%") as caught:
+        read_image(tmp_path / "a.tif")
+    assert caught.value.remedy
+
+
 def test_an_image_without_a_number_is_refused(tmp_path: Path) -> None:
-    """A micrograph of NaNs alone is no image."""
+    """A micrograph of NaNs alone is no image; doubles beyond all floats are not finite either."""
     mrc.write_mrc(tmp_path / "a.mrc", np.full((4, 4), np.nan, np.float32), pixel_size_angstrom=1.0)
-    with pytest.raises(FormatError, match="no pixel is a finite number"):
-        read_image(tmp_path / "a.mrc")
-
-
-def test_what_is_no_grey_picture_is_not_written(tmp_path: Path) -> None:
-    """Floats and stacks are refused by the PNG writer."""
-    for array in (np.zeros((2, 2), np.float32), np.zeros((2, 2, 2), np.uint8)):
-        with pytest.raises(FormatError):
-            write_png(tmp_path / "a.png", array)  # type: ignore[arg-type]  # the wrong type is what is tested
+    tiff.write_tiff_movie(tmp_path / "a.tif", [np.full((4, 4), 1e300)])
+    for name in ("a.mrc", "a.tif"):
+        with pytest.raises(FormatError, match="16 of 16 pixels are not finite numbers"):
+            read_image(tmp_path / name)
 
 
 def test_real_apoferritin_sums_are_read(real_data: Path) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from pictures import write_png
 
 from coldchain.errors import FormatError, IncompleteFileError
-from coldchain.formats import eer, image, mrc, tiff
+from coldchain.formats import eer, mrc, tiff
 from coldchain.formats.movie import MovieInfo, probe_movie, read_movie
 
 RNG = np.random.default_rng(19)
@@ -40,7 +41,7 @@ def test_one_image_is_a_movie_of_one_frame(tmp_path: Path) -> None:
     """Single MRC, TIFF, PNG and JPEG images have one frame."""
     mrc.write_mrc(tmp_path / "a.mrc", FRAMES[0].astype(np.float32), pixel_size_angstrom=1.5)
     tiff.write_tiff_movie(tmp_path / "a.tif", FRAMES[:1].astype(np.uint16))
-    image.write_png(tmp_path / "a.png", FRAMES[0].astype(np.uint16) * 3)
+    write_png(tmp_path / "a.png", FRAMES[0].astype(np.uint16) * 3)
     for name, dtype, factor in (("a.mrc", "float32", 1), ("a.tif", "uint16", 1), ("a.png", "uint16", 3)):
         path = tmp_path / name
         info = probe_movie(path)

@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+from pictures import write_png
 
 from coldchain.errors import FormatError, IncompleteFileError, StorageError
-from coldchain.formats.image import write_png
 from coldchain.formats.structure import check_structure
 
 XML = '<?xml version="1.0" encoding="utf-8"?>\n<a xmlns="urn:x"><b key="v">text µ</b><![CDATA[ x ]]><c/></a>'
@@ -87,3 +88,15 @@ def test_a_wrong_png_check_sum_is_found(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(FormatError, match="check sum"):
         check_structure(path)
+
+
+def test_a_jpeg_under_a_movies_name_must_have_a_header_and_an_end(tmp_path: Path) -> None:
+    """A picture that calls itself a TIFF is looked at as the picture that it is."""
+    path = tmp_path / "a.tif"
+    whole = imagecodecs.jpeg8_encode(np.zeros((40, 60), np.uint8))
+    path.write_bytes(whole)
+    check_structure(path)
+    for length in (30, len(whole) - 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(IncompleteFileError):
+            check_structure(path)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import write_png
 
 from coldchain.errors import FormatError, IncompleteFileError
 from coldchain.formats import eer, image, mrc, tiff
@@ -25,7 +26,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "deflate.tiff": lambda path: tiff.write_tiff_movie(path, FRAMES, compression="deflate", big=True),
     "seven.eer": lambda path: eer.write_eer(path, EVENTS),
     "eight.eer": lambda path: eer.write_eer(path, EVENTS, bits=8),
-    "picture.png": lambda path: image.write_png(path, FRAMES[0]),
+    "picture.png": lambda path: write_png(path, FRAMES[0]),
 }
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coldchain.errors import FormatError
 from coldchain.formats.container import Container, container_of
 from coldchain.formats.files import reading
-from coldchain.formats.image import read_image
+from coldchain.formats.image import read_values
 
 _LARGEST_TEXT_BYTES = 16 << 20
 _IMAGE_SUFFIXES = frozenset((".mrc", ".mrcs", ".tif", ".tiff", ".map", ".st"))
@@ -26,7 +26,7 @@ def read_gain(path: Path) -> NDArray[np.float32]:
     reversed, since those of an EER movie are not (RELION's renderEER.h). Raises FormatError where a value is negative
     or no number, where all are 0, and for DigitalMicrograph files, with what to do; otherwise as `read_image`.
     """
-    gain = read_image(path)
+    gain = read_values(path)
     _refuse_impossible(gain, path)
     if path.suffix.lower() != ".gain" or container_of(path) is not Container.TIFF:
         return gain
@@ -78,7 +78,7 @@ def read_defects(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    mask: NDArray[np.bool_] = read_image(path) != 0
+    mask: NDArray[np.bool_] = read_values(path) != 0
     if mask.shape != shape:
         raise FormatError(
             f"the defect mask has {mask.shape[1]} × {mask.shape[0]} pixels",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from coldchain.formats.container import Container, container_of
 from coldchain.formats.eer import event_pages, read_eer
 from coldchain.formats.ifd import read_pages
-from coldchain.formats.image import png_shape, read_picture
 from coldchain.formats.mrc import read_header, read_mrc
+from coldchain.formats.picture import read_picture, read_picture_header
 from coldchain.formats.tiff import frame_pages, page_dtype, pixel_size_angstrom, read_tiff
 
 
@@ -32,7 +32,7 @@ class MovieInfo:
 
 
 def probe_movie(path: Path) -> MovieInfo:
-    """What the headers of a movie or image say; no pixel is decoded (but a JPEG's).
+    """What the headers of a movie or image say; no pixel is decoded, and no memory is taken for any.
 
     Raises IncompleteFileError and FormatError where the headers are cut or cannot be, StorageError where the file
     cannot be read.
@@ -50,11 +50,8 @@ def probe_movie(path: Path) -> MovieInfo:
     if kind is Container.EER:
         pages = event_pages(read_pages(path), path)
         return MovieInfo(path, kind, len(pages), pages[0].height, pages[0].width, "uint8", None)
-    if path.suffix.lower() == ".png":
-        height, width, depth = png_shape(path)
-        return MovieInfo(path, kind, 1, height, width, depth, None)
-    picture = read_picture(path)
-    return MovieInfo(path, kind, 1, picture.shape[0], picture.shape[1], picture.dtype.name, None)
+    picture = read_picture_header(path)
+    return MovieInfo(path, kind, 1, picture.rows, picture.columns, picture.dtype, None)
 
 
 def read_movie(

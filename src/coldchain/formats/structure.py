@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from coldchain.errors import IncompleteFileError
-from coldchain.formats.container import PNG_START, Container, container_of
+from coldchain.formats.container import Container, container_of
 from coldchain.formats.document import read_xml
 from coldchain.formats.eer import event_pages
 from coldchain.formats.files import reading, size_of
 from coldchain.formats.ifd import read_pages
-from coldchain.formats.image import check_png
 from coldchain.formats.mrc import check_size, read_header
+from coldchain.formats.picture import check_picture
 from coldchain.formats.tiff import frame_pages
 
 _CONTAINER_SUFFIXES = frozenset((".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".gain", ".png"))
@@ -22,8 +22,9 @@ def check_structure(path: Path) -> None:
     """Return where the file is whole as far as its structure says; raise otherwise.
 
     MRC: the file is as long as its header says. TIFF, EER and `.gain`: the chain of directories and every strip lie
-    inside the file, and an EER's streams are long enough for its sensor. PNG: its chunks chain to the end, and their
-    check sums agree. XML and EPU's `.dm`: the document parses to its end. Everything else is whole unless it is empty.
+    inside the file, no two strips share bytes, and an EER's streams are long enough for its sensor. PNG: its chunks
+    chain to the end, and their check sums agree. A JPEG under one of their names: it has a header and an end. XML and
+    EPU's `.dm`: the document parses to its end. Everything else is whole unless it is empty.
 
     Raises IncompleteFileError where the file ends too early (it may still grow), FormatError where no more bytes would
     help, StorageError where it cannot be read. A TIFF or EER that is still being written is whole between two frames;
@@ -50,10 +51,7 @@ def _check_container(path: Path) -> None:
         # A camera's gain file may carry more than its gain; a movie's pages must be alike.
         frame_pages(read_pages(path), path, count=1 if path.suffix.lower() == ".gain" else None)
     else:
-        with reading(path) as stream:
-            is_png = stream.read(len(PNG_START)) == PNG_START
-        if is_png:
-            check_png(path)
+        check_picture(path)
 
 
 def _check_not_empty(path: Path) -> None:
