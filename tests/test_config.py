@@ -83,6 +83,20 @@ def test_an_error_names_file_key_found_and_expected(tmp_path: Path, text: str, s
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "x/../a"), ("camera", "store"), ("results/x", "b")],
+)
+def test_places_that_overlap_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    """Two stores in one folder, or a store in the camera's folder, are an error, by any name."""
+    (tmp_path / "m" / "inside").mkdir(parents=True)
+    (tmp_path / "camera").symlink_to(tmp_path / "m" / "inside")
+    text = '[[instrument]]\nname = "k"\nmovie_root = "m"\n'
+    text += f'[[store]]\nname = "s"\nurl = "{first}"\n[[store]]\nname = "t"\nurl = "{second}"\n'
+    with pytest.raises(ConfigError, match="overlap"):
+        load(tmp_path, text)
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     """Without a facility.toml the remedy is `coldchain init`."""
     with pytest.raises(ConfigError, match="coldchain init"):

@@ -7,6 +7,7 @@ found and what was expected; an unknown key is answered with the nearest known o
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import os
 import tomllib
@@ -173,7 +174,9 @@ def load(path: Path) -> Settings:
         settings = Settings.model_validate({**raw, "origin": path.resolve()})
     except ValidationError as error:
         raise _explain(path, error) from None
-    return _absolute(settings)
+    settings = _absolute(settings)
+    _refuse_overlaps(settings)
+    return settings
 
 
 def _parse(path: Path) -> dict[str, object]:
@@ -212,6 +215,22 @@ def _absolute(settings: Settings) -> Settings:
             "store": tuple(s.model_copy(update={"url": str(base / s.folder)}) for s in settings.store),
         }
     )
+
+
+def _refuse_overlaps(settings: Settings) -> None:
+    """Raise ConfigError where one place holds another: copies would be taken for new data, or two stores be one."""
+    places = [(f"instrument[{n}].movie_root", i.movie_root) for n, i in enumerate(settings.instrument, start=1)]
+    places += [(f"store[{n}].url", s.folder) for n, s in enumerate(settings.store, start=1)]
+    places.append(("results.folder", settings.results.folder))
+    real = [(key, folder.resolve()) for key, folder in places]
+    for (key, folder), (other_key, other) in itertools.combinations(real, 2):
+        if folder == other or folder in other.parents or other in folder.parents:
+            raise ConfigError(
+                f"{key} and {other_key} overlap ({folder} and {other})",
+                expected="folders apart from each other",
+                remedy="Move one of them",
+                path=settings.origin,
+            )
 
 
 def _explain(path: Path, error: ValidationError) -> ConfigError:

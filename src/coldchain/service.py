@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from coldchain.catalog.engine import Catalog, open_catalog, upgrade
+from coldchain.catalog.engine import open_catalog
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
 from coldchain.collect.intake import Intake
@@ -84,7 +83,7 @@ class Facility:
         if not settings.store:
             raise ConfigError("there is no store to copy to", remedy="Add a [[store]].", path=settings.origin)
         self.settings = settings
-        self.catalog = prepare_catalog(settings)
+        self.catalog = open_catalog(settings.catalog.url, settings.facility.site)
         stores = {store.name: PosixStore(store.name, store.folder) for store in settings.store}
         self._engine = LocalEngine(settings.compute.workers)
         # In the order in which they stop: what takes in before what works it off.
@@ -137,12 +136,3 @@ class Facility:
         for name, part in self._parts.items():
             if not part.alive():
                 raise ColdchainError(f"the {name} has ended by itself", remedy="See the log; start the service again.")
-
-
-def prepare_catalog(settings: Settings) -> Catalog:
-    """The facility's catalog, made first where there is none. Raises CatalogError where it is of another version."""
-    prefix = "sqlite:///"
-    url = settings.catalog.url
-    if url.startswith(prefix) and not Path(url.removeprefix(prefix)).exists():
-        upgrade(url)
-    return open_catalog(url, settings.facility.site)

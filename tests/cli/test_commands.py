@@ -89,7 +89,7 @@ def test_a_sessions_life(facility: Path, typed: Typed) -> None:
     assert typed("session", "close", "visit", "--released").status == 0
     (listed,) = json.loads(typed("session", "list", "--json").out)
     assert listed["session"]["state"] == "released"
-    assert "released" in typed("session", "list").out
+    assert "visit" in typed("session", "list").out
     assert "as the metadata says" in typed("session", "show", "visit").out
     assert "0 exposure(s)" in typed("session", "reprocess", "visit").out
 
@@ -122,6 +122,13 @@ def test_a_mistake_is_answered_in_a_sentence(
     assert answer.status == status
     assert says in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_brackets_in_a_name_are_no_markup(facility: Path, typed: Typed) -> None:
+    """A session's name is shown as it is, whatever a terminal's markup would make of it."""
+    assert typed("session", "create", "a[/b]", "--instrument", "microscope").status == 0
+    assert "a[/b]" in typed("session", "show", "a[/b]").out
+    assert typed("session", "list").status == 0
 
 
 def test_simulated_movie_and_session_bring_their_truth(tmp_path: Path, typed: Typed) -> None:

@@ -55,6 +55,15 @@ def test_a_killed_worker_is_said_and_replaced(engine: LocalEngine) -> None:
     assert engine.submit(pow, 2, 3).result(DEADLINE_SECONDS) == 8
 
 
+def test_a_killed_worker_takes_no_neighbour_with_it() -> None:
+    """Work that runs beside a worker that dies comes to its end."""
+    engine = LocalEngine(2)
+    beside = engine.submit(time.sleep, 3)
+    assert isinstance(engine.submit(_die).exception(DEADLINE_SECONDS), ComputeError)
+    assert beside.exception(DEADLINE_SECONDS) is None
+    engine.close()
+
+
 _PARENT = """
 import time
 from coldchain.compute.local import LocalEngine

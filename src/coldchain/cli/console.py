@@ -12,6 +12,9 @@ from uuid import UUID
 
 import typer
 from rich.console import Console
+from rich.text import Text
+
+from coldchain.errors import printable
 
 output = Console(soft_wrap=True)
 errors = Console(stderr=True)
@@ -23,6 +26,11 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine instead of a table.")]
 
 DEFAULT_CONFIG = Path("facility.toml")
+
+
+def plain(text: str) -> Text:
+    """Text for a table: control characters shown, brackets not taken for markup."""
+    return Text(printable(text))
 
 
 def print_json(value: object) -> None:

@@ -22,14 +22,14 @@ from rich.table import Table
 from coldchain import config
 from coldchain.catalog import exposures, files, results, sessions
 from coldchain.catalog.engine import Catalog, upgrade
-from coldchain.cli.console import output
+from coldchain.cli.console import output, plain
 from coldchain.cli.signals import stop_on_signals
 from coldchain.cli.site import site
 from coldchain.config import OpticsSection, Settings
-from coldchain.errors import ColdchainError, UsageError, printable
+from coldchain.errors import ColdchainError, UsageError
 from coldchain.model.files import ReplicaState
 from coldchain.model.results import ExposureResults
-from coldchain.model.session import Exposure, ExposureState
+from coldchain.model.session import Exposure
 from coldchain.service import Facility
 from coldchain.simulate.plan import SessionPlan
 from coldchain.simulate.scoring import Check, score
@@ -267,8 +267,10 @@ def _tell_found(catalog: Catalog) -> None:
         for exposure in exposures.page(catalog, session.id, limit=200, before=None):
             found = results.newest(catalog, exposure.id)
             table.add_row(
-                printable(exposure.name),
-                exposure.state if exposure.state is ExposureState.DONE else f"{exposure.state}: {exposure.reason}",
+                plain(exposure.name),
+                plain(
+                    exposure.state if exposure.state is ExposureState.DONE else f"{exposure.state}: {exposure.reason}"
+                ),
                 f"{found.ctf.defocus_u_angstrom:.0f} / {found.ctf.defocus_v_angstrom:.0f}" if found.ctf else "",
                 f"{found.ctf.fit_resolution_angstrom:.1f}" if found.ctf else "",
                 f"{found.motion.total_motion_angstrom:.1f}" if found.motion else "",

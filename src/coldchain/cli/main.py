@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from coldchain import __version__
 from coldchain.cli.console import errors as error_console
-from coldchain.errors import ColdchainError
+from coldchain.errors import ColdchainError, printable
 
 # Each is a module beside this one whose `app` is the command. They are imported when they are called: the kernels'
 # compiler alone takes a second, which nobody who lists sessions should wait for.
@@ -65,3 +65,8 @@ def main() -> None:
     except ColdchainError as error:
         error_console.print(f"coldchain: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_status)
+    except OSError as error:
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        found = f"coldchain: {where}{error.strerror or error}. Check its permissions and its disk."
+        error_console.print(found, markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)

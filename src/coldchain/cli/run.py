@@ -15,7 +15,7 @@ from coldchain.catalog import events
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, output
 from coldchain.cli.signals import stop_on_signals
 from coldchain.cli.site import site
-from coldchain.errors import printable
+from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.service import Facility, FacilityLock
 
@@ -61,10 +61,21 @@ def log_to_terminal() -> None:
 
 def _watch(facility: Facility, stopping: threading.Event) -> None:
     """Until told to stop: say what happens, and end where a part has ended."""
-    newest = events.recent(facility.catalog, limit=1)
-    last = newest[0].id if newest else UUID(int=0)
+    last: UUID | None = None
     while not stopping.wait(_WATCH_SECONDS):
         facility.check()
-        for event in events.since(facility.catalog, last, limit=1000):
-            log.log(_LEVELS[event.severity], "%s: %s", event.kind, printable(event.message))
-            last = event.id
+        try:
+            last = _tell(facility, last)
+        except CatalogError as error:  # away or busy; the parts wait for it too
+            log.warning("%s", error)
+
+
+def _tell(facility: Facility, last: UUID | None) -> UUID:
+    """Log the events after the one with the id `last`, from now on where it is None; gives the newest one's id."""
+    if last is None:
+        newest = events.recent(facility.catalog, limit=1)
+        return newest[0].id if newest else UUID(int=0)
+    for event in events.since(facility.catalog, last, limit=1000):
+        log.log(_LEVELS[event.severity], "%s: %s", event.kind, printable(event.message))
+        last = event.id
+    return last

@@ -14,9 +14,9 @@ from rich.table import Table
 from coldchain import config
 from coldchain.catalog import sessions
 from coldchain.catalog.engine import Catalog, open_catalog
-from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, print_json
+from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, plain, print_json
 from coldchain.config import Settings
-from coldchain.errors import UsageError, printable
+from coldchain.errors import UsageError
 from coldchain.model.identity import is_safe_relative
 from coldchain.model.optics import Optics
 from coldchain.model.session import Layout, Session, SessionParameters, SessionState
@@ -90,7 +90,7 @@ def create(
         if taken is not None:
             raise UsageError(
                 f"the folder {where} of {instrument} already belongs to session {taken.name}",
-                remedy=f"Change that one with `coldchain session set {taken.name} …`.",
+                remedy=f"Change that one with `coldchain session set {taken.shell_word} …`.",
             )
         root = section.movie_root / where
         optics = _optics(pixel_size, dose, voltage, cs, amplitude_contrast, _gain(gain, root))
@@ -165,7 +165,7 @@ def close(
             raise UsageError(
                 f"session {session.name} is still open",
                 expected="a closed one",
-                remedy=f"Close it first with `coldchain session close {session.name}`.",
+                remedy=f"Close it first with `coldchain session close {session.shell_word}`.",
             )
         sessions.set_state(catalog, session.id, state)
     output.print(f"Session {session.name} is {state}.", markup=False, highlight=False)
@@ -202,10 +202,10 @@ def list_sessions(json: JsonOption = False, config_file: ConfigOption = DEFAULT_
     table = Table("session", "state", "instrument", "project", "exposures", "processed", "verified files", "failed")
     for session, counts in rows:
         table.add_row(
-            printable(session.name),
+            plain(session.name),
             session.state,
             session.instrument.name,
-            session.project.name if session.project else "",
+            plain(session.project.name if session.project else ""),
             str(counts.exposures),
             str(counts.processed),
             f"{counts.files_verified} of {counts.files_arrived}",
@@ -226,9 +226,9 @@ def show(name: NameArgument, json: JsonOption = False, config_file: ConfigOption
     if json:
         print_json({"session": session, "counts": counts})
         return
-    table = Table(show_header=False, title=printable(session.name), title_justify="left")
+    table = Table(show_header=False, title=plain(session.name), title_justify="left")
     for key, value in _facts(session):
-        table.add_row(key, printable(value))
+        table.add_row(key, plain(value))
     for field in dataclasses.fields(counts):
         table.add_row(field.name.replace("_", " "), f"{getattr(counts, field.name):,}")
     output.print(table)
@@ -277,9 +277,11 @@ def _optics(
     gain: str | None,
 ) -> Optics:
     if cs is not None and cs < 0:
-        raise UsageError(f"--cs is {cs}", expected="0 or more")
+        raise UsageError(f"--cs is {cs}", expected="0 or more", remedy="Give it in millimetres")
     if amplitude_contrast is not None and not 0 <= amplitude_contrast < 1:
-        raise UsageError(f"--amplitude-contrast is {amplitude_contrast}", expected="from 0 to below 1")
+        raise UsageError(
+            f"--amplitude-contrast is {amplitude_contrast}", expected="from 0 to below 1", remedy="0.1 is usual in ice"
+        )
     return Optics(
         pixel_size_angstrom=_positive("--pixel-size", pixel_size),
         voltage_kilovolt=_positive("--voltage", voltage),
@@ -292,7 +294,7 @@ def _optics(
 
 def _positive(option: str, value: float | None) -> float | None:
     if value is not None and not 0 < value < float("inf"):
-        raise UsageError(f"{option} is {value}", expected="a number above 0")
+        raise UsageError(f"{option} is {value}", expected="a number above 0", remedy="Mind its unit, or leave it out")
     return value
 
 
@@ -300,7 +302,8 @@ def _changed(before: SessionParameters, given: Optics, diameter: float | None, c
     """The parameters with what was given changed and what was cleared forgotten."""
     unknown = [name for name in clear if name not in {*_OVERRIDES, _DIAMETER}]
     if unknown:
-        raise UsageError(f"--clear {unknown[0]} names no override", expected=", ".join([*_OVERRIDES, _DIAMETER]))
+        names = ", ".join([*_OVERRIDES, _DIAMETER])
+        raise UsageError(f"--clear {unknown[0]} names no override", expected=names, remedy="Give one of these")
     kept = dataclasses.replace(before.optics, **{_OVERRIDES[name]: None for name in clear if name in _OVERRIDES})
     kept_diameter = None if _DIAMETER in clear else before.particle_diameter_angstrom
     return dataclasses.replace(

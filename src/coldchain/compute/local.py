@@ -1,4 +1,4 @@
-"""A pool of processes on this machine."""
+"""Processes on this machine, one for each slot."""
 
 from __future__ import annotations
 
@@ -19,37 +19,48 @@ R = TypeVar("R")
 
 
 class LocalEngine:
-    """Worker processes of this machine; a worker that is killed is replaced and its work reported as failed.
+    """Worker processes of this machine; one that is killed is replaced, and its work, and no other, reported as failed.
 
-    Workers are spawned, not forked: the service has threads, and a fork would copy their locks.
+    Each slot is a pool of one: a pool of several breaks as a whole when one of its processes dies, and a movie that
+    exhausts the memory would take its neighbours down with it. Workers are spawned, not forked: the service has
+    threads, and a fork would copy their locks.
     """
 
     def __init__(self, workers: int) -> None:
         self.slots = workers
         self._lock = threading.Lock()
-        self._pool = self._new_pool()
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(max_workers=self.slots, mp_context=context, initializer=_settle_worker)
+        self._pools = [_new_pool() for _ in range(workers)]
+        self._running: list[Future[object] | None] = [None] * workers
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Run `function` in a worker; see `Engine.submit`."""
+        """Run `function` in a worker; see `Engine.submit`. Raises OSError where no process can be started."""
         with self._lock:
+            slot = self._idlest()
             try:
-                inner = self._pool.submit(function, *args, **kwargs)
+                inner = self._pools[slot].submit(function, *args, **kwargs)
             except BrokenProcessPool:
-                self._pool.shutdown(wait=False)
-                self._pool = self._new_pool()
-                inner = self._pool.submit(function, *args, **kwargs)
+                self._pools[slot].shutdown(wait=False)
+                self._pools[slot] = _new_pool()
+                inner = self._pools[slot].submit(function, *args, **kwargs)
+            self._running[slot] = inner
         outer: Future[R] = Future()
         outer.set_running_or_notify_cancel()
         inner.add_done_callback(lambda done: _pass_on(done, outer))
         return outer
 
+    def _idlest(self) -> int:
+        """A slot that does nothing; the first, where all are busy: it then runs one after the other."""
+        return next((n for n, future in enumerate(self._running) if future is None or future.done()), 0)
+
     def close(self) -> None:
         """Wait for what runs, then let the workers go."""
-        self._pool.shutdown(wait=True)
+        for pool in self._pools:
+            pool.shutdown(wait=True)
+
+
+def _new_pool() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_settle_worker)
 
 
 def _pass_on(inner: Future[R], outer: Future[R]) -> None:
@@ -58,7 +69,7 @@ def _pass_on(inner: Future[R], outer: Future[R]) -> None:
         outer.set_result(inner.result())
     elif isinstance(error, BrokenProcessPool):
         found = "a worker process died (killed, or out of memory)"
-        outer.set_exception(ComputeError(found, remedy="It is tried again; see the system's log for the reason."))
+        outer.set_exception(ComputeError(found, remedy="It is tried again; see the system's log for the reason"))
     else:
         outer.set_exception(error)
 
