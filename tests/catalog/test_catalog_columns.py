@@ -68,7 +68,7 @@ def test_a_nul_is_refused(catalog: Catalog, session: Session) -> None:
         lambda: arrive(catalog, session, detail="a\0b"),
         lambda: exposures.ensure(catalog, session.id, "a\0b"),
         lambda: exposures.ensure(catalog, session.id, "a", grid_square="a\0b"),
-        lambda: new_session(catalog, name="a\0b"),
+        lambda: new_session(catalog, name="a\0b", folder="other"),
         lambda: events.record(catalog, Severity.INFO, "a.b", "a\0b"),
     ):
         with pytest.raises(CatalogError, match="NUL"):
@@ -77,9 +77,9 @@ def test_a_nul_is_refused(catalog: Catalog, session: Session) -> None:
 
 def test_too_long_names_and_paths_are_refused(catalog: Catalog, session: Session) -> None:
     """What MariaDB would cut or refuse is refused on SQLite too."""
-    assert new_session(catalog, name="n" * 255).name == "n" * 255
+    assert new_session(catalog, name="n" * 255, folder="long").name == "n" * 255
     with pytest.raises(CatalogError, match="256 characters"):
-        new_session(catalog, name="n" * 256)
+        new_session(catalog, name="n" * 256, folder="longer")
     assert arrive(catalog, session, "p" * 4096).relative_path == "p" * 4096
     with pytest.raises(CatalogError, match="4097 bytes"):
         arrive(catalog, session, "p" * 4097)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coldchain.catalog import events, exposures, files
+from coldchain.catalog import engine, events, exposures, files
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
@@ -12,7 +12,7 @@ from coldchain.model.files import FileKind
 from coldchain.model.identity import new_id
 from coldchain.model.optics import ExposureMetadata, Optics
 from coldchain.model.session import ExposureState, Session
-from tests.catalog.catalog_givens import arrive, expose, new_session
+from tests.catalog.catalog_givens import SHA256, arrive, expose, new_session
 
 
 def test_an_exposure_is_made_once(catalog: Catalog, session: Session) -> None:
@@ -42,6 +42,8 @@ def test_unknown_ids_are_stated_errors(catalog: Catalog, session: Session) -> No
         lambda: exposures.attach_metadata(catalog, nobody, ExposureMetadata()),
         lambda: exposures.attach_input(catalog, exposure.id, nobody),
         lambda: exposures.set_state(catalog, nobody, ExposureState.DONE),
+        lambda: exposures.claim(catalog, nobody),
+        lambda: exposures.wake_waiting(catalog, [nobody]),
         lambda: exposures.retry(catalog, nobody),
     ):
         with pytest.raises(CatalogError, match=str(nobody)):
@@ -80,6 +82,17 @@ def test_metadata_makes_ready_what_it_changes(
     exposures.set_state(catalog, exposure.id, state)
     optics = Optics(voltage_kilovolt=200.0) if new_optics else Optics()
     assert exposures.attach_metadata(catalog, exposure.id, ExposureMetadata(optics=optics)).state is after
+
+
+@pytest.mark.parametrize("state", [ExposureState.DONE, ExposureState.PROCESSING])
+def test_another_defect_list_makes_ready(catalog: Catalog, session: Session, state: ExposureState) -> None:
+    """A defect list that is named late has the exposure processed again; the same name again does not."""
+    exposure = expose(catalog, session)
+    exposures.set_state(catalog, exposure.id, state)
+    named = ExposureMetadata(defects_name="defects.txt")
+    assert exposures.attach_metadata(catalog, exposure.id, named).state is ExposureState.READY
+    exposures.set_state(catalog, exposure.id, state)
+    assert exposures.attach_metadata(catalog, exposure.id, named).state is state
 
 
 def test_metadata_alone_is_nothing_to_process(catalog: Catalog, session: Session) -> None:
@@ -133,6 +146,76 @@ def test_ready_exposures_come_newest_first(catalog: Catalog, session: Session) -
     made = [expose(catalog, session, f"e{i}") for i in range(4)]
     exposures.set_state(catalog, made[2].id, ExposureState.PROCESSING)
     assert exposures.ready(catalog, 2) == [made[3], made[1]]
+
+
+def test_only_what_is_ready_can_be_claimed(catalog: Catalog, session: Session) -> None:
+    """A claim takes a READY exposure, once, and none in another state."""
+    exposure = expose(catalog, session)
+    claimed = exposures.claim(catalog, exposure.id)
+    assert claimed is not None and claimed.state is ExposureState.PROCESSING
+    assert claimed == exposures.get(catalog, exposure.id)
+    assert exposures.claim(catalog, exposure.id) is None
+    for state in ExposureState:
+        exposures.set_state(catalog, exposure.id, state, "why")
+        assert (exposures.claim(catalog, exposure.id) is not None) == (state is ExposureState.READY)
+
+
+def test_new_content_is_not_claimed_before_it_has_its_digest(catalog: Catalog, session: Session) -> None:
+    """A movie that took another's place a moment ago is not computed before it is known what it is."""
+    exposure = expose(catalog, session)
+    newer = arrive(catalog, session, "a/movie.tiff", size_bytes=7, exposure_id=exposure.id)
+    exposures.attach_input(catalog, exposure.id, newer.id)
+    assert exposures.claim(catalog, exposure.id) is None
+    assert exposures.get(catalog, exposure.id).state is ExposureState.READY
+    files.set_digest(catalog, newer.id, SHA256)
+    claimed = exposures.claim(catalog, exposure.id)
+    assert claimed is not None and claimed.input_file_id == newer.id
+    bare = exposures.ensure(catalog, session.id, "bare")
+    exposures.set_state(catalog, bare.id, ExposureState.READY)
+    assert exposures.claim(catalog, bare.id) is None
+
+
+def test_what_nobody_processes_is_released(url: str, catalog: Catalog, session: Session) -> None:
+    """PROCESSING exposures that nobody has in hand are READY again; those in hand, and another site's, are left."""
+    held, stale, done = (expose(catalog, session, name) for name in ("held", "stale", "done"))
+    for exposure in (held, stale):
+        exposures.claim(catalog, exposure.id)
+    exposures.set_state(catalog, done.id, ExposureState.DONE)
+    there = engine.open_catalog(url, "there")
+    theirs = expose(there, new_session(there, folder="x"))
+    exposures.claim(there, theirs.id)
+    assert exposures.release_stale(catalog, {held.id}) == 1
+    assert exposures.release_stale(catalog, {held.id}) == 0
+    found = {
+        name: exposures.get(catalog, e.id).state for name, e in zip("hsdt", (held, stale, done, theirs), strict=True)
+    }
+    assert found == {"h": "processing", "s": "ready", "d": "done", "t": "processing"}
+    there.close()
+
+
+def test_what_waits_is_looked_at_without_a_trace_and_woken_once(url: str, catalog: Catalog, session: Session) -> None:
+    """Looking at what waits for a gain or a mount writes nothing; waking moves only what still waits."""
+    made = [expose(catalog, session, f"e{i}") for i in range(4)]
+    for exposure in made[:3]:
+        exposures.set_state(catalog, exposure.id, ExposureState.WAITING, "its gain is not there")
+    bare = exposures.ensure(catalog, session.id, "bare")
+    undigested = exposures.ensure(catalog, session.id, "undigested")
+    movie = arrive(catalog, session, "undigested.tiff", exposure_id=undigested.id)
+    exposures.attach_input(catalog, undigested.id, movie.id)
+    exposures.set_state(catalog, undigested.id, ExposureState.WAITING, "r")
+    there = engine.open_catalog(url, "there")
+    assert exposures.waiting(there, limit=9, before=None) == []
+    there.close()
+    noted = events.recent(catalog)
+    first = exposures.waiting(catalog, limit=2, before=None)
+    second = exposures.waiting(catalog, limit=2, before=first[-1].id)
+    assert [exposure.name for exposure in first + second] == ["e2", "e1", "e0"]
+    assert exposures.waiting(catalog, limit=2, before=second[-1].id) == []
+    assert events.recent(catalog) == noted
+    exposures.set_state(catalog, made[1].id, ExposureState.QUARANTINED, "r")
+    assert exposures.wake_waiting(catalog, [made[0].id, made[0].id, made[1].id, made[3].id, bare.id]) == 1
+    states = [exposures.get(catalog, exposure.id).state for exposure in (*made, bare)]
+    assert states == ["ready", "quarantined", "waiting", "ready", "waiting"]
 
 
 def test_a_gallery_is_paged_newest_first(catalog: Catalog, session: Session) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coldchain.catalog import events, exposures, files
+from coldchain.catalog import engine, events, exposures, files
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
@@ -99,6 +99,28 @@ def test_a_new_store_gets_its_replica(catalog: Catalog, session: Session) -> Non
     file = arrive(catalog, session, stores=("live",))
     arrive(catalog, session, stores=("live", "archive", "archive"))
     assert [replica.store for replica in files.replicas_of(catalog, file.id)] == ["live", "archive"]
+
+
+def test_a_store_added_later_wants_what_arrived_before(url: str, catalog: Catalog, session: Session) -> None:
+    """Every standing file that can be copied gets its missing replicas, once; nothing else does."""
+    fine, cut = arrive(catalog, session, "fine"), arrive(catalog, session, "cut", state=FileState.DAMAGED)
+    locked = arrive(catalog, session, "locked", state=FileState.UNREADABLE)
+    old = arrive(catalog, session, "changed")
+    new = arrive(catalog, session, "changed", size_bytes=7)
+    elsewhere = arrive(catalog, new_session(catalog, folder="other"), "a")
+    there = engine.open_catalog(url, "there")
+    theirs = arrive(there, session, "theirs")
+    there.close()
+    _verify(catalog, files.replicas_of(catalog, fine.id)[0])
+    stores = (*STORES, "tape", "tape", "usb")
+    assert files.want_everywhere(catalog, session.id, stores) == 6
+    assert files.want_everywhere(catalog, session.id, stores) == 0
+    for file, count in ((fine, 4), (cut, 4), (new, 4), (locked, 0), (old, 2), (elsewhere, 2), (theirs, 2)):
+        assert len({replica.store for replica in files.replicas_of(catalog, file.id)}) == count, file.relative_path
+    assert files.replicas_of(catalog, fine.id)[0].state is ReplicaState.VERIFIED
+    tasks = files.copy_tasks(catalog, stores=["usb"], limit=9, exclude=[])
+    assert [task.file.id for task in tasks] == [fine.id, cut.id, new.id]
+    assert files.want_everywhere(catalog, session.id, ()) == 0
 
 
 def test_known_is_of_one_session(catalog: Catalog, session: Session) -> None:

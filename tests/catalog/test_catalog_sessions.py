@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coldchain.catalog import engine, events, exposures, files, sessions
@@ -44,6 +46,33 @@ def test_a_session_comes_back_as_it_was_made(catalog: Catalog) -> None:
     assert sessions.find(catalog, instrument_name="talos", folder="2026/visit") is None
 
 
+def test_a_folder_has_one_session(catalog: Catalog, session: Session) -> None:
+    """Whoever creates a session for a folder that has one gets that one as it is, or is told whose it is."""
+    assert new_session(catalog, name="another", folder="visit") == session
+    with pytest.raises(CatalogError, match="already belongs to session visit"):
+        sessions.create(
+            catalog,
+            name="another",
+            instrument_name="krios",
+            source_root="/camera",
+            folder="visit",
+            layout=Layout.PLAIN,
+            only_new=True,
+        )
+    talos = sessions.create(
+        catalog, name="t", instrument_name="talos", source_root="/c", folder="visit", layout=Layout.PLAIN, only_new=True
+    )
+    assert sessions.list_all(catalog) == [talos, session]
+
+
+def test_a_movie_root_can_be_mounted_elsewhere(catalog: Catalog, session: Session) -> None:
+    """A session's root follows its instrument's; the move is an event, the same root again is none."""
+    for _ in range(2):
+        assert sessions.set_source_root(catalog, session.id, "/mnt/krios").source_root == "/mnt/krios"
+    kinds = [event.kind for event in events.recent(catalog, session_id=session.id)]
+    assert kinds == ["session.moved", "session.created"]
+
+
 def test_sessions_are_listed_newest_first(catalog: Catalog) -> None:
     """The list begins with the session made last."""
     made = [new_session(catalog, name=f"v{i}", folder=f"v{i}") for i in range(3)]
@@ -72,6 +101,8 @@ def test_an_unknown_id_is_a_stated_error(catalog: Catalog) -> None:
     for attempt in (
         lambda: sessions.get(catalog, nobody),
         lambda: sessions.update(catalog, nobody, owner_name="x"),
+        lambda: sessions.change_parameters(catalog, nobody, lambda parameters: parameters),
+        lambda: sessions.set_source_root(catalog, nobody, "/camera"),
         lambda: sessions.set_state(catalog, nobody, SessionState.CLOSED),
         lambda: sessions.reprocess(catalog, nobody, only_quarantined=False, force=False),
     ):
@@ -118,6 +149,20 @@ def test_the_same_parameters_again_change_nothing(catalog: Catalog, session: Ses
     exposure = expose(catalog, session)
     exposures.set_state(catalog, exposure.id, ExposureState.DONE)
     sessions.update(catalog, session.id, parameters=SessionParameters())
+    assert exposures.get(catalog, exposure.id).state is ExposureState.DONE
+
+
+def test_parameters_are_merged_where_they_stand(catalog: Catalog, session: Session) -> None:
+    """A change made from what somebody read a while ago does not set back what was changed meanwhile."""
+    exposure = expose(catalog, session)
+    sessions.reprocess(catalog, session.id, only_quarantined=False, force=True)
+    exposures.set_state(catalog, exposure.id, ExposureState.DONE)
+    changed = sessions.change_parameters(catalog, session.id, lambda p: replace(p, particle_diameter_angstrom=90.0))
+    assert changed.parameters == SessionParameters(particle_diameter_angstrom=90.0, generation=1)
+    assert changed == sessions.get(catalog, session.id)
+    assert exposures.get(catalog, exposure.id).state is ExposureState.READY
+    exposures.set_state(catalog, exposure.id, ExposureState.DONE)
+    assert sessions.change_parameters(catalog, session.id, lambda parameters: parameters) == changed
     assert exposures.get(catalog, exposure.id).state is ExposureState.DONE
 
 

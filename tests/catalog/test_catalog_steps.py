@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
@@ -11,8 +12,8 @@ from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
 from coldchain.model.identity import new_id
-from coldchain.model.optics import ExposureMetadata
-from coldchain.model.results import ExposureResults, Step, StepState
+from coldchain.model.optics import ExposureMetadata, Optics
+from coldchain.model.results import ExposureResults, Step, StepRun, StepState
 from coldchain.model.session import ExposureState, Session
 from tests.catalog.catalog_givens import ctf, expose, motion, new_session, picks, run_step
 
@@ -40,15 +41,99 @@ def test_a_failed_run_says_why(catalog: Catalog, session: Session) -> None:
     assert (event.kind, event.message) == ("step.failed", "align of a/movie is failed: strip 3 is corrupt")
 
 
+def _begun(catalog: Catalog, session: Session, name: str = "a/movie") -> StepRun:
+    """A step runs on an exposure that was claimed."""
+    exposure = exposures.claim(catalog, expose(catalog, session, name).id)
+    assert exposure is not None
+    return steps.begin(catalog, exposure.id, Step.CTF, "k", {})
+
+
+def _change_optics(catalog: Catalog, exposure_id: UUID) -> None:
+    optics = Optics(voltage_kilovolt=200.0)
+    exposures.attach_metadata(catalog, exposure_id, ExposureMetadata(optics=optics))
+
+
 def test_a_run_ends_once(catalog: Catalog, session: Session) -> None:
-    """Whoever ends a run that has ended learns so, and its result is not written twice."""
-    exposure = expose(catalog, session)
-    run = run_step(catalog, exposure, Step.CTF, ctf())
-    with pytest.raises(CatalogError, match="is done"):
-        steps.finish(catalog, run.id, outputs={}, seconds=1.0, result=ctf(1.0))
-    with pytest.raises(CatalogError, match="is done"):
-        steps.fail(catalog, run.id, detail="", seconds=1.0)
-    assert results.newest(catalog, exposure.id).ctf == ctf()
+    """Whoever is not sure whether an end was written says it again: nothing changes, and nothing is written twice."""
+    run = _begun(catalog, session)
+    ended = steps.finish(
+        catalog, run.id, outputs={"a": "b"}, seconds=2.0, result=ctf(), settle_to=ExposureState.DONE, warnings=["odd"]
+    )
+    exposures.set_state(catalog, run.exposure_id, ExposureState.PROCESSING)
+    noted = events.recent(catalog)
+    again = steps.finish(
+        catalog, run.id, outputs={}, seconds=1.0, result=ctf(1.0), settle_to=ExposureState.DONE, warnings=["odd"]
+    )
+    quarantined = ExposureState.QUARANTINED
+    failed = steps.fail(catalog, run.id, detail="", seconds=1.0, settle_to=quarantined, reason="r", warnings=["w"])
+    assert again == failed == ended == steps.runs_of(catalog, run.exposure_id)[0]
+    assert results.newest(catalog, run.exposure_id).ctf == ctf()
+    assert exposures.get(catalog, run.exposure_id).state is ExposureState.PROCESSING
+    assert events.recent(catalog) == noted
+
+
+def test_the_end_of_a_step_is_one_transaction(
+    catalog: Catalog, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run, result, exposure and warnings are written together, or none of them."""
+    run = _begun(catalog, session)
+    before = (steps.runs_of(catalog, run.exposure_id), exposures.get(catalog, run.exposure_id), events.recent(catalog))
+
+    def torn(*_: object, **__: object) -> None:
+        raise CatalogError("the power failed")
+
+    for ending in (
+        lambda: steps.finish(catalog, run.id, outputs={}, seconds=1.0, result=ctf(), settle_to=ExposureState.DONE),
+        lambda: steps.fail(catalog, run.id, detail="x", seconds=1.0, settle_to=ExposureState.READY),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(CatalogError, match="power"):
+            patch.setattr(exposures, "move", torn)
+            ending()
+        assert before == (
+            steps.runs_of(catalog, run.exposure_id),
+            exposures.get(catalog, run.exposure_id),
+            events.recent(catalog),
+        )
+        assert results.newest(catalog, run.exposure_id) == ExposureResults()
+
+
+def test_an_end_settles_its_exposure_and_says_its_warnings(catalog: Catalog, session: Session) -> None:
+    """The exposure is where the end puts it, and each warning is an event with the exposure's name, made printable."""
+    run = _begun(catalog, session, "a\nb")
+    steps.finish(
+        catalog, run.id, outputs={}, seconds=1.0, result=None, settle_to=ExposureState.DONE, warnings=["odd", "even"]
+    )
+    assert exposures.get(catalog, run.exposure_id).state is ExposureState.DONE
+    warned = events.recent(catalog, minimum=Severity.WARNING)
+    assert [(event.kind, event.message) for event in warned] == [
+        ("ctf.warning", "a\\nb: even"),
+        ("ctf.warning", "a\\nb: odd"),
+    ]
+    failing = _begun(catalog, session, "c")
+    steps.fail(
+        catalog, failing.id, detail="d", seconds=1.0, settle_to=ExposureState.QUARANTINED, reason="r", warnings=["w"]
+    )
+    found = exposures.get(catalog, failing.exposure_id)
+    assert (found.state, found.reason) == (ExposureState.QUARANTINED, "r")
+    assert {"ctf.warning", "step.failed", "exposure.quarantined"} <= {e.kind for e in events.recent(catalog)}
+
+
+def test_a_step_that_is_followed_by_another_leaves_its_exposure_in_work(catalog: Catalog, session: Session) -> None:
+    """Without a state to settle to, the exposure stays PROCESSING."""
+    run = _begun(catalog, session)
+    steps.finish(catalog, run.id, outputs={}, seconds=1.0, result=None)
+    assert exposures.get(catalog, run.exposure_id).state is ExposureState.PROCESSING
+
+
+def test_an_end_does_not_hide_a_change_made_meanwhile(catalog: Catalog, session: Session) -> None:
+    """Optics that come while a step runs have its exposure processed again, however the step ends."""
+    done, failed = _begun(catalog, session, "a"), _begun(catalog, session, "b")
+    _change_optics(catalog, done.exposure_id)
+    _change_optics(catalog, failed.exposure_id)
+    steps.finish(catalog, done.id, outputs={}, seconds=1.0, result=None, settle_to=ExposureState.DONE)
+    steps.fail(catalog, failed.id, detail="d", seconds=1.0, settle_to=ExposureState.QUARANTINED, reason="r")
+    assert exposures.get(catalog, done.exposure_id).state is ExposureState.READY
+    assert exposures.get(catalog, failed.exposure_id).state is ExposureState.READY
 
 
 def test_unknown_ids_are_stated_errors(catalog: Catalog) -> None:
@@ -73,15 +158,15 @@ def test_what_a_dead_process_left_is_taken_up_again(url: str, catalog: Catalog, 
     exposures.set_state(catalog, done.id, ExposureState.DONE)
     there = engine.open_catalog(url, "there")
     theirs = steps.begin(there, expose(there, new_session(there, folder="x")).id, Step.CTF, "k", {})
-    assert steps.interrupt_running(catalog) == 1
-    assert [r.state for r in steps.runs_of(catalog, left.id)] == [StepState.INTERRUPTED]
+    (interrupted,) = steps.interrupt_running(catalog)
+    assert interrupted.state is StepState.INTERRUPTED
+    assert steps.runs_of(catalog, left.id) == [interrupted]
     assert exposures.get(catalog, left.id).state is ExposureState.READY
     assert steps.runs_of(catalog, done.id) == [finished]
     assert exposures.get(catalog, done.id).state is ExposureState.DONE
     assert steps.runs_of(there, theirs.exposure_id)[0].state is StepState.RUNNING
-    assert steps.interrupt_running(catalog) == 0
-    with pytest.raises(CatalogError, match="interrupted"):
-        steps.finish(catalog, run.id, outputs={}, seconds=1.0, result=None)
+    assert steps.interrupt_running(catalog) == []
+    assert steps.finish(catalog, run.id, outputs={}, seconds=1.0, result=None) == interrupted
     there.close()
 
 

@@ -25,8 +25,8 @@ from coldchain.catalog.tables import EventRow, FileRow, ReplicaRow
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState, ReplicaState
 from coldchain.model.identity import new_id
-from coldchain.model.session import ExposureState, Session
-from tests.catalog.catalog_givens import STORES, arrive
+from coldchain.model.session import Session
+from tests.catalog.catalog_givens import STORES, arrive, expose, new_session
 
 WRITER = """
 import sys
@@ -93,18 +93,20 @@ def test_threads_that_find_the_same_exposure_make_one(catalog: Catalog, session:
 
 
 def test_only_one_taker_gets_an_exposure(catalog: Catalog, session: Session) -> None:
-    """Of many who take a ready exposure at once, one moves it: the others' moves are no events."""
-    exposure = exposures.ensure(catalog, session.id, "a")
-    movie = arrive(catalog, session, exposure_id=exposure.id)
-    exposures.attach_input(catalog, exposure.id, movie.id)
-    _in_threads(
-        6,
-        lambda _: exposures.set_state(  # type: ignore[arg-type, return-value]
-            catalog, exposure.id, ExposureState.PROCESSING, only_from=ExposureState.READY
-        ),
-    )
+    """Of many who claim a ready exposure at once, one gets it, and one event says so."""
+    exposure = expose(catalog, session)
+    claims: list[object] = []
+    _in_threads(6, lambda _: claims.append(exposures.claim(catalog, exposure.id)))
+    assert len([claim for claim in claims if claim is not None]) == 1
     kinds = Counter(event.kind for event in events.recent(catalog, session_id=session.id))
     assert kinds["exposure.processing"] == 1
+
+
+def test_of_many_who_create_a_session_one_does(catalog: Catalog) -> None:
+    """A collector that meets a folder while a user announces it makes no second session."""
+    made: list[object] = []
+    _in_threads(6, lambda _: made.append(new_session(catalog).id))
+    assert len(made) == 6 and len(set(made)) == 1
 
 
 @pytest.mark.parametrize("after", [1, 25])
@@ -150,6 +152,11 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
         exposures.ready_query("here", 10),
         "exposures USING INDEX ix_exposures_site_state_id (site=? AND state=?)",
     ),
+    "waiting": (
+        exposures.waiting_query("here", limit=10, before=SOME),
+        "exposures USING INDEX ix_exposures_site_state_id (site=? AND state=? AND id<?)",
+    ),
+    "lacking": (files.lacking_query("here", SOME, "live"), "ix_files_session_id_id (session_id=?)"),
     "page": (exposures.page_query(SOME, limit=10, before=SOME), "ix_exposures_session_id_id (session_id=? AND id<?)"),
     "by_name": (exposures.by_name_query(SOME, "a"), "_name_digest_id (session_id=? AND name_digest=?)"),
     "standing": (files.standing_query(SOME, "a"), "_path_digest_id (session_id=? AND path_digest=?)"),

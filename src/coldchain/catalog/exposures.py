@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -67,7 +68,7 @@ def attach_metadata(catalog: Catalog, exposure_id: UUID, metadata: ExposureMetad
     """Lay new metadata over the old.
 
     An exposure that waits becomes READY if it has an input; one that is done, or in work, becomes READY again if its
-    optics changed.
+    optics or its defect list changed.
     """
     with catalog.writing() as unit:
         row = load_row(unit, exposure_id)
@@ -76,7 +77,8 @@ def attach_metadata(catalog: Catalog, exposure_id: UUID, metadata: ExposureMetad
         if new != old:
             row.details = written_over(row.details, metadata_to_json(new))
         waiting = row.state == ExposureState.WAITING and row.input_file_id is not None
-        stale = row.state in (ExposureState.DONE, ExposureState.PROCESSING) and new.optics != old.optics
+        changed = (new.optics, new.defects_name) != (old.optics, old.defects_name)
+        stale = changed and row.state in (ExposureState.DONE, ExposureState.PROCESSING)
         if waiting or stale:
             move(unit, row, ExposureState.READY, "")
         return _exposure(row)
@@ -109,6 +111,47 @@ def ready(catalog: Catalog, limit: int) -> list[Exposure]:
     """
     with catalog.reading() as unit:
         return [_exposure(row) for row in unit.scalars(ready_query(catalog.site, limit))]
+
+
+def claim(catalog: Catalog, exposure_id: UUID) -> Exposure | None:
+    """Take a READY exposure: it is PROCESSING, and nobody else gets it. None where it is not READY any more, or its
+    input has no digest (again: other content may just have taken its place)."""
+    with catalog.writing() as unit:
+        row = load_row(unit, exposure_id)
+        given = None if row.input_file_id is None else unit.get(FileRow, row.input_file_id)
+        if row.state != ExposureState.READY or given is None or given.sha256 is None:
+            return None
+        move(unit, row, ExposureState.PROCESSING, "")
+        return _exposure(row)
+
+
+def release_stale(catalog: Catalog, keep: Collection[UUID]) -> int:
+    """Make this site's PROCESSING exposures READY, but for those in `keep`, which somebody does process."""
+    with catalog.writing() as unit:
+        return release(unit, catalog.site, frozenset(keep))
+
+
+def waiting(catalog: Catalog, *, limit: int, before: UUID | None) -> list[Exposure]:
+    """This site's exposures that wait although their input is there with its digest, newest first, from the one after
+    `before` on: for whoever looks whether what they wait for (a gain reference, a mount) has come."""
+    with catalog.reading() as unit:
+        return [_exposure(row) for row in unit.scalars(waiting_query(catalog.site, limit=limit, before=before))]
+
+
+def wake_waiting(catalog: Catalog, exposure_ids: Collection[UUID]) -> int:
+    """Make those of these exposures READY that still wait and have an input; how many they were.
+
+    Whoever calls it has seen that what they waited for is there. Looking (`waiting`) writes nothing, so what still has
+    to wait makes no event however often it is looked at.
+    """
+    woken = 0
+    with catalog.writing() as unit:
+        for exposure_id in dict.fromkeys(exposure_ids):
+            row = load_row(unit, exposure_id)
+            if row.state == ExposureState.WAITING and row.input_file_id is not None:
+                move(unit, row, ExposureState.READY, "")
+                woken += 1
+    return woken
 
 
 def set_state(
@@ -154,10 +197,20 @@ def by_name_query(session_id: UUID, name: str) -> Select[ExposureRow]:
 
 def ready_query(site: str, limit: int) -> Select[ExposureRow]:
     """A site's READY exposures whose input has its digest, newest first."""
+    return _with_input(site, ExposureState.READY, limit)
+
+
+def waiting_query(site: str, *, limit: int, before: UUID | None) -> Select[ExposureRow]:
+    """A site's WAITING exposures whose input has its digest, newest first."""
+    query = _with_input(site, ExposureState.WAITING, limit)
+    return query if before is None else query.where(ExposureRow.id < before)
+
+
+def _with_input(site: str, state: ExposureState, limit: int) -> Select[ExposureRow]:
     return (
         select(ExposureRow)
         .join(FileRow, FileRow.id == ExposureRow.input_file_id)
-        .where(ExposureRow.site == site, ExposureRow.state == ExposureState.READY, FileRow.sha256.is_not(None))
+        .where(ExposureRow.site == site, ExposureRow.state == state, FileRow.sha256.is_not(None))
         .order_by(ExposureRow.id.desc())
         .limit(limit)
     )
@@ -177,6 +230,15 @@ def load_row(unit: orm.Session, exposure_id: UUID) -> ExposureRow:
     if row is None:
         raise CatalogError(f"there is no exposure with the id {exposure_id}")
     return row
+
+
+def release(unit: orm.Session, site: str, keep: frozenset[UUID]) -> int:
+    """Make a site's PROCESSING exposures but those in `keep` READY inside a transaction; how many they were."""
+    processing = select(ExposureRow).where(ExposureRow.site == site, ExposureRow.state == ExposureState.PROCESSING)
+    left = [row for row in unit.scalars(processing) if row.id not in keep]
+    for row in left:
+        move(unit, row, ExposureState.READY, "")
+    return len(left)
 
 
 def move(unit: orm.Session, row: ExposureRow, state: ExposureState, reason: str) -> None:

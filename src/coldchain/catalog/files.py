@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, orm, select
+from sqlalchemy import Select, insert, orm, select
 
 from coldchain.catalog import events
 from coldchain.catalog.columns import path_digest
@@ -86,6 +87,24 @@ def record_arrival(
         if state in _COPIED_STATES:
             _want(unit, row, stores)
         return _file(row)
+
+
+def want_everywhere(catalog: Catalog, session_id: UUID, stores: Sequence[str]) -> int:
+    """Add the WANTED replicas that a session's files lack on these stores: a store that was added to the facility gets
+    what arrived before it. Returns how many were added.
+
+    Only files that this site took in, and whose content stands and can be copied, are meant.
+    """
+    added = 0
+    with catalog.writing() as unit:
+        for store in dict.fromkeys(stores):
+            lacking = unit.scalars(lacking_query(catalog.site, session_id, store)).all()
+            if lacking:
+                unit.execute(insert(ReplicaRow), [_wanted(catalog.site, file_id, store) for file_id in lacking])
+                message = f"{len(lacking)} files that arrived before are wanted on {printable(store)} too"
+                events.add(unit, Severity.INFO, "replica.wanted", message, session_id=session_id)
+            added += len(lacking)
+    return added
 
 
 def known(catalog: Catalog, session_id: UUID) -> dict[str, tuple[int, int, FileState]]:
@@ -238,6 +257,21 @@ def queue_query(site: str, state: ReplicaState, store: str, limit: int) -> Selec
     )
 
 
+def lacking_query(site: str, session_id: UUID, store: str) -> Select[UUID]:
+    """A session's files, oldest first, that a site took in and that a store has no replica of, wanted or made."""
+    there = select(ReplicaRow.id).where(ReplicaRow.file_id == FileRow.id, ReplicaRow.store == store)
+    return (
+        select(FileRow.id)
+        .where(
+            FileRow.session_id == session_id,
+            FileRow.site == site,
+            FileRow.state.in_(_COPIED_STATES),
+            ~there.exists(),
+        )
+        .order_by(FileRow.id)
+    )
+
+
 def replicas_query(file_id: UUID) -> Select[ReplicaRow]:
     """A file's replicas, oldest first."""
     return select(ReplicaRow).where(ReplicaRow.file_id == file_id).order_by(ReplicaRow.id)
@@ -278,17 +312,19 @@ def _want(unit: orm.Session, row: FileRow, stores: Iterable[str]) -> None:
     present = {replica.store for replica in unit.scalars(replicas_query(row.id))}
     for store in dict.fromkeys(stores):
         if store not in present:
-            unit.add(
-                ReplicaRow(
-                    site=unit.info["site"],
-                    file_id=row.id,
-                    store=store,
-                    state=ReplicaState.WANTED,
-                    pending=True,
-                    attempts=0,
-                    detail="",
-                )
-            )
+            unit.add(ReplicaRow(**_wanted(unit.info["site"], row.id, store)))
+
+
+def _wanted(site: str, file_id: UUID, store: str) -> dict[str, Any]:
+    return {
+        "site": site,
+        "file_id": file_id,
+        "store": store,
+        "state": ReplicaState.WANTED,
+        "pending": True,
+        "attempts": 0,
+        "detail": "",
+    }
 
 
 def _move(unit: orm.Session, row: FileRow, state: FileState, detail: str) -> None:

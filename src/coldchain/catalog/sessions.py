@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
@@ -57,10 +57,24 @@ def create(
     owner_name: str = "",
     owner_mail: str = "",
     parameters: SessionParameters = SessionParameters(),  # noqa: B008  # frozen
+    only_new: bool = False,
 ) -> Session:
-    """A new open session, with its instrument and project where they are new."""
+    """A new open session, with its instrument and project where they are new.
+
+    Where that folder of that instrument has a session already, that one is returned as it is; with `only_new` it is a
+    CatalogError that names it. Both in one transaction: of two that create at once, one makes the session.
+    """
     with catalog.writing() as unit:
         instrument = _named(unit, catalog.site, InstrumentRow, instrument_name)
+        standing = unit.execute(_find_query(instrument_name, folder)).first()
+        if standing is not None and only_new:
+            raise CatalogError(
+                f"the folder {printable(folder)} of {printable(instrument_name)} already belongs to session "
+                f"{printable(standing[0].name)}",
+                remedy="Change that session, or give another folder",
+            )
+        if standing is not None:
+            return _session(*standing)
         project = _named(unit, catalog.site, ProjectRow, project_name) if project_name else None
         row = SessionRow(
             site=catalog.site,
@@ -85,14 +99,8 @@ def create(
 
 def find(catalog: Catalog, *, instrument_name: str, folder: str) -> Session | None:
     """The session of an instrument's folder."""
-    query = (
-        _joined()
-        .where(InstrumentRow.name == instrument_name, SessionRow.folder_digest == path_digest(folder))
-        .order_by(SessionRow.id)
-        .limit(1)
-    )
     with catalog.reading() as unit:
-        found = unit.execute(query).first()
+        found = unit.execute(_find_query(instrument_name, folder)).first()
         return None if found is None else _session(*found)
 
 
@@ -146,11 +154,36 @@ def update(
             row.owner_name = owner_name
         if owner_mail is not None:
             row.owner_mail = owner_mail
-        if parameters is not None and parameters != parameters_from_json(row.parameters):
-            row.parameters = written_over(row.parameters, parameters_to_json(parameters))
-            marked = _mark_ready(unit, session_id, only_quarantined=False)
-            _note(unit, row, "session.changed", f"new parameters; {marked} exposures to process again")
+        if parameters is not None:
+            _change(unit, row, parameters)
         unit.flush()
+        return _load(unit, session_id)
+
+
+def change_parameters(
+    catalog: Catalog, session_id: UUID, change: Callable[[SessionParameters], SessionParameters]
+) -> Session:
+    """Set a session's parameters to what `change` makes of those that stand, as `update` does.
+
+    `change` is called inside the transaction, so that what somebody else changes at the same time (a forced
+    reprocessing's generation) is not set back. It must be quick and must not use the catalog.
+    """
+    with catalog.writing() as unit:
+        row = _row(unit, session_id)
+        _change(unit, row, change(parameters_from_json(row.parameters)))
+        unit.flush()
+        return _load(unit, session_id)
+
+
+def set_source_root(catalog: Catalog, session_id: UUID, root: str) -> Session:
+    """Say where the session's folder is reached from now on: an instrument's movie root may be mounted elsewhere."""
+    with catalog.writing() as unit:
+        row = _row(unit, session_id)
+        if row.source_root != root:
+            message = f"session {printable(row.name)}: {printable(row.source_root)} → {printable(root)}"
+            _note(unit, row, "session.moved", message)
+            row.source_root = root
+            unit.flush()
         return _load(unit, session_id)
 
 
@@ -254,6 +287,16 @@ def _total(condition: ColumnElement[bool], value: ColumnElement[int] | int = 1) 
     return func.coalesce(func.sum(case((condition, value), else_=0)), 0)
 
 
+def _find_query(instrument_name: str, folder: str) -> Select[SessionRow, InstrumentRow, ProjectRow | None]:
+    # The oldest: two sites may both have made one.
+    return (
+        _joined()
+        .where(InstrumentRow.name == instrument_name, SessionRow.folder_digest == path_digest(folder))
+        .order_by(SessionRow.id)
+        .limit(1)
+    )
+
+
 def _joined() -> Select[SessionRow, InstrumentRow, ProjectRow | None]:
     return (
         select(SessionRow, InstrumentRow, ProjectRow)
@@ -282,6 +325,14 @@ def _named(unit: orm.Session, site: str, kind: type[_NamedRow], name: str) -> _N
         unit.add(row)
         unit.flush()
     return row
+
+
+def _change(unit: orm.Session, row: SessionRow, parameters: SessionParameters) -> None:
+    if parameters == parameters_from_json(row.parameters):
+        return
+    row.parameters = written_over(row.parameters, parameters_to_json(parameters))
+    marked = _mark_ready(unit, row.id, only_quarantined=False)
+    _note(unit, row, "session.changed", f"new parameters; {marked} exposures to process again")
 
 
 def _mark_ready(unit: orm.Session, session_id: UUID, *, only_quarantined: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -44,22 +44,45 @@ def finish(
     outputs: Mapping[str, str],
     seconds: float,
     result: MotionResult | CtfResult | PickResult | None,
+    settle_to: ExposureState | None = None,
+    warnings: Sequence[str] = (),
 ) -> StepRun:
-    """End a running run as DONE, with its outputs (role → path relative to the results folder) and its result."""
+    """End a running run as DONE, with its outputs (role → path relative to the results folder) and its result.
+
+    In the same transaction the exposure moves to `settle_to`, if it is still PROCESSING, and each warning becomes an
+    event. A run that has ended already is returned as it is and nothing changes: after a CatalogError, which leaves
+    open whether the end was written, the call may be repeated.
+    """
     with catalog.writing() as unit:
-        row = _running(unit, run_id)
-        row.outputs = dict(outputs)
-        _end(unit, row, StepState.DONE, "", seconds)
-        if result is not None:
-            results.add(unit, row, result)
+        row = _load(unit, run_id)
+        if row.state == StepState.RUNNING:
+            row.outputs = dict(outputs)
+            if result is not None:
+                results.add(unit, row, result)
+            exposure = _end(unit, row, StepState.DONE, "", seconds)
+            _settle(unit, row, exposure, settle_to, "", warnings)
         return _run(row)
 
 
-def fail(catalog: Catalog, run_id: UUID, *, detail: str, seconds: float) -> StepRun:
-    """End a running run as FAILED."""
+def fail(
+    catalog: Catalog,
+    run_id: UUID,
+    *,
+    detail: str,
+    seconds: float,
+    settle_to: ExposureState | None = None,
+    reason: str = "",
+    warnings: Sequence[str] = (),
+) -> StepRun:
+    """End a running run as FAILED; its exposure, if still PROCESSING, moves to `settle_to` for that reason.
+
+    One transaction, and it may be repeated, as `finish`.
+    """
     with catalog.writing() as unit:
-        row = _running(unit, run_id)
-        _end(unit, row, StepState.FAILED, detail, seconds)
+        row = _load(unit, run_id)
+        if row.state == StepState.RUNNING:
+            exposure = _end(unit, row, StepState.FAILED, detail, seconds)
+            _settle(unit, row, exposure, settle_to, reason, warnings)
         return _run(row)
 
 
@@ -76,21 +99,18 @@ def runs_of(catalog: Catalog, exposure_id: UUID) -> list[StepRun]:
         return [_run(row) for row in unit.scalars(runs_query(exposure_id))]
 
 
-def interrupt_running(catalog: Catalog) -> int:
+def interrupt_running(catalog: Catalog) -> list[StepRun]:
     """After a start: what this site's last process left RUNNING is INTERRUPTED, and what it left PROCESSING is READY.
 
-    Returns how many runs were interrupted. Only whoever is about to run this site's steps calls it.
+    Returns the runs that were interrupted, oldest first: what they left half written is no use to anybody. Only whoever
+    is about to run this site's steps calls it.
     """
     with catalog.writing() as unit:
-        left = unit.scalars(running_query(catalog.site)).all()
+        left = sorted(unit.scalars(running_query(catalog.site)), key=lambda row: row.id)
         for row in left:
             _end(unit, row, StepState.INTERRUPTED, "its process ended before it did", None)
-        processing = select(ExposureRow).where(
-            ExposureRow.site == catalog.site, ExposureRow.state == ExposureState.PROCESSING
-        )
-        for exposure in unit.scalars(processing):
-            exposures.move(unit, exposure, ExposureState.READY, "")
-        return len(left)
+        exposures.release(unit, catalog.site, frozenset())
+        return [_run(row) for row in left]
 
 
 def runs_query(exposure_id: UUID) -> Select[StepRunRow]:
@@ -103,16 +123,14 @@ def running_query(site: str) -> Select[StepRunRow]:
     return select(StepRunRow).where(StepRunRow.site == site, StepRunRow.state == StepState.RUNNING)
 
 
-def _running(unit: orm.Session, run_id: UUID) -> StepRunRow:
+def _load(unit: orm.Session, run_id: UUID) -> StepRunRow:
     row = unit.get(StepRunRow, run_id)
     if row is None:
         raise CatalogError(f"there is no run with the id {run_id}")
-    if row.state != StepState.RUNNING:
-        raise CatalogError(f"the run {run_id} is {row.state}", expected="running: a run ends once")
     return row
 
 
-def _end(unit: orm.Session, row: StepRunRow, state: StepState, detail: str, seconds: float | None) -> None:
+def _end(unit: orm.Session, row: StepRunRow, state: StepState, detail: str, seconds: float | None) -> ExposureRow:
     row.state, row.detail, row.seconds, row.ended_at = state, detail, seconds, datetime.now(UTC)
     exposure = exposures.load_row(unit, row.exposure_id)
     severity = Severity.INFO if state == StepState.DONE else Severity.WARNING
@@ -120,6 +138,22 @@ def _end(unit: orm.Session, row: StepRunRow, state: StepState, detail: str, seco
     exposures.note(
         unit, exposure, severity, f"step.{state}", f"{row.step} of {printable(exposure.name)} is {state}{why}"
     )
+    return exposure
+
+
+def _settle(
+    unit: orm.Session,
+    row: StepRunRow,
+    exposure: ExposureRow,
+    state: ExposureState | None,
+    reason: str,
+    warnings: Sequence[str],
+) -> None:
+    for warning in warnings:
+        message = f"{printable(exposure.name)}: {warning}"
+        exposures.note(unit, exposure, Severity.WARNING, f"{row.step}.warning", message)
+    if state is not None and exposure.state == ExposureState.PROCESSING:
+        exposures.move(unit, exposure, state, reason)
 
 
 def _run(row: StepRunRow) -> StepRun:
