@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldchain.errors import FormatError, IncompleteFileError, MetadataError
-from coldchain.formats.epu import EpuFoilHole, EpuSession, read_exposure_xml, read_grid_square_dm, read_session_dm
+from coldchain.formats.epu import read_exposure_xml
 
 ARRAYS = 'xmlns:a="http://schemas.microsoft.com/2003/10/Serialization/Arrays"'
 EXPOSURE = f"""<?xml version="1.0" encoding="utf-8"?>
@@ -100,48 +100,13 @@ def test_times_with_another_zone_become_utc(real_data: Path) -> None:
     assert metadata.acquired_at == datetime(2022, 11, 4, 11, 13, 35, 537803, tzinfo=UTC)
 
 
-def test_a_real_session_is_read(real_data: Path) -> None:
-    """The EPU 3.9 session's own document."""
-    assert read_session_dm(next(real_data.rglob("EpuSession.dm"))) == EpuSession(
-        name="Supervisor_20250108_101446_62_cm40593-1_EPU",
-        id="9015527",
-        started_at=datetime(2025, 1, 8, 15, 10, 39, 480727, tzinfo=UTC),
-        atlas_path=r"Z:\DoseFractions\cm40593-1\atlas\Supervisor_20250108_101551_cm40593-1_Atlas\Sample7\Atlas\Atlas.dm",
-        storage_paths=(r"Z:\DoseFractions\cm40593-1",),
-        version="3.9.1.8206",
-    )
-
-
 def test_other_real_documents_are_named(real_data: Path) -> None:
-    """An atlas is neither a session nor an exposure, and an image of a grid square has no frames."""
+    """An atlas is no exposure, and an image of a grid square has no frames."""
     atlas = next(real_data.rglob("Atlas.dm"))
-    with pytest.raises(MetadataError, match="AtlasSessionXml"):
-        read_session_dm(atlas)
     with pytest.raises(MetadataError, match="AtlasSessionXml"):
         read_exposure_xml(atlas)
     square = read_exposure_xml(next(real_data.rglob("GridSquare_20250108_151151.xml")))
     assert square.magnification == 470
-
-
-def test_holes_of_a_grid_square(tmp_path: Path) -> None:
-    """Holes come with their places; empty slots of the serialised table do not count."""
-    body = """<GridSquareXml xmlns:a="urn:a" xmlns:b="urn:b" xmlns:c="urn:c"><TargetLocations><TargetLocationsEfficient>
-    <a:m_serializationArray>
-    <b:KeyValuePairOfintTargetLocationXmlBpEWF4JT><b:key>77</b:key><b:value>
-    <IsNearGridBar>true</IsNearGridBar><PixelCenter><c:x>10.5</c:x><c:y>20</c:y></PixelCenter>
-    <StagePosition><c:X>1E-06</c:X><c:Y>-2E-06</c:Y></StagePosition></b:value>
-    </b:KeyValuePairOfintTargetLocationXmlBpEWF4JT>
-    <b:KeyValuePairOfintTargetLocationXmlBpEWF4JT><b:key>0</b:key><b:value/>
-    </b:KeyValuePairOfintTargetLocationXmlBpEWF4JT>
-    </a:m_serializationArray></TargetLocationsEfficient></TargetLocations></GridSquareXml>"""
-    square = read_grid_square_dm(saved(tmp_path, body, "GridSquare_8999138.dm"))
-    assert square.id == "8999138"
-    (hole,) = square.holes
-    assert (hole.id, hole.x_pixel, hole.y_pixel, hole.near_grid_bar) == ("77", 10.5, 20.0, True)
-    assert (hole.stage_x_micrometer, hole.stage_y_micrometer) == pytest.approx((1.0, -2.0))
-    assert isinstance(hole, EpuFoilHole)
-    with pytest.raises(MetadataError, match="has no id"):
-        read_grid_square_dm(saved(tmp_path, body, "square.dm"))
 
 
 def test_a_bare_exposure_says_nothing(tmp_path: Path) -> None:
@@ -183,11 +148,10 @@ BOMBS = [
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-@pytest.mark.parametrize("read", [read_exposure_xml, read_session_dm, read_grid_square_dm])
-def test_documents_that_do_harm_are_refused(tmp_path: Path, bomb: str, read) -> None:  # type: ignore[no-untyped-def]
+def test_documents_that_do_harm_are_refused(tmp_path: Path, bomb: str) -> None:
     """Entities that multiply, entities that fetch files and foreign document types are refused unexpanded."""
     with pytest.raises(MetadataError, match="declares what no microscope writes"):
-        read(saved(tmp_path, bomb))
+        read_exposure_xml(saved(tmp_path, bomb))
 
 
 def test_a_cut_document_may_still_grow(tmp_path: Path) -> None:

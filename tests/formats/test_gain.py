@@ -144,6 +144,8 @@ def test_masks_are_defects_where_they_are_not_zero(tmp_path: Path) -> None:
         (SERIALEM.replace("CameraSizeX 30", "CameraSizeX 31"), "31 × 20"),
         (SERIALEM.replace("CameraSizeX 30", "CameraSizeX 0"), "0 × 20"),
         (SERIALEM.replace("CameraSizeX 30\n", ""), "no CameraSizeX"),
+        (SERIALEM.replace("RotationAndFlip 0", "RotationAndFlip 3"), "says RotationAndFlip 3; expected 0"),
+        (SERIALEM.replace("RotationAndFlip 0", "RotationFlip 7"), "says RotationFlip 7; expected 0"),
         (SERIALEM.replace("BadColumns 4 7", "BadColumns 30"), "at column 30"),
         (SERIALEM.replace("BadColumns 4 7", "BadColumns four"), "'four'"),
         (SERIALEM.replace("12 2 3 6", "12 2 3"), "PartialBadColumn line has 3"),

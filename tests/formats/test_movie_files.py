@@ -9,7 +9,7 @@ from pictures import write_png
 
 from coldchain.errors import FormatError, IncompleteFileError
 from coldchain.formats import eer, mrc, tiff
-from coldchain.formats.movie import MovieInfo, probe_movie, read_movie
+from coldchain.formats.movie import MovieInfo, frames_per_fraction, probe_movie, read_movie
 
 RNG = np.random.default_rng(19)
 FRAMES = RNG.poisson(0.5, (3, 20, 28)).clip(0, 1).astype(np.uint8)
@@ -35,6 +35,22 @@ def test_every_container_gives_the_same_frames(movies: dict[str, Path], suffix: 
     assert np.array_equal(frames, FRAMES)
     size = None if suffix == "eer" else pytest.approx(0.9)
     assert probe_movie(path) == MovieInfo(path, container, 3, 20, 28, "uint8", size)
+
+
+@pytest.mark.parametrize(("frames", "fractions"), [(13, None), (13, 5), (13, 40), (100, None), (100, 7)])
+def test_fractions_say_how_many_camera_frames_they_hold(tmp_path: Path, frames: int, fractions: int | None) -> None:
+    """An EER whose frames all hold one event gives the number foretold in every fraction: nearly equal ones."""
+    path = tmp_path / "movie.eer"
+    eer.write_eer(path, np.ones((frames, 4, 6), np.uint8))
+    counts = frames_per_fraction(probe_movie(path), eer_fractions=fractions)
+    assert counts == tuple(read_movie(path, eer_fractions=fractions)[:, 0, 0])
+    assert sum(counts) == frames
+    assert max(counts) - min(counts) <= 1
+
+
+def test_other_movies_frames_are_the_cameras(movies: dict[str, Path]) -> None:
+    """What is no EER has one camera frame in each frame, whatever the fractions."""
+    assert frames_per_fraction(probe_movie(movies["tif"]), eer_fractions=2) == (1, 1, 1)
 
 
 def test_one_image_is_a_movie_of_one_frame(tmp_path: Path) -> None:

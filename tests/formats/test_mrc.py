@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldchain.errors import FormatError, IncompleteFileError, StorageError
-from coldchain.formats import mrc
+from coldchain.formats import arrays, mrc
 
 RNG = np.random.default_rng(7)
 COUNTS = RNG.integers(0, 16, (3, 5, 8))
@@ -131,16 +131,30 @@ def test_one_section_is_an_image_and_the_first_of_many_can_be_read_alone(tmp_pat
     assert np.array_equal(mrc.read_first_section(path), COUNTS[0])
 
 
-def test_a_mapped_file_shows_the_same_values(tmp_path: Path) -> None:
-    """Mapping gives what reading gives, and refuses packed pixels with what to do instead."""
+def test_a_sparse_file_of_absurd_size_is_refused(tmp_path: Path) -> None:
+    """A file of holes costs nothing on the disk and could take all memory: its pixels are bounded to 64 GiB."""
+    path = tmp_path / "sparse.mrc"
+    mrc.write_mrc(path, COUNTS[:1], pixel_size_angstrom=1.0, mode=2)
+    data = bytearray(path.read_bytes()[:1024])
+    struct.pack_into("<3i", data, 0, 1 << 15, 1 << 15, 17)
+    path.write_bytes(data)
+    os.truncate(path, 1024 + 17 * (4 << 30))
+    mrc.check_size(mrc.read_header(path), path.stat().st_size, path)
+    with pytest.raises(FormatError, match="promises 73,014,444,032 bytes of pixels; expected at most 68,719,476,736"):
+        mrc.read_mrc(path)
+
+
+def test_too_little_memory_is_a_stated_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the operating system gives no memory, the error says how much was wanted."""
     path = tmp_path / "movie.mrc"
-    mrc.write_mrc(path, COUNTS.astype(np.int16), pixel_size_angstrom=1.0)
-    mapped = mrc.map_mrc(path)
-    assert isinstance(mapped, np.memmap)
-    assert np.array_equal(mapped, COUNTS)
-    mrc.write_mrc(path, COUNTS, pixel_size_angstrom=1.0, mode=101)
-    with pytest.raises(FormatError, match="Use read_mrc"):
-        mrc.map_mrc(path)
+    mrc.write_mrc(path, COUNTS, pixel_size_angstrom=1.0)
+
+    def refuse(shape: object, dtype: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(arrays.np, "empty", refuse)
+    with pytest.raises(FormatError, match="no memory for the file's"):
+        mrc.read_mrc(path)
 
 
 @pytest.mark.parametrize(

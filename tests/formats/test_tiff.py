@@ -39,7 +39,6 @@ def test_a_movie_comes_back(tmp_path: Path, compression: tiff.Compression, big: 
     assert np.array_equal(tiff.read_tiff(path), FRAMES)
     assert np.array_equal(tiff.read_tiff(path, threads=3), FRAMES)
     assert np.array_equal(tifffile.imread(path), FRAMES[:, ::-1])
-    assert tiff.count_pages(path) == len(FRAMES)
     assert tiff.pixel_size_angstrom(ifd.read_pages(path)[0]) == pytest.approx(0.6425, rel=1e-7)
 
 
@@ -134,6 +133,23 @@ def test_a_bomb_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(FormatError, match="promises 1,099,511,627,776 bytes"):
         tiff.read_tiff(path)
+
+
+def test_pages_that_share_a_strip_are_refused(tmp_path: Path) -> None:
+    """One strip cannot be every frame of a movie: a thousand pages on it are refused before any memory is taken."""
+    path = tmp_path / "shared.tif"
+    size = 2 + 12 * len(PLAIN) + 4
+    count = 1000
+    strip = 8 + size * count
+    entries = [*PLAIN[:3], (273, 4, 1, strip), (279, 4, 1, 4)]
+    links = [8 + size * (number + 1) for number in range(count - 1)] + [0]
+    path.write_bytes(classic(*((entries, link) for link in links)) + bytes(8))
+    for act in (check_structure, tiff.read_tiff):
+        with pytest.raises(FormatError, match=f"directory 1 begins at byte {strip:,}, in one of directory 0"):
+            act(path)
+    apart = [([*entries[:3], (273, 4, 1, strip + 4 * f), entries[4]], link) for f, link in enumerate(links)]
+    path.write_bytes(classic(*apart) + bytes(4 * count))
+    assert tiff.read_tiff(path).shape == (count, 1, 4)
 
 
 def classic(*directories: tuple[list[tuple[int, int, int, int]], int]) -> bytes:

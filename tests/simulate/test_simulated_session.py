@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from coldchain.errors import StorageError, UsageError
-from coldchain.formats.epu import read_exposure_xml, read_grid_square_dm, read_session_dm
+from coldchain.formats.document import child, local_name, read_xml, text
+from coldchain.formats.epu import read_exposure_xml
 from coldchain.formats.gain import read_defects, read_gain
 from coldchain.formats.mdoc import read_mdoc
 from coldchain.formats.movie import probe_movie, read_movie
@@ -45,9 +46,9 @@ def test_an_epu_session_is_read_back(tmp_path: Path, specimen: Specimen) -> None
     """The readers of real EPU files find the planted optics, dose, frames, defocus, squares and holes."""
     root = tmp_path / "visit-1"
     truth = simulate_session(PLAN, root, specimen=specimen)
-    session = read_session_dm(root / "EpuSession.dm")
-    assert session.name == "visit-1"
-    assert session.started_at == PLAN.started_at
+    session = read_xml(root / "EpuSession.dm")
+    assert text(child(session, "Name")) == "visit-1"
+    assert datetime.fromisoformat(text(child(session, "StartDateTime")) or "") == PLAN.started_at
     assert len({exposure.grid_square for exposure in truth.exposures}) == 2
     for exposure in truth.exposures:
         planted = exposure.movie.parameters
@@ -58,9 +59,9 @@ def test_an_epu_session_is_read_back(tmp_path: Path, specimen: Specimen) -> None
         assert metadata.optics.frame_count == 3
         mean = (planted.defocus_u_angstrom + planted.defocus_v_angstrom) / 2
         assert metadata.applied_defocus_micrometer == pytest.approx(-mean * 1e-4)
-        square = read_grid_square_dm(root / "Metadata" / f"GridSquare_{exposure.grid_square}.dm")
-        assert square.id == exposure.grid_square
-        assert exposure.foil_hole in {hole.id for hole in square.holes}
+        square = read_xml(root / "Metadata" / f"GridSquare_{exposure.grid_square}.dm")
+        holes = (hole for hole in square.iter() if local_name(hole).startswith("KeyValuePairOfintTargetLocation"))
+        assert exposure.foil_hole in {text(child(hole, "key")) for hole in holes}
         assert (root / f"{exposure.name}.jpg").is_file()
     for path in root.rglob("*"):
         if path.is_file():

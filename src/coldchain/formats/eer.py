@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.errors import FormatError
+from coldchain.formats.arrays import allocate
 from coldchain.formats.files import reading, replacing
 from coldchain.formats.ifd import EER_7BIT, EER_8BIT, Page, walk
 from coldchain.formats.tiff import run_all
@@ -104,7 +105,7 @@ def read_eer(path: Path, *, fractions: int | None = None, upsampling: int = 1, t
         bounds = fraction_bounds(len(frames), fractions)
         dtype = np.uint8 if int(np.diff(bounds).max()) <= _LARGEST_UINT8 else np.uint16
         shape = (len(bounds) - 1, frames[0].height * upsampling, frames[0].width * upsampling)
-        counts: NDArray[Any] = np.zeros(shape, dtype=dtype)
+        counts = allocate(shape, dtype, path, zeroed=True)
 
         def decode(fraction: int) -> None:
             for number in range(bounds[fraction], bounds[fraction + 1]):

@@ -1,10 +1,9 @@
-"""What Thermo Fisher's EPU writes beside its movies: exposure XML, EpuSession.dm, GridSquare_*.dm (2.6 to 3.9 seen)."""
+"""What Thermo Fisher's EPU writes beside each of its movies: the exposure's XML (2.6 to 3.9 seen)."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,38 +18,6 @@ if TYPE_CHECKING:
 
 _MICROMETER_PER_METER = 1e6
 _NOT_A_SECOND = re.compile(r"(\.\d{6})\d+")
-
-
-@dataclass(frozen=True, slots=True)
-class EpuSession:
-    """An EPU session. `atlas_path` and `storage_paths` are Windows paths, as the microscope's computer sees them."""
-
-    name: str
-    id: str
-    started_at: datetime | None
-    atlas_path: str | None
-    storage_paths: tuple[str, ...]
-    version: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class EpuFoilHole:
-    """A foil hole on a grid square: its centre in pixels of the square's image and on the stage."""
-
-    id: str
-    x_pixel: float | None
-    y_pixel: float | None
-    stage_x_micrometer: float | None
-    stage_y_micrometer: float | None
-    near_grid_bar: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class EpuGridSquare:
-    """A grid square, named by its file (`GridSquare_<id>.dm`), and the holes chosen on it."""
-
-    id: str
-    holes: tuple[EpuFoilHole, ...]
 
 
 def read_exposure_xml(path: Path) -> ExposureMetadata:
@@ -179,59 +146,3 @@ def _time(written: str | None, path: Path) -> datetime | None:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError) as failure:
         raise MetadataError(f"a time is {written[:40]!r}", expected="an ISO 8601 time", path=path) from failure
-
-
-def read_session_dm(path: Path) -> EpuSession:
-    """An EPU session from its `EpuSession.dm`. Raises as `read_exposure_xml`."""
-    root = read_xml(path)
-    name, identity = text(child(root, "Name")), text(child(root, "Id"))
-    if local_name(root) != "EpuSessionXml" or name is None:
-        raise MetadataError(f"the document is a {local_name(root)}", expected="a named EpuSessionXml", path=path)
-    folders = child(root, "StorageFolders", "_items")
-    paths = (text(child(folder, "Path")) for folder in (folders if folders is not None else ()))
-    return EpuSession(
-        name=name,
-        id=identity or "",
-        started_at=_time(text(child(root, "StartDateTime")), path),
-        atlas_path=text(child(root, "Samples", "_items", "SampleXml", "AtlasId")),
-        storage_paths=tuple(folder for folder in paths if folder),
-        version=_version(root),
-    )
-
-
-def _version(root: Element) -> str | None:
-    assembly = next((value for name, value in root.attrib.items() if name.rpartition("}")[2] == "Assembly"), "")
-    found = re.search(r"Version=([\d.]+)", assembly)
-    return found.group(1) if found else None
-
-
-def read_grid_square_dm(path: Path) -> EpuGridSquare:
-    """A grid square and its holes from `GridSquare_<id>.dm`. Raises as `read_exposure_xml`.
-
-    Read from descriptions of the format; no real file was at hand.
-    """
-    root = read_xml(path)
-    found = re.fullmatch(r"GridSquare_(\d+)\.dm", path.name, flags=re.IGNORECASE)
-    identity = found.group(1) if found else text(child(root, "Id"))
-    if identity is None:
-        raise MetadataError("the grid square has no id", expected="a file named GridSquare_<id>.dm", path=path)
-    holes = (
-        _hole(pair, path) for pair in root.iter() if local_name(pair).startswith("KeyValuePairOfintTargetLocation")
-    )
-    return EpuGridSquare(id=identity, holes=tuple(hole for hole in holes if hole is not None))
-
-
-def _hole(pair: Element, path: Path) -> EpuFoilHole | None:
-    key, location = text(child(pair, "key")), child(pair, "value")
-    if key is None or location is None or not len(location):
-        return None  # the slots of a serialised hash table that hold nothing
-    centre, stage = child(location, "PixelCenter"), child(location, "StagePosition")
-    near = text(child(location, "IsNearGridBar"))
-    return EpuFoilHole(
-        id=key,
-        x_pixel=_number(text(child(centre, "x")), "PixelCenter x", path),
-        y_pixel=_number(text(child(centre, "y")), "PixelCenter y", path),
-        stage_x_micrometer=_scaled(_number(text(child(stage, "X")), "stage X", path), _MICROMETER_PER_METER),
-        stage_y_micrometer=_scaled(_number(text(child(stage, "Y")), "stage Y", path), _MICROMETER_PER_METER),
-        near_grid_bar=None if near is None else near == "true",
-    )

@@ -15,6 +15,8 @@ from coldchain.formats.image import read_values
 
 _LARGEST_TEXT_BYTES = 16 << 20
 _IMAGE_SUFFIXES = frozenset((".mrc", ".mrcs", ".tif", ".tiff", ".map", ".st"))
+_SERIALEM_TURNS = ("RotationAndFlip", "RotationFlip")
+_SERIALEM_SETTINGS = frozenset(("CameraSizeX", "CameraSizeY", "WasScaled", *_SERIALEM_TURNS))
 _SERIALEM_KEYS = frozenset(("BadColumns", "BadRows", "PartialBadColumn", "PartialBadRow", "BadPixels"))
 
 
@@ -59,8 +61,8 @@ def read_defects(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     Read are SerialEM's defect lists (whose y runs down from the picture's top, so it is reversed here as IMOD does;
     for frames of two or four times the camera's size each pixel becomes a block), RELION's and MotionCor2's text of
     boxes "x y width height" from the first stored pixel, and MRC or TIFF masks, in which all but 0 is a defect. Raises
-    FormatError where a defect lies outside the frame or the text makes no sense, StorageError where the file cannot be
-    read.
+    FormatError where a defect lies outside the frame, where SerialEM's list is for a turned or flipped camera, or where
+    the text makes no sense; StorageError where the file cannot be read.
     """
     if path.suffix.lower() in _IMAGE_SUFFIXES:
         return _mask(path, shape)
@@ -133,8 +135,9 @@ def _mark(defects: NDArray[np.bool_], box: tuple[int, int, int, int], path: Path
 def _serialem(lines: Sequence[Sequence[str]], shape: tuple[int, int], path: Path) -> NDArray[np.bool_]:
     values: dict[str, list[list[int]]] = {}
     for key, *words in lines:
-        if key in _SERIALEM_KEYS or key in ("CameraSizeX", "CameraSizeY", "WasScaled"):
+        if key in _SERIALEM_KEYS or key in _SERIALEM_SETTINGS:
             values.setdefault(key, []).append(_numbers(words, path))
+    _refuse_turned(values, path)
     width, height = _only(values, "CameraSizeX", path), _only(values, "CameraSizeY", path)
     scale = shape[1] // width if width > 0 else 0
     if scale not in (1, 2, 4) or (height * scale, width * scale) != shape:
@@ -150,6 +153,18 @@ def _serialem(lines: Sequence[Sequence[str]], shape: tuple[int, int], path: Path
     for box in _serialem_boxes(values, width, height, pixel, path):
         _mark(camera, box, path)
     return np.ascontiguousarray(camera[::-1].repeat(scale, axis=0).repeat(scale, axis=1))
+
+
+def _refuse_turned(values: Mapping[str, list[list[int]]], path: Path) -> None:
+    """Whether the frames were turned along with such a list cannot be seen; a wrong guess would fill good pixels."""
+    for key in _SERIALEM_TURNS:
+        if any(number for numbers in values.get(key, []) for number in numbers):
+            raise FormatError(
+                f"the defect list says {key} {values[key][0][0]}",
+                expected="0: a list in the orientation of the frames",
+                remedy="Give the defects as a mask, an MRC or TIFF that lies as the movie does (IMOD: clip defect -D)",
+                path=path,
+            )
 
 
 def _only(values: Mapping[str, list[list[int]]], key: str, path: Path) -> int:

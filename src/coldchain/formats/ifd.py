@@ -7,8 +7,9 @@ plain layouts that cameras write. TIFF 6.0 (Adobe, 1992); BigTIFF as libtiff has
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,7 +75,8 @@ def walk(stream: BinaryIO, path: Path) -> tuple[Page, ...]:
     """Every directory of an open file, in order.
 
     Raises IncompleteFileError where a directory, one of its arrays or a strip reaches beyond the end of the file, or
-    is not written yet; FormatError where the file is no TIFF, the chain runs in a circle, or a value cannot be.
+    is not written yet; FormatError where the file is no TIFF, the chain runs in a circle, two strips share bytes, or a
+    value cannot be.
     """
     return _Walk(stream, path).pages()
 
@@ -133,7 +135,20 @@ class _Walk:
             seen.add(offset)
             page, offset = self._directory(len(pages), offset)
             pages.append(page)
+        self._refuse_overlaps(pages)
         return tuple(pages)
+
+    def _refuse_overlaps(self, pages: Sequence[Page]) -> None:
+        """Strips that share bytes would let a small file promise as many frames as it likes."""
+        strips = sorted((offset, count, page.index) for page in pages for offset, count in page.segments)
+        for (offset, count, index), (next_offset, _, next_index) in pairwise(strips):
+            if next_offset < offset + count:
+                raise FormatError(
+                    f"a strip of directory {next_index} begins at byte {next_offset:,}, in one of directory {index}",
+                    expected="strips that share no bytes",
+                    remedy="The file is damaged; fetch it from the camera again",
+                    path=self._path,
+                )
 
     def _directory(self, index: int, offset: int) -> tuple[Page, int]:
         what = f"directory {index}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.formats.container import Container, container_of
-from coldchain.formats.eer import event_pages, read_eer
+from coldchain.formats.eer import event_pages, fraction_bounds, read_eer
 from coldchain.formats.ifd import read_pages
 from coldchain.formats.mrc import read_header, read_mrc
 from coldchain.formats.picture import read_picture, read_picture_header
@@ -52,6 +52,16 @@ def probe_movie(path: Path) -> MovieInfo:
         return MovieInfo(path, kind, len(pages), pages[0].height, pages[0].width, "uint8", None)
     picture = read_picture_header(path)
     return MovieInfo(path, kind, 1, picture.rows, picture.columns, picture.dtype, None)
+
+
+def frames_per_fraction(info: MovieInfo, *, eer_fractions: int | None = None) -> tuple[int, ...]:
+    """How many of the camera's frames each frame holds that `read_movie` gives with the same `eer_fractions`.
+
+    Always 1 but for an EER, whose numbers differ by one at most: its dose is to be shared out in their proportion.
+    """
+    if info.container != Container.EER:
+        return (1,) * info.frames
+    return tuple(int(count) for count in np.diff(fraction_bounds(info.frames, eer_fractions)))
 
 
 def read_movie(

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.errors import FormatError, IncompleteFileError
+from coldchain.formats.arrays import allocate
 from coldchain.formats.files import reading, replacing, size_of
 
 HEADER_BYTES = 1024
@@ -185,8 +186,8 @@ def check_size(header: MrcHeader, size_bytes: int, path: Path) -> None:
 def read_mrc(path: Path) -> NDArray[Any]:
     """The image (row, column), or the sections (section, row, column) where there are several.
 
-    Types as in the module's table, in this machine's byte order. Raises as `read_header`, and IncompleteFileError
-    where the file is shorter than its header says.
+    Types as in the module's table, in this machine's byte order. Raises as `read_header`, IncompleteFileError where the
+    file is shorter than its header says, FormatError where its pixels take more than 64 GiB.
     """
     with reading(path) as stream:
         header = parse_header(stream.read(HEADER_BYTES), path)
@@ -206,38 +207,26 @@ def read_sections(stream: BinaryIO, header: MrcHeader, path: Path, *, count: int
     """The first `count` sections (all of them by default) as (section, row, column). Raises as `read_mrc`."""
     check_size(header, size_of(stream), path)
     wanted = header.sections if count is None else count
-    stored = np.empty(wanted * header.section_bytes // header.stored_dtype.itemsize, dtype=header.stored_dtype)
+    stored = allocate((wanted * header.section_bytes // header.stored_dtype.itemsize,), header.stored_dtype, path)
     stream.seek(header.data_offset)
     got = stream.readinto(stored.view(np.uint8))  # type: ignore[attr-defined]  # a buffered reader has it
     if got != stored.nbytes:
         check_size(header, header.data_offset + got, path)
     if header.mode == PACKED_MODE:
-        return _unpack_nibbles(stored.reshape(wanted, header.height, header.row_bytes), header.width)
-    return stored.reshape(wanted, header.height, header.width).astype(header.dtype, copy=False)
+        return _unpack_nibbles(stored.reshape(wanted, header.height, header.row_bytes), header.width, path)
+    sections = stored.reshape(wanted, header.height, header.width)
+    if header.stored_dtype == header.dtype:
+        return sections
+    converted = allocate(sections.shape, header.dtype, path)
+    converted[...] = sections
+    return converted
 
 
-def _unpack_nibbles(packed: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    pixels = np.empty((*packed.shape[:2], packed.shape[2] * 2), dtype=np.uint8)
+def _unpack_nibbles(packed: NDArray[np.uint8], width: int, path: Path) -> NDArray[np.uint8]:
+    pixels = allocate((*packed.shape[:2], packed.shape[2] * 2), np.uint8, path)
     np.bitwise_and(packed, 0x0F, out=pixels[..., 0::2])
     np.right_shift(packed, 4, out=pixels[..., 1::2])
     return pixels[..., :width]
-
-
-def map_mrc(path: Path) -> NDArray[Any]:
-    """The sections (section, row, column) mapped from the file, read only, in the file's own type and byte order.
-
-    Nothing is read before it is used. A file that is cut short while it is mapped kills the process (SIGBUS), so map
-    only files that nobody else writes. Raises as `read_mrc`, and FormatError for the packed mode 101.
-    """
-    with reading(path) as stream:
-        header = parse_header(stream.read(HEADER_BYTES), path)
-        check_size(header, size_of(stream), path)
-        if header.mode == PACKED_MODE:
-            raise FormatError(
-                "4-bit pixels cannot be mapped", expected="a mode with whole bytes", remedy="Use read_mrc", path=path
-            )
-        shape = (header.sections, header.height, header.width)
-        return np.memmap(stream, dtype=header.stored_dtype, mode="r", offset=header.data_offset, shape=shape)
 
 
 def write_mrc(path: Path, array: NDArray[Any], *, pixel_size_angstrom: float, mode: int | None = None) -> None:

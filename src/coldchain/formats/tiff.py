@@ -20,8 +20,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from coldchain.errors import FormatError
+from coldchain.formats.arrays import allocate
 from coldchain.formats.files import reading, replacing
-from coldchain.formats.ifd import Page, read_pages, walk
+from coldchain.formats.ifd import Page, walk
 
 Compression = Literal["lzw", "deflate", "none"]
 
@@ -94,15 +95,15 @@ def read_tiff(path: Path, *, threads: int = 1, count: int | None = None) -> NDAr
     """The first `count` pages (all by default) as (frame, row, column), in the file's own type, bottom row first.
 
     Each frame is decoded by one of `threads` threads. Raises IncompleteFileError and FormatError as `ifd.walk`;
-    FormatError naming frame and strip where a strip cannot be decoded or is too short; StorageError where the file
-    cannot be read.
+    FormatError naming frame and strip where a strip cannot be decoded or is too short, and where the pixels take more
+    than 64 GiB; StorageError where the file cannot be read.
     """
     with reading(path) as stream:
         frames = frame_pages(walk(stream, path), path, count=count)
         dtype = page_dtype(frames[0], path)
         for frame in frames:
             _refuse_bombs(frame, dtype, path)
-        stack = np.empty((len(frames), frames[0].height, frames[0].width), dtype=dtype)
+        stack = allocate((len(frames), frames[0].height, frames[0].width), dtype, path)
         if not all(_is_plain(frame) for frame in frames):
             return _read_by_tifffile(path, frames, stack)
 
@@ -248,8 +249,3 @@ def read_first_page(path: Path) -> NDArray[Any]:
     """The first page (row, column), bottom row first. Raises as `read_tiff`."""
     page: NDArray[Any] = read_tiff(path, count=1)[0]
     return page
-
-
-def count_pages(path: Path) -> int:
-    """How many frames the file has. Raises as `ifd.walk`."""
-    return len(frame_pages(read_pages(path), path))
