@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldchain.errors import ComputeError, FormatError, StoreFullError
+from coldchain.errors import ComputeError, FormatError, StorageError, StoreFullError
 from coldchain.model.files import FileKind
 from coldchain.model.identity import new_id
 from coldchain.model.optics import Optics
 from coldchain.model.results import Step, StepRun, StepState
 from coldchain.model.session import ExposureState
+from coldchain.preprocess import room
 from coldchain.preprocess.plan import ExposureInput, PipelineParameters, StepPlan, missing_values, next_step
-from coldchain.preprocess.verdict import after_failure
+from coldchain.preprocess.verdict import Pause, after_failure
 
 OPTICS = Optics(
     pixel_size_angstrom=0.83,
@@ -102,5 +103,23 @@ def test_a_failure_is_judged_by_its_kind() -> None:
     assert after_failure(ComputeError("died"), 1, 3).state is ExposureState.READY
     assert after_failure(ComputeError("died"), 3, 3).state is ExposureState.QUARANTINED
     full = after_failure(StoreFullError("full"), 99, 3)
-    assert (full.state, full.hold) == (ExposureState.READY, True)
+    assert (full.state, full.pause, full.counts) == (ExposureState.READY, Pause.FULL, False)
     assert "report" in after_failure(ZeroDivisionError("oops"), 1, 3).reason
+
+
+def test_an_outage_is_waited_out_before_anything_is_quarantined() -> None:
+    """A disk that does not answer holds new work back; only what fails again and again is quarantined."""
+    away = after_failure(StorageError("away"), 1, 3)
+    assert (away.state, away.pause) == (ExposureState.READY, Pause.OUTAGE)
+    assert after_failure(StorageError("away"), 3, 3).state is ExposureState.QUARANTINED
+
+
+def test_a_full_disk_is_tried_again_when_it_has_more_room() -> None:
+    """Work goes on when more is free than when the disk was full, or after a long while; an outage passes by time."""
+    hold = room.hold_for_room(100.0, free_bytes=1000)
+    assert not room.is_over(hold, 101.0, 1000)
+    assert room.is_over(hold, 101.0, 1001)
+    assert room.is_over(hold, 100.0 + room.FULL_SECONDS, 0)
+    outage = room.hold_for_outage(100.0)
+    assert not room.is_over(outage, 101.0, 10**12)
+    assert room.is_over(outage, 100.0 + room.OUTAGE_SECONDS, 0)

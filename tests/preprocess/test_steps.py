@@ -12,7 +12,7 @@ from PIL import Image
 
 from coldchain.catalog import exposures, files, sessions
 from coldchain.catalog.engine import open_catalog, upgrade
-from coldchain.errors import FormatError
+from coldchain.errors import FormatError, ProcessingError
 from coldchain.formats.mrc import read_mrc, write_mrc
 from coldchain.model.files import FileKind
 from coldchain.model.optics import ExposureMetadata, Optics
@@ -134,15 +134,23 @@ def test_references_are_found_in_the_sessions_folder_and_beside_the_movie(tmp_pa
     exposure = exposures.attach_metadata(catalog, exposure.id, ExposureMetadata(optics, defects_name="defects.txt"))
     finder = SourceFinder(catalog, {})
     missing = finder.find(exposure, session)
+    assert missing is not None
     assert missing.defects is None
     assert "defects.txt is not there" in missing.warnings[0]
     assert missing.gain == root / "visit" / "gain.mrc"
     for place in ("sub/defects.txt", "defects.txt"):
         (root / "visit" / place).write_text("CameraSizeX 128\n")
         found = finder.find(exposure, session)
+        assert found is not None
         assert found.defects == root / "visit" / place
         assert found.given.defects_sha256 is not None
         assert found.warnings == ()
     outside = exposures.attach_metadata(catalog, exposure.id, ExposureMetadata(defects_name="../../catalog.sqlite"))
-    assert finder.find(outside, session).defects is None
+    elsewhere = finder.find(outside, session)
+    assert elsewhere is not None
+    assert elsewhere.defects is None
+    for file_name, says in (("gain.mrc", "gain reference is not there"), ("sub/m.tif", "movie is not there")):
+        (root / "visit" / file_name).unlink()
+        with pytest.raises(ProcessingError, match=says):
+            finder.find(exposure, session)
     catalog.close()

@@ -268,9 +268,7 @@ def _tell_found(catalog: Catalog) -> None:
             found = results.newest(catalog, exposure.id)
             table.add_row(
                 plain(exposure.name),
-                plain(
-                    exposure.state if exposure.state is ExposureState.DONE else f"{exposure.state}: {exposure.reason}"
-                ),
+                plain(": ".join(filter(None, (exposure.state, exposure.reason)))),
                 f"{found.ctf.defocus_u_angstrom:.0f} / {found.ctf.defocus_v_angstrom:.0f}" if found.ctf else "",
                 f"{found.ctf.fit_resolution_angstrom:.1f}" if found.ctf else "",
                 f"{found.motion.total_motion_angstrom:.1f}" if found.motion else "",

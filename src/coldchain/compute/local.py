@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from coldchain.errors import ComputeError
 
@@ -30,7 +30,7 @@ class LocalEngine:
         self.slots = workers
         self._lock = threading.Lock()
         self._pools = [_new_pool() for _ in range(workers)]
-        self._running: list[Future[object] | None] = [None] * workers
+        self._running: list[Future[Any] | None] = [None] * workers
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run `function` in a worker; see `Engine.submit`. Raises OSError where no process can be started."""

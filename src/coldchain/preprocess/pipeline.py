@@ -1,16 +1,20 @@
 """The driver: takes ready exposures, newest first, through their steps.
 
-It holds nothing that matters. A step is journalled in the catalog before it runs; whatever kills this process, a
-restart finds the exposure unfinished and the step's key not done, and goes on from there.
+It holds nothing that matters. A step is journalled in the catalog before it runs, and its end, its result and what
+becomes of its exposure are one transaction. Whatever kills this process, a restart finds the exposure unfinished and
+the step's key not done, and goes on from there.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -18,21 +22,36 @@ from uuid import UUID
 from coldchain.catalog import events, exposures, sessions, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.compute.engine import Engine
-from coldchain.errors import CatalogError, ProcessingError
+from coldchain.errors import CatalogError, ComputeError, ProcessingError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind
 from coldchain.model.optics import Optics
-from coldchain.model.results import Step, StepRun, StepState
+from coldchain.model.results import Step, StepRun
 from coldchain.model.session import Exposure, ExposureState, Session
+from coldchain.preprocess import room
 from coldchain.preprocess.plan import PipelineParameters, StepPlan, missing_values, next_step
 from coldchain.preprocess.sources import ExposureSources, SourceFinder
 from coldchain.preprocess.steps import StepJob, StepOutcome, run_step
-from coldchain.preprocess.verdict import after_failure
+from coldchain.preprocess.verdict import Pause, after_failure
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-HOLD_SECONDS = 20.0
+WAKE_SECONDS = 30.0
+WAITING_PAGE = 200
+
+# What a fault of ours, or a machine at its limits, may raise in the driver; it must not end it.
+_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +81,25 @@ class Pipeline:
         self._parameters = parameters
         self._sources = SourceFinder(catalog, instrument_optics)
         self._in_flight: dict[UUID, _InFlight] = {}
+        self._failures: Counter[str] = Counter()
+        self._hold: room.Hold | None = None
+        self._unsure = False
+        self._woke_at = 0.0
+        self._waiting_before: UUID | None = None
+        self._ticking = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._held_until = 0.0
-        self._ticking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="pipeline")
 
     def start(self) -> None:
         """Take up what an earlier process left running, then begin."""
         interrupted = steps.interrupt_running(self._catalog)
+        for run in interrupted:
+            exposure = exposures.get(self._catalog, run.exposure_id)
+            scratch = self._scratch(self._folder(exposure, self._session(exposure)), run)
+            shutil.rmtree(scratch, ignore_errors=True)
         if interrupted:
-            log.info("taking up %d interrupted step(s) again", interrupted)
+            log.info("taking up %d interrupted step(s) again", len(interrupted))
         self._thread.start()
 
     def stop(self) -> None:
@@ -100,111 +127,163 @@ class Pipeline:
         self._guarded_tick()
 
     def _guarded_tick(self) -> None:
+        with self._ticking:
+            for flight in [f for f in self._in_flight.values() if f.future.done()]:
+                with self._guarded():
+                    self._record(flight)
+            if not self._stopping.is_set():
+                with self._guarded():
+                    self._start_ready()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Whatever this meets stays here, and the next tick makes up for it."""
         try:
-            with self._ticking:
-                self._tick()
+            yield
         except CatalogError as error:
             # The database is locked, full or away: nothing is lost, the steps in hand are recorded when it is back.
+            self._unsure = True
             log.warning("%s", error)
+        except _FAULTS:
+            self._unsure = True
+            self._hold = room.hold_for_outage(time.monotonic())
+            log.exception("the pipeline met a fault; it goes on after a pause")
 
-    def _tick(self) -> None:
-        """Record what has finished, and start what there is room for."""
-        for flight in [f for f in self._in_flight.values() if f.future.done()]:
-            self._record(flight)
-        room = self._engine.slots - len(self._in_flight)
-        if room > 0 and not self._stopping.is_set() and time.monotonic() >= self._held_until:
-            found = exposures.ready(self._catalog, room + len(self._in_flight))
-            for exposure in [exposure for exposure in found if exposure.id not in self._in_flight][:room]:
-                self._advance(exposure.id)
+    def _start_ready(self) -> None:
+        """Start what there is room for."""
+        if self._unsure:  # an exposure may have been claimed without coming to a step
+            exposures.release_stale(self._catalog, keep=set(self._in_flight))
+            self._unsure = False
+        now = time.monotonic()
+        if now - self._woke_at >= WAKE_SECONDS:
+            self._woke_at = now
+            self._wake_waiting()
+        slots = self._engine.slots - len(self._in_flight)
+        if slots > 0 and self._may_start(now):
+            found = exposures.ready(self._catalog, slots + len(self._in_flight))
+            for exposure in [e for e in found if e.id not in self._in_flight][:slots]:
+                claimed = exposures.claim(self._catalog, exposure.id)
+                if claimed is not None:
+                    self._go_on(claimed)
+
+    def _may_start(self, now: float) -> bool:
+        if self._hold is not None and room.is_over(self._hold, now, room.free_bytes(self._results_root)):
+            self._hold = None
+        return self._hold is None
+
+    # -- the end of a step ------------------------------------------------------------------------------------------
 
     def _record(self, flight: _InFlight) -> None:
+        """Write down how a step ended. Doing so twice is harmless, so a catalog that balks is simply asked again."""
         error = flight.future.exception()
-        if error is None:
-            self._record_success(flight, flight.future.result())
-        else:
+        if error is not None:
             self._record_failure(flight, error)
-        del self._in_flight[flight.exposure.id]
-        if error is None and not self._stopping.is_set():
-            self._advance(flight.exposure.id)
-        elif error is None:
-            exposures.set_state(
-                self._catalog, flight.exposure.id, ExposureState.READY, only_from=ExposureState.PROCESSING
-            )
-
-    def _record_success(self, flight: _InFlight, outcome: StepOutcome) -> None:
+            del self._in_flight[flight.exposure.id]
+            return
+        outcome = flight.future.result()
         relative = flight.folder.relative_to(self._results_root)
-        outputs = {role: str(relative / name) for role, name in outcome.outputs.items()}
-        steps.finish(self._catalog, flight.run.id, outputs=outputs, seconds=outcome.seconds, result=outcome.result)
-        for warning in outcome.warnings:
-            self._warn(f"{flight.run.step}.warning", f"{flight.exposure.name}: {warning}", flight.exposure)
+        steps.finish(
+            self._catalog,
+            flight.run.id,
+            outputs={role: str(relative / name) for role, name in outcome.outputs.items()},
+            seconds=outcome.seconds,
+            result=outcome.result,
+            warnings=outcome.warnings,
+            settle_to=ExposureState.READY if self._stopping.is_set() else None,
+        )
+        del self._failures[flight.run.key]
+        del self._in_flight[flight.exposure.id]
+        if not self._stopping.is_set():
+            exposure = exposures.get(self._catalog, flight.exposure.id)
+            if exposure.state is ExposureState.PROCESSING:  # else something changed meanwhile, and it is ready anew
+                self._go_on(exposure)
 
     def _record_failure(self, flight: _InFlight, error: BaseException) -> None:
-        seconds = time.monotonic() - flight.began
-        steps.fail(self._catalog, flight.run.id, detail=str(error), seconds=seconds)
-        runs = steps.runs_of(self._catalog, flight.exposure.id)
-        failures = sum(run.key == flight.run.key and run.state is StepState.FAILED for run in runs)
-        verdict = after_failure(error, failures, self._parameters.attempts)
-        if verdict.hold:
-            self._held_until = time.monotonic() + HOLD_SECONDS
-        self._settle(flight.exposure.id, verdict.state, verdict.reason)
-        if verdict.state is not ExposureState.QUARANTINED:
-            self._warn(f"{flight.run.step}.failed", verdict.reason, flight.exposure)
-        log.warning("%s of %s failed: %s", flight.run.step, flight.exposure.name, verdict.reason)
-
-    def _warn(self, kind: str, message: str, exposure: Exposure) -> None:
-        events.record(
+        verdict = after_failure(error, self._failures[flight.run.key] + 1, self._parameters.attempts)
+        now = time.monotonic()
+        steps.fail(
             self._catalog,
-            Severity.WARNING,
-            kind,
-            message,
-            session_id=exposure.session_id,
-            exposure_id=exposure.id,
+            flight.run.id,
+            detail=str(error),
+            seconds=now - flight.began,
+            settle_to=verdict.state,
+            reason=verdict.reason,
         )
+        self._failures[flight.run.key] += verdict.counts
+        if verdict.state is ExposureState.QUARANTINED:
+            del self._failures[flight.run.key]  # whoever asks for another try gets all of them
+        if verdict.pause is Pause.OUTAGE:
+            self._hold = room.hold_for_outage(now)
+        elif verdict.pause is Pause.FULL:
+            self._hold = room.hold_for_room(now, room.free_bytes(self._results_root))
 
-    def _advance(self, exposure_id: UUID) -> None:
-        """Start the exposure's next step, or say what it waits for, or that it is done.
+    # -- the beginning of a step ------------------------------------------------------------------------------------
 
-        It is claimed before its session is read: a parameter that changes from here on makes it ready again, and what
-        is decided here then no longer counts.
+    def _go_on(self, exposure: Exposure) -> None:
+        """Start a claimed exposure's next step, or say what it waits for, or that it is done.
+
+        It was claimed before its session is read here: a parameter that changes from now on makes it ready again, and
+        what is decided here then no longer counts.
         """
-        exposures.set_state(self._catalog, exposure_id, ExposureState.PROCESSING)
-        exposure = exposures.get(self._catalog, exposure_id)
-        session = sessions.get(self._catalog, exposure.session_id)
-        try:
-            sources = self._sources.find(exposure, session)
-        except (ProcessingError, OSError) as error:
-            self._settle(exposure_id, ExposureState.WAITING, str(error))
+        session = self._session(exposure)
+        sources = self._sources_or_reason(exposure, session)
+        if isinstance(sources, str):
+            self._settle(exposure, ExposureState.WAITING, sources)
             return
-        lacking = missing_values(sources.file.kind, sources.optics)
-        if lacking:
-            self._settle(exposure_id, ExposureState.WAITING, _lacking(lacking, session.shell_word))
+        if sources is None:
+            self._settle(exposure, ExposureState.READY)
             return
         plan = next_step(sources.given, self._parameters, steps.done(self._catalog, exposure.id))
         if plan is None:
-            self._settle(exposure_id, ExposureState.DONE)
+            self._settle(exposure, ExposureState.DONE)
         else:
             self._begin(exposure, session, sources, plan)
 
-    def _settle(self, exposure_id: UUID, state: ExposureState, reason: str = "") -> None:
-        exposures.set_state(self._catalog, exposure_id, state, reason, only_from=ExposureState.PROCESSING)
+    def _sources_or_reason(self, exposure: Exposure, session: Session) -> ExposureSources | str | None:
+        """What the exposure is computed from, or why it has to wait; None while its input has no digest."""
+        try:
+            sources = self._sources.find(exposure, session)
+        except ProcessingError as error:
+            return str(error)
+        lacking = [] if sources is None else missing_values(sources.file.kind, sources.optics)
+        return _lacking(lacking, session.shell_word) if lacking else sources
+
+    def _wake_waiting(self) -> None:
+        """Look whether what exposures wait for has come without anyone telling: a gain reference, a disk.
+
+        A page of them a time, so that the cost does not grow with their number.
+        """
+        page = exposures.waiting(self._catalog, limit=WAITING_PAGE, before=self._waiting_before)
+        self._waiting_before = page[-1].id if len(page) == WAITING_PAGE else None
+        free = [e.id for e in page if isinstance(self._sources_or_reason(e, self._session(e)), ExposureSources)]
+        if free:
+            exposures.wake_waiting(self._catalog, free)
+
+    def _settle(self, exposure: Exposure, state: ExposureState, reason: str = "") -> None:
+        exposures.set_state(self._catalog, exposure.id, state, reason, only_from=ExposureState.PROCESSING)
 
     def _begin(self, exposure: Exposure, session: Session, sources: ExposureSources, plan: StepPlan) -> None:
         if plan.step is Step.ALIGN:
             for warning in sources.warnings:
-                self._warn(f"{plan.step}.warning", f"{exposure.name}: {warning}", exposure)
+                self._warn(f"{printable(exposure.name)}: {warning}", exposure)
         run = steps.begin(self._catalog, exposure.id, plan.step, plan.key, plan.parameters)
         began = time.monotonic()
-        parent = self._results_root / session.instrument.name / session.folder / exposure.name
+        parent = self._folder(exposure, session)
         folder = parent / f"{plan.step}-{plan.key[:16]}"
         job = StepJob(
             step=plan.step,
             inputs=self._inputs(sources, plan),
             parameters=plan.parameters,
             folder=folder,
-            scratch=parent / f".{plan.step}-{run.id}.part",
+            scratch=self._scratch(parent, run),
             threads=self._parameters.threads,
         )
-        future = self._engine.submit(run_step, job)
+        try:
+            future = self._engine.submit(run_step, job)
+        except (OSError, RuntimeError) as error:
+            found = f"no worker could be started ({error})"
+            future = Future()
+            future.set_exception(ComputeError(found, remedy="Lower compute.workers, or free memory and processes"))
         self._in_flight[exposure.id] = _InFlight(exposure, run, folder, future, began)
         future.add_done_callback(lambda _: self._wake.set())
 
@@ -220,6 +299,25 @@ class Pipeline:
             image = sources.movie
         spectrum = plan.upstream[Step.CTF].outputs.get("diagnostic") if plan.step is Step.PREVIEW else None
         return {"image": image} | ({"diagnostic": self._results_root / spectrum} if spectrum else {})
+
+    def _session(self, exposure: Exposure) -> Session:
+        return sessions.get(self._catalog, exposure.session_id)
+
+    def _folder(self, exposure: Exposure, session: Session) -> Path:
+        return self._results_root / session.instrument.name / session.folder / exposure.name
+
+    def _scratch(self, folder: Path, run: StepRun) -> Path:
+        return folder / f".{run.step}-{run.id}.part"
+
+    def _warn(self, message: str, exposure: Exposure) -> None:
+        events.record(
+            self._catalog,
+            Severity.WARNING,
+            "align.warning",
+            message,
+            session_id=exposure.session_id,
+            exposure_id=exposure.id,
+        )
 
 
 # How a user gives what is missing.

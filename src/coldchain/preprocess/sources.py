@@ -40,20 +40,27 @@ class SourceFinder:
         self._instrument_optics = instrument_optics
         self._digests: dict[tuple[str, int, int], str] = {}
 
-    def find(self, exposure: Exposure, session: Session) -> ExposureSources:
-        """The sources of a ready exposure: one whose input is there and has its digest, for identity comes before
-        computing. Raises ProcessingError where a named gain is not there, OSError where it cannot be read."""
-        assert exposure.input_file_id is not None
-        file = files.get(self._catalog, exposure.input_file_id)
-        assert file.sha256 is not None
+    def find(self, exposure: Exposure, session: Session) -> ExposureSources | None:
+        """The sources of an exposure; None while its input has no digest, for identity comes before computing.
+
+        Raises ProcessingError where the input or a named gain is not there, or cannot be read: the exposure waits.
+        """
+        file = None if exposure.input_file_id is None else files.get(self._catalog, exposure.input_file_id)
+        if file is None or file.sha256 is None:
+            return None
         root = Path(session.source_root, session.folder)
         assumed = self._instrument_optics.get(session.instrument.name, Optics())
         optics = session.parameters.optics.over(exposure.metadata.optics).over(assumed)
         movie = root / file.relative_path
-        gain = self._reference(optics.gain, root, movie)
+        _require(movie, f"its {file.kind}", "It was there: bring it or its disk back")
+        gain = None if not optics.gain else root / PurePosixPath(optics.gain)
+        if gain is not None:
+            remedy = (
+                f"Bring it, or give another with `coldchain session set {session.shell_word} --gain FILE` (or none)"
+            )
+            _require(gain, "its gain reference", remedy)
         defects_name = exposure.metadata.defects_name
         defects = self._defects(defects_name, root, movie)
-        warnings = () if defects or not defects_name else (_NO_DEFECTS.format(printable(defects_name)),)
         given = ExposureInput(
             kind=file.kind,
             sha256=file.sha256,
@@ -63,20 +70,8 @@ class SourceFinder:
             particle_diameter_angstrom=session.parameters.particle_diameter_angstrom,
             generation=session.parameters.generation,
         )
+        warnings = () if defects or not defects_name else (_NO_DEFECTS.format(printable(defects_name)),)
         return ExposureSources(movie, gain, defects, file, optics, given, warnings)
-
-    def _reference(self, name: str | None, root: Path, movie: Path) -> Path | None:
-        """The gain's path: absolute, or relative to the session's folder. An empty name says that there is none."""
-        if not name:
-            return None
-        path = root / PurePosixPath(name)
-        if not path.is_file():
-            raise ProcessingError(
-                f"its gain reference {name} is not there",
-                remedy="Bring it, or name another with `coldchain session set NAME --gain FILE` (or --gain none).",
-                path=movie,
-            )
-        return path
 
     def _defects(self, name: str | None, root: Path, movie: Path) -> Path | None:
         """The defect list that the metadata names: in the session's folder, as `collect` noted it, or by the movie."""
@@ -89,9 +84,25 @@ class SourceFinder:
     def _digest(self, path: Path | None) -> str | None:
         if path is None:
             return None
-        status = path.stat()
-        key = (str(path), status.st_size, status.st_mtime_ns)
-        if key not in self._digests:
-            with path.open("rb") as file:
-                self._digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            status = path.stat()
+            key = (str(path), status.st_size, status.st_mtime_ns)
+            if key not in self._digests:
+                with path.open("rb") as file:
+                    self._digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _absent(path, "a reference", f"cannot be read ({error.strerror})", "Mend that") from error
         return self._digests[key]
+
+
+def _require(path: Path, what: str, remedy: str) -> None:
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise _absent(path, what, f"cannot be reached ({error.strerror})", remedy) from error
+    if not there:
+        raise _absent(path, what, "is not there", remedy)
+
+
+def _absent(path: Path, what: str, how: str, remedy: str) -> ProcessingError:
+    return ProcessingError(f"{what} {how}", remedy=f"{remedy}; it is looked for again by itself", path=path)

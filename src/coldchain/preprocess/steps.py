@@ -68,9 +68,9 @@ def run_step(job: StepJob) -> StepOutcome:
     a StoreFullError where the results' disk is full."""
     began = time.perf_counter()
     try:
-        job.scratch.mkdir(parents=True)
+        made = _make_folder(job.scratch)
         outputs, result, warnings = _HANDLERS[job.step](job)
-        _publish(job)
+        _publish(job, made)
     except OSError as error:
         raise _explain(error, job) from error
     except MemoryError as error:
@@ -82,15 +82,23 @@ def run_step(job: StepJob) -> StepOutcome:
     return StepOutcome(outputs, result, time.perf_counter() - began, warnings)
 
 
-def _publish(job: StepJob) -> None:
-    """Flush every file of the scratch folder, then give the folder its final name."""
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder; gives the folders in which a new one now stands."""
+    missing = [folder, *(parent for parent in folder.parents if not parent.exists())]
+    folder.mkdir(parents=True)
+    return [path.parent for path in missing]
+
+
+def _publish(job: StepJob, made: list[Path]) -> None:
+    """Flush every file of the scratch folder, then give the folder its final name, and flush what names it."""
     for path in [*job.scratch.iterdir(), job.scratch]:
         _flush(path)
     if job.folder.exists():
         # Left by a run that was killed after its renaming and before its entry in the catalog: this one is as good.
         shutil.rmtree(job.folder)
     job.scratch.rename(job.folder)
-    _flush(job.folder.parent)
+    for folder in dict.fromkeys([job.folder.parent, *made]):
+        _flush(folder)
 
 
 def _flush(path: Path) -> None:

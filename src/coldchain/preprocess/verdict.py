@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
-from coldchain.errors import ColdchainError, StoreFullError
+from coldchain.errors import ColdchainError, StorageError, StoreFullError
 from coldchain.model.session import ExposureState
+
+
+class Pause(Enum):
+    """Why new work is held back."""
+
+    NONE = "none"
+    OUTAGE = "outage"
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of the exposure, the reason to show, and whether new work should be held back for a while."""
+    """What becomes of the exposure, the reason to show, whether it counts as a try, and whether new work is held."""
 
     state: ExposureState
     reason: str
-    hold: bool = False
+    counts: bool = True
+    pause: Pause = Pause.NONE
 
 
 def after_failure(error: BaseException, failures: int, attempts: int) -> Verdict:
     """What to do after a step failed for the `failures`-th time with these inputs.
 
-    A full disk is not the exposure's fault: it stays ready, and work is held until there is room. What may pass by
-    itself is tried `attempts` times. Everything else would fail again the same way: the exposure is quarantined with
-    its reason.
+    A full disk is not the exposure's fault: it stays ready, and work is held until there is room. A disk that does not
+    answer may be back soon: the exposure is tried `attempts` times, and work is held between, so that an outage does
+    not quarantine everything. A worker that died may have been killed for another's memory: the same, without a pause.
+    Everything else would fail again the same way: the exposure is quarantined with its reason.
     """
+    reason = str(error)
     if isinstance(error, StoreFullError):
-        return Verdict(ExposureState.READY, str(error), hold=True)
+        return Verdict(ExposureState.READY, reason, counts=False, pause=Pause.FULL)
+    if isinstance(error, StorageError) and failures < attempts:
+        return Verdict(ExposureState.READY, reason, pause=Pause.OUTAGE)
     if isinstance(error, ColdchainError):
-        if error.retry and failures < attempts:
-            return Verdict(ExposureState.READY, str(error))
-        return Verdict(ExposureState.QUARANTINED, str(error))
+        again = error.retry and failures < attempts
+        return Verdict(ExposureState.READY if again else ExposureState.QUARANTINED, reason)
     # Not one of ours: a fault in the program. The exposure fails alone and the page says what to report.
     return Verdict(ExposureState.QUARANTINED, f"unexpected {type(error).__name__}: {error}. Please report this.")
