@@ -177,6 +177,35 @@ def test_one_frame_is_returned_as_it_is() -> None:
     assert result.warnings == ()
 
 
+@pytest.mark.parametrize("blank", [0, 7, 19])
+@pytest.mark.parametrize("dose", [None, 1.5])
+def test_a_blank_frame_is_left_out_of_track_and_sum(blank: int, dose: float | None) -> None:
+    """One frame without electrons costs that frame alone, wherever it is: the others are aligned and added up."""
+    x, y = planted_track(20, 0.5)
+    frames = expose(specimen((256, 192), 0.3), x, y, 6.0)
+    others = np.delete(np.arange(20), blank)
+    frames[blank] = 3
+    doses = None if dose is None else tuple(np.full(20, dose))
+    result = align_movie(frames, gain=None, defects=None, parameters=AlignmentParameters(PIXEL, 300.0, doses))
+    assert result.shift_x_pixel.shape == result.shift_y_pixel.shape == (20,)
+    found = result.shift_x_pixel[others], result.shift_y_pixel[others]
+    assert track_error(*found, x[others], y[others]) < 0.5
+    assert result.unweighted.mean() == pytest.approx(frames[others].sum(axis=0).mean(), rel=0.02)
+    assert result.micrograph.mean() == pytest.approx(frames[others].sum(axis=0).mean(), rel=0.02)
+    assert f"Frame {blank + 1} of 20 holds the same value" in result.warnings[0]
+
+
+def test_equal_doses_one_by_one_are_one_dose_for_all() -> None:
+    """A dose for each frame and one for all of them give one picture, where they are the same."""
+    x, y = planted_track(5)
+    frames = expose(specimen((200, 210), 0.3), x, y, 3.0)
+    one, each = (
+        align_movie(frames, gain=None, defects=None, parameters=AlignmentParameters(PIXEL, 300.0, dose))
+        for dose in (2.0, (2.0,) * 5)
+    )
+    np.testing.assert_allclose(one.micrograph, each.micrograph, rtol=1e-5, atol=1e-4)
+
+
 def test_borders_are_mirrored_and_not_black() -> None:
     """What is moved in looks like the picture beside it: no dark strip, nothing of the opposite side."""
     x, y = planted_track(12, 2.0)
@@ -204,7 +233,11 @@ def test_two_threads_give_what_one_gives() -> None:
     [
         (AlignmentParameters(0.0, 300.0), "pixel size is 0.0 Å"),
         (AlignmentParameters(1.0, float("nan")), "voltage is nan kV"),
+        (AlignmentParameters(1.0, 0.3), r"voltage is 0.3 kV; expected 10 to 3,000 kV.* in MV\? 0.3 MV are 300 kV"),
+        (AlignmentParameters(1.0, 300000.0), r"voltage is 300000 kV; .* in V\? 300000 V are 300 kV"),
+        (AlignmentParameters(1.0, -300.0), "voltage is -300 kV"),
         (AlignmentParameters(1.0, 300.0, -1.0), "dose per frame is -1.0"),
+        (AlignmentParameters(1.0, 300.0, (1.0, 1.0, 1.0)), "3 doses for 2 frames"),
         (AlignmentParameters(1.0, 300.0, bfactor_square_angstrom=-5.0), "B-factor is -5.0"),
     ],
 )

@@ -26,6 +26,24 @@ def test_exposure_of_a_frame_is_that_at_its_middle() -> None:
     np.testing.assert_allclose(dose.frame_exposures(3, 2.0, 5.0), [6.0, 8.0, 10.0])
 
 
+def test_exposure_of_unequal_frames_is_on_their_cumulative_sum() -> None:
+    """Frames of 1, 2 and 4 e⁻/Å² after 5 stand at 5.5, 7 and 10; as many doses are wanted as there are frames."""
+    np.testing.assert_allclose(dose.frame_exposures(3, (1.0, 2.0, 4.0), 5.0), [5.5, 7.0, 10.0])
+    np.testing.assert_allclose(dose.frame_exposures(1, (2.0,)), [1.0])
+    for given_doses in ((1.0, 2.0), (1.0,), ()):
+        with pytest.raises(ProcessingError, match=f"{len(given_doses)} doses for 3 frames"):
+            dose.frame_exposures(3, given_doses)
+    with pytest.raises(ProcessingError, match="dose per frame is -2"):
+        dose.frame_exposures(3, (1.0, -2.0, 3.0))
+
+
+def test_unequal_frames_keep_noise_white() -> None:
+    """The weights' squares, times the frames' doses, add up to the whole dose at every frequency."""
+    doses = np.array([1.0, 2.0, 4.0, 0.0, 3.0])
+    weights = dose.exposure_weights(FREQUENCIES, dose.frame_exposures(5, tuple(doses)), 300.0, doses)
+    np.testing.assert_allclose(doses @ weights**2, doses.sum())
+
+
 @given(
     frames=st.integers(1, 60),
     per_frame=st.floats(0.0, 5.0),

@@ -141,12 +141,43 @@ def test_numbers_that_are_none_become_defects() -> None:
         prepare(frames)
 
 
-def test_empty_frames_are_refused_by_number() -> None:
-    """A frame of zeros is a stated error that names it."""
+def test_a_few_empty_frames_are_left_out_by_number() -> None:
+    """Up to a tenth of the frames may be blank: they are not used, and a warning names them."""
+    frames = counts(frames=20)
+    frames[2] = 0
+    assert prepare(frames).warnings == (
+        "Frame 3 of 20 holds the same value in every pixel; the movie was aligned and added up without.",
+    )
+    frames[19] = 255
+    correction = prepare(frames)
+    assert correction.used.tolist() == [0, 1, *range(3, 19)]
+    assert correction.found == 0
+    assert correction.warnings[0].startswith("Frames 3, 20 of 20 hold the same value")
+
+
+def test_more_empty_frames_are_refused_by_number() -> None:
+    """Beyond a tenth, or where all are, blank frames are a stated error that names them."""
     frames = counts()
     frames[2] = 0
-    with pytest.raises(ProcessingError, match="frame 3 of 12 holds the same value, 0, in every pixel"):
+    frames[7] = 0
+    with pytest.raises(ProcessingError, match="frame 8 of 12 holds the same value, 0, in every pixel, as 3 before it"):
         prepare(frames)
+    with pytest.raises(ProcessingError, match="frame 2 of 12 holds the same value"):
+        prepare(np.zeros_like(frames))
+    with pytest.raises(ProcessingError, match="frame 1 of 9 holds the same value, 0, in every pixel; expected"):
+        prepare(np.zeros_like(frames[:9]))
+
+
+@pytest.mark.parametrize("inverted", ["mask", "gain"])
+def test_a_mask_the_wrong_way_round_is_asked_about(inverted: str) -> None:
+    """A mask or gain that leaves less than four fifths of the pixels is refused before memory is taken to fill them."""
+    frames = counts()
+    good = np.zeros(frames.shape[1:], dtype=bool)
+    good[::10, ::10] = True
+    mask, gain = (~good, None) if inverted == "mask" else (None, good.astype(np.float32))
+    with pytest.raises(ProcessingError, match=r"99.0 % of the pixels are defects; expected at most 20 %") as caught:
+        prepare(frames, defects=mask, gain=gain)
+    assert "inverted" in caught.value.remedy
 
 
 def test_other_shapes_are_refused_with_both_shapes() -> None:

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from coldchain.errors import ProcessingError
 from coldchain.kernels.compiled import compiled, in_bands
-from coldchain.kernels.dose import exposure_weights, frame_exposures
+from coldchain.kernels.dose import exposure_weights, frame_doses, frame_exposures
 from coldchain.kernels.fourier import column_frequencies, fourier_crop, irfft2, rfft2, row_frequencies
 from coldchain.kernels.prepare import Correction, Image, Mask, prepare
 from coldchain.kernels.track import Track, Transform, find_track, shift_phases
+from coldchain.kernels.voltage import check_voltage
 
 ShiftedTransform: TypeAlias = tuple[Transform, Transform, Transform]
 
@@ -40,14 +41,14 @@ _SAMPLES_PER_CYCLE = 4096
 class AlignmentParameters:
     """What the alignment must know of the exposure.
 
-    dose_per_frame_e_per_square_angstrom : None: no exposure filter.
+    dose_per_frame_e_per_square_angstrom : one dose for every frame, or a dose for each; None: no exposure filter.
     bfactor_square_angstrom : B of the weight exp(−B k²/4) on the amplitudes that are compared; larger is smoother.
     threads : at most this many are used.
     """
 
     pixel_size_angstrom: float
     voltage_kilovolt: float
-    dose_per_frame_e_per_square_angstrom: float | None = None
+    dose_per_frame_e_per_square_angstrom: float | tuple[float, ...] | None = None
     pre_exposure_e_per_square_angstrom: float = 0.0
     bfactor_square_angstrom: float = 150.0
     threads: int = 1
@@ -60,7 +61,8 @@ class AlignedMovie:
     micrograph : (rows, columns) float32, exposure-filtered if the dose is known, else the same as `unweighted`. Its
         mean and the strength of its noise are those of the plain sum.
     unweighted : (rows, columns) float32, the plain sum of the aligned frames.
-    shift_x_pixel, shift_y_pixel : (frames,) float64, displacement of the specimen in each frame; 0 in the first.
+    shift_x_pixel, shift_y_pixel : (frames,) float64, displacement of the specimen in each frame; 0 in the first. A
+        blank frame, which is left out of the sums, is given a place between its neighbours'.
     warnings : sentences for a reader of the result.
     """
 
@@ -89,7 +91,8 @@ def align_movie(
 
     Raises
     ------
-    ProcessingError : parameters that cannot be true, a gain or mask of another shape, frames that hold nothing.
+    ProcessingError : parameters that cannot be true, a gain or mask of another shape, more than a fifth of the pixels
+        defective, more than a tenth of the frames blank.
 
     Notes
     -----
@@ -127,20 +130,21 @@ def shift_image(picture: Image, y_pixel: float, x_pixel: float, threads: int = 1
 def _whole_frame_track(frames: NDArray[np.generic], correction: Correction, parameters: AlignmentParameters) -> Track:
     """Track in pixels of the movie, from frames binned to 3–4 Å and cropped to 8 Å in Fourier space."""
     shape = (int(frames.shape[1]), int(frames.shape[2]))
-    if frames.shape[0] == 1:
-        return Track(np.zeros(1), np.zeros(1), ())
+    used = correction.used
+    if used.size == 1:
+        return Track(np.zeros(frames.shape[0]), np.zeros(frames.shape[0]), ())
     factor = int(_BINNED_PIXEL_ANGSTROM / parameters.pixel_size_angstrom)
     factor = max(1, min(factor, min(shape) // _FEWEST_BINNED_PIXELS))
     binned = (shape[0] // factor, shape[1] // factor)
     shrink = min(1.0, 2 * factor * parameters.pixel_size_angstrom / _BAND_ANGSTROM)
     small = (max(1, round(binned[0] * shrink)), max(1, round(binned[1] * shrink)))
     window = np.outer(_taper(binned[0]), _taper(binned[1]))
-    transforms = np.empty((frames.shape[0], small[0], small[1] // 2 + 1), dtype=np.complex64)
-    for number in range(frames.shape[0]):
+    transforms = np.empty((used.size, small[0], small[1] // 2 + 1), dtype=np.complex64)
+    for place, number in enumerate(used):
         picture = bin_image(correction.apply(frames[number], number), factor, parameters.threads)
         picture -= picture.mean(dtype=np.float64)
         picture *= window
-        transforms[number] = fourier_crop(rfft2(picture, parameters.threads), binned, small)
+        transforms[place] = fourier_crop(rfft2(picture, parameters.threads), binned, small)
     # Rounding makes the two axes' sampling differ by parts in a thousand; shifts are scaled back for each axis exactly.
     track = find_track(
         transforms,
@@ -150,7 +154,9 @@ def _whole_frame_track(frames: NDArray[np.generic], correction: Correction, para
         threads=parameters.threads,
     )
     y_scale, x_scale = factor * binned[0] / small[0], factor * binned[1] / small[1]
-    return Track(track.x_pixel * x_scale, track.y_pixel * y_scale, track.warnings)
+    numbers = np.arange(frames.shape[0])
+    x_pixel, y_pixel = (np.interp(numbers, used, shifts) for shifts in (track.x_pixel, track.y_pixel))
+    return Track(x_pixel * x_scale, y_pixel * y_scale, track.warnings)
 
 
 def _add_up(
@@ -160,15 +166,15 @@ def _add_up(
     shape = (int(frames.shape[1]), int(frames.shape[2]))
     half_plane = (shape[0], shape[1] // 2 + 1)
     plain = np.zeros(half_plane, dtype=np.complex64)
-    table = _weight_table(frames.shape[0], parameters)
+    table = _weight_table(frames.shape[0], correction.used, parameters)
     weighted = None if table is None else np.zeros(half_plane, dtype=np.complex64)
-    for number in range(frames.shape[0]):
+    for place, number in enumerate(correction.used):
         picture = correction.apply(frames[number], number)
         shifted = shift_image(picture, track.y_pixel[number], track.x_pixel[number], parameters.threads)
         if weighted is None or table is None:
             _add(plain, shifted, parameters.threads)
         else:
-            _add_weighted(plain, weighted, shifted, table[number], shape[1], parameters.threads)
+            _add_weighted(plain, weighted, shifted, table[place], shape[1], parameters.threads)
     unweighted = irfft2(plain, shape, parameters.threads)
     return unweighted, unweighted.copy() if weighted is None else irfft2(weighted, shape, parameters.threads)
 
@@ -180,17 +186,17 @@ def bin_image(picture: Image, factor: int, threads: int = 1) -> Image:
     return binned
 
 
-def _weight_table(frames: int, parameters: AlignmentParameters) -> NDArray[np.float32] | None:
-    """Exposure weights (frames, samples), with `_SAMPLES_PER_CYCLE`; None if no dose is known."""
-    if parameters.dose_per_frame_e_per_square_angstrom is None:
+def _weight_table(frames: int, used: NDArray[np.intp], parameters: AlignmentParameters) -> NDArray[np.float32] | None:
+    """Exposure weights (frames used, samples), with `_SAMPLES_PER_CYCLE`; None if no dose is known."""
+    dose = parameters.dose_per_frame_e_per_square_angstrom
+    if dose is None:
         return None
-    exposures = frame_exposures(
-        frames, parameters.dose_per_frame_e_per_square_angstrom, parameters.pre_exposure_e_per_square_angstrom
-    )
+    exposures = frame_exposures(frames, dose, parameters.pre_exposure_e_per_square_angstrom)
     # To the corner of Fourier space, and to the interpolation's upper neighbour.
     samples = math.ceil(math.sqrt(0.5) * _SAMPLES_PER_CYCLE) + 2
     frequency = np.arange(samples) / (_SAMPLES_PER_CYCLE * parameters.pixel_size_angstrom)
-    return exposure_weights(frequency, exposures, parameters.voltage_kilovolt).astype(np.float32)
+    weights = exposure_weights(frequency, exposures[used], parameters.voltage_kilovolt, frame_doses(frames, dose)[used])
+    return weights.astype(np.float32)
 
 
 def _add(plain: Transform, shifted: ShiftedTransform, threads: int) -> None:
@@ -224,13 +230,12 @@ def _taper(length: int) -> Image:
 
 
 def _check(parameters: AlignmentParameters) -> None:
-    positive = {
-        "pixel size": (parameters.pixel_size_angstrom, "Å"),
-        "voltage": (parameters.voltage_kilovolt, "kV"),
-    }
-    for name, (value, unit) in positive.items():
-        if not math.isfinite(value) or value <= 0:
-            raise ProcessingError(f"the {name} is {value} {unit}", expected="a positive number")
+    pixel_size = parameters.pixel_size_angstrom
+    if not math.isfinite(pixel_size) or pixel_size <= 0:
+        raise ProcessingError(
+            f"the pixel size is {pixel_size} Å", expected="a positive number", remedy="Correct the session's pixel size"
+        )
+    check_voltage(parameters.voltage_kilovolt)
     if not math.isfinite(parameters.bfactor_square_angstrom) or parameters.bfactor_square_angstrom < 0:
         raise ProcessingError(
             f"the B-factor is {parameters.bfactor_square_angstrom} Å²", expected="a number that is not negative"

@@ -7,6 +7,7 @@ rotavirus VP6", eLife 2015, 4:e06980, https://doi.org/10.7554/eLife.06980.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from coldchain.units import electron_wavelength_angstrom
 
 _ELECTRON_COMPTON_WAVELENGTH_ANGSTROM = 0.0242631023538
 _REFERENCE_VOLTAGE_KILOVOLT = 300.0
+_REMEDY = "Correct the session's dose"
 
 
 def critical_exposure(frequency_per_angstrom: NDArray[np.floating], voltage_kilovolt: float) -> NDArray[np.float64]:
@@ -36,33 +38,62 @@ def critical_exposure(frequency_per_angstrom: NDArray[np.floating], voltage_kilo
     return np.asarray(at_reference * scale, dtype=np.float64)
 
 
-def frame_exposures(frames: int, dose_per_frame: float, pre_exposure: float = 0.0) -> NDArray[np.float64]:
-    """Exposure of the specimen at the middle of each frame, in the doses' unit (e⁻/Å²): (f + ½) × dose + pre-exposure.
+def frame_doses(frames: int, dose_per_frame: float | Sequence[float]) -> NDArray[np.float64]:
+    """What each frame was exposed to, e⁻/Å²: one number for all frames, or one for each of them.
 
     Returns
     -------
-    (frames,) float64. A `ProcessingError` is raised where a dose is negative or no number.
+    (frames,) float64. A `ProcessingError` is raised where a dose is negative or no number, or their count another.
     """
-    for name, value in (("dose per frame", dose_per_frame), ("pre-exposure", pre_exposure)):
-        if not math.isfinite(value) or value < 0:
-            raise ProcessingError(f"the {name} is {value} e⁻/Å²", expected="a number that is not negative")
-    return np.asarray((np.arange(frames) + 0.5) * dose_per_frame + pre_exposure, dtype=np.float64)
+    given = (dose_per_frame,) * frames if isinstance(dose_per_frame, int | float) else tuple(dose_per_frame)
+    if len(given) != frames:
+        raise ProcessingError(f"{len(given)} doses for {frames} frames", expected="one for each", remedy=_REMEDY)
+    doses = np.array(given, dtype=np.float64)
+    wrong = doses[~(np.isfinite(doses) & (doses >= 0))]
+    if wrong.size:
+        raise ProcessingError(
+            f"the dose per frame is {wrong[0]} e⁻/Å²", expected="a number that is not negative", remedy=_REMEDY
+        )
+    return doses
+
+
+def frame_exposures(
+    frames: int, dose_per_frame: float | Sequence[float], pre_exposure: float = 0.0
+) -> NDArray[np.float64]:
+    """Exposure of the specimen at the middle of each frame, e⁻/Å²: the pre-exposure, the doses of the frames before
+    it, and half of its own.
+
+    Returns
+    -------
+    (frames,) float64. Raises as `frame_doses`, and where the pre-exposure is negative or no number.
+    """
+    if not math.isfinite(pre_exposure) or pre_exposure < 0:
+        raise ProcessingError(
+            f"the pre-exposure is {pre_exposure} e⁻/Å²", expected="a number that is not negative", remedy=_REMEDY
+        )
+    doses = frame_doses(frames, dose_per_frame)
+    return np.asarray(np.cumsum(doses) - 0.5 * doses + pre_exposure, dtype=np.float64)
 
 
 def exposure_weights(
-    frequency_per_angstrom: NDArray[np.floating], exposure: NDArray[np.float64], voltage_kilovolt: float
+    frequency_per_angstrom: NDArray[np.floating],
+    exposure: NDArray[np.float64],
+    voltage_kilovolt: float,
+    dose: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Weight of each frame at each spatial frequency, such that the weighted sum's noise is as white as the plain's.
 
     w_f(k) = q_f(k) / √(mean over frames of q²), q_f(k) = exp(−N_f / 2Nₑ(k)). This is the paper's normalisation times
-    √frames, so that the squares of the weights add up to the number of frames at every frequency: the weighted sum has
-    the same mean and the same noise as the plain one, and a single frame has the weight one everywhere.
+    √frames, so that at every frequency the weighted sum has the same noise as the plain one, and at zero the same mean;
+    a single frame has the weight one everywhere. The mean over frames is weighted by their doses, for the noise of a
+    frame goes with its electrons: of equal doses, the squares of the weights add up to the number of frames.
 
     Parameters
     ----------
     frequency_per_angstrom : any shape, 1/Å.
     exposure : (frames,) e⁻/Å², as `frame_exposures` gives it.
     voltage_kilovolt : acceleration voltage.
+    dose : (frames,) each frame's own dose in any unit; None where they are equal.
 
     Returns
     -------
@@ -72,7 +103,8 @@ def exposure_weights(
     # What all frames have in common cancels; left in, a large pre-exposure would underflow to 0/0.
     since_first = (exposure - exposure.min()).reshape(-1, *(1,) * critical.ndim)
     kept = np.exp(-since_first / (2 * critical))
-    return np.asarray(kept / np.sqrt(np.mean(kept**2, axis=0)), dtype=np.float64)
+    shares = dose if dose is not None and dose.sum() > 0 else None
+    return np.asarray(kept / np.sqrt(np.average(kept**2, axis=0, weights=shares)), dtype=np.float64)
 
 
 def _beta_squared(voltage_kilovolt: float) -> float:

@@ -34,6 +34,9 @@ _BLOCK_PIXEL = 32
 _LAG_PIXEL = 4
 _NORMAL_MEDIAN = 0.6745
 _LARGEST_FOUND_FRACTION = 0.02
+# More cannot be filled from what is around them; and a mask that is meant the other way round asks for it.
+_LARGEST_DEFECT_FRACTION = 0.2
+_LARGEST_BLANK_FRACTION = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +49,7 @@ class Correction:
     defect_index : (n,) positions of the defects in the flattened frame.
     donor_index : (n, 8) positions of good pixels near each.
     seed : of the choice among the donors.
+    used : (m,) numbers, from 0, of the frames that hold a picture; the few that hold one value alone are left out.
     warnings : what a reader of the result should know.
     """
 
@@ -55,6 +59,7 @@ class Correction:
     defect_index: NDArray[np.intp]
     donor_index: NDArray[np.intp]
     seed: int
+    used: NDArray[np.intp]
     warnings: tuple[str, ...]
 
     def apply(self, frame: NDArray[np.generic], number: int) -> Image:
@@ -87,8 +92,8 @@ def prepare(
 
     Raises
     ------
-    ProcessingError : the frames are no stack of real images, gain or mask are of another shape, a frame holds nothing,
-        or no good pixel is left.
+    ProcessingError : the frames are no stack of real images, gain or mask are of another shape, more than a tenth of
+        the frames hold one value in every pixel, or more than a fifth of the pixels are defects.
     """
     _check_stack(frames)
     shape = (int(frames.shape[1]), int(frames.shape[2]))
@@ -97,17 +102,26 @@ def prepare(
     clean_gain, bad = _clean_gain(gain, shape)
     if defects is not None:
         bad |= defects.astype(np.bool_)
-    total, unreadable = _sum_frames(frames)
+    _check_defects(bad)
+    total, unreadable, blank = _sum_frames(frames)
     bad |= unreadable
-    _check_good_pixels(bad)
+    _check_defects(bad)
     if clean_gain is not None:
         total *= clean_gain
     found, warnings = find_defects(total, bad)
     bad |= found
-    _check_good_pixels(bad)
+    _check_defects(bad)
     index = np.flatnonzero(bad)
-    donors = _donors(bad, index, seed)
-    return Correction(clean_gain, bad, int(np.count_nonzero(found)), index, donors, seed, warnings)
+    return Correction(
+        gain=clean_gain,
+        defects=bad,
+        found=int(np.count_nonzero(found)),
+        defect_index=index,
+        donor_index=_donors(bad, index, seed),
+        seed=seed,
+        used=np.setdiff1d(np.arange(frames.shape[0]), blank),
+        warnings=_blank_warning(blank, frames.shape[0]) + warnings,
+    )
 
 
 def find_defects(total: Image, known: Mask) -> tuple[Mask, tuple[str, ...]]:
@@ -148,11 +162,13 @@ def find_defects(total: Image, known: Mask) -> tuple[Mask, tuple[str, ...]]:
     return np.asarray((lines | pixels) & ~known), ()
 
 
-def _sum_frames(frames: NDArray[np.generic]) -> tuple[Image, Mask]:
-    """Sum of the frames, and the pixels at which some frame has no finite number (0 is summed there)."""
+def _sum_frames(frames: NDArray[np.generic]) -> tuple[Image, Mask, list[int]]:
+    """Sum of the frames that are not blank; the pixels at which some frame has no finite number (0 is summed there);
+    the numbers of the blank frames, a tenth of all at most."""
     count = frames.shape[0]
     total = np.zeros(frames.shape[1:], dtype=np.float32)
     unreadable = np.zeros(frames.shape[1:], dtype=np.bool_)
+    blank: list[int] = []
     for number in range(count):
         frame = frames[number]
         if np.issubdtype(frame.dtype, np.floating):
@@ -166,13 +182,29 @@ def _sum_frames(frames: NDArray[np.generic]) -> tuple[Image, Mask]:
                     )
                 frame = np.where(finite, frame, 0)
         if frame.size > 1 and frame.min() == frame.max():
-            raise ProcessingError(
-                f"frame {number + 1} of {count} holds the same value, {frame.flat[0]}, in every pixel",
-                expected="electrons",
-                remedy="Check the camera and the beam; the movie cannot be aligned",
-            )
-        total += frame
-    return total, unreadable
+            blank.append(number)
+            if len(blank) > _LARGEST_BLANK_FRACTION * count:
+                raise ProcessingError(
+                    f"frame {number + 1} of {count} holds the same value, {frame.flat[0]}, in every pixel{_as(blank)}",
+                    expected=f"electrons, but in {_LARGEST_BLANK_FRACTION:.0%} of the frames at most",
+                    remedy="Check the camera and the beam; the movie cannot be aligned",
+                )
+        else:
+            total += frame
+    return total, unreadable, blank
+
+
+def _as(blank: list[int]) -> str:
+    earlier = ", ".join(str(number + 1) for number in blank[:-1])
+    return f", as {earlier} before it" if earlier else ""
+
+
+def _blank_warning(blank: list[int], count: int) -> tuple[str, ...]:
+    if not blank:
+        return ()
+    names = ", ".join(str(number + 1) for number in blank)
+    which = f"Frame {names} of {count} holds" if len(blank) == 1 else f"Frames {names} of {count} hold"
+    return (f"{which} the same value in every pixel; the movie was aligned and added up without.",)
 
 
 def _clean_gain(gain: NDArray[np.generic] | None, shape: tuple[int, int]) -> tuple[Image | None, Mask]:
@@ -317,8 +349,11 @@ def _check_shape(name: str, array: NDArray[np.generic] | None, shape: tuple[int,
         )
 
 
-def _check_good_pixels(bad: Mask) -> None:
-    if bad.all():
+def _check_defects(bad: Mask) -> None:
+    share = np.count_nonzero(bad) / bad.size
+    if share > _LARGEST_DEFECT_FRACTION:
         raise ProcessingError(
-            f"all {bad.size} pixels are defects", remedy="Check the gain reference and the defect mask of this camera"
+            f"{100 * share:.1f} % of the pixels are defects",
+            expected=f"at most {100 * _LARGEST_DEFECT_FRACTION:.0f} %",
+            remedy="Is the mask inverted, or half of the gain zero? Give the mask and the gain of this camera",
         )
