@@ -340,3 +340,52 @@ def test_looking_at_a_file_tells_how_it_stands(root: Path, watch: Callable[..., 
     assert watching.watcher.look("f") == Sighting("f", 4, 4_102_444_800_000_000_000, closed=False)
     assert watching.watcher.look("g") is None
     assert watching.watcher.look("") is None
+
+
+def test_a_folder_that_is_swapped_for_a_link_is_not_followed(
+    root: Path, tmp_path: Path, watch: Callable[..., Watching]
+) -> None:
+    """Between being met and being visited, between an event and the look at its file, and before another look."""
+    outside = tmp_path / "outside"
+    (outside / "sub").mkdir(parents=True)
+    (outside / "sub/secret").write_text("x")
+    (root / "a/sub").mkdir(parents=True)
+    (root / "a/sub/f").write_text("x")
+    watching = watch()
+    assert set(watching.sightings) == {"a/sub/f"}
+    (root / "a").rename(tmp_path / "away")
+    (root / "a").symlink_to(outside)
+    for folder in ("a", "a/sub"):
+        watching.watcher._visit(folder)
+    for path in ("a/sub/secret", "a/sub/f"):
+        watching.watcher._meet_by_path(path, closed=True)
+        assert watching.watcher.look(path) is None
+    (outside / "sub/later").write_text("x")
+    (root / "last").write_text("x")
+    watching.until(lambda: "last" in watching.sightings)
+    watching.scan()
+    assert set(watching.sightings) == {"a/sub/f", "last"}
+    assert [(notice.kind, notice.path) for notice in watching.notices] == [("link.refused", "a")]
+
+
+def test_what_is_watched_is_what_is_listed(
+    root: Path, tmp_path: Path, watch: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder on the way that is swapped for a link after all were opened puts no watch outside the tree."""
+    (tmp_path / "outside/sub").mkdir(parents=True)
+    (root / "a/sub").mkdir(parents=True)
+    watching = watch()
+    add_watch = INotify.add_watch
+
+    def swap(self: INotify, path: str, mask: int) -> int:
+        (root / "a").rename(tmp_path / "away")
+        (root / "a").symlink_to(tmp_path / "outside")
+        return add_watch(self, path, mask)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(INotify, "add_watch", swap)
+        watching.watcher._visit("a/sub")
+    assert watching.watcher._inotify is not None
+    watched = Path(f"/proc/self/fdinfo/{watching.watcher._inotify.fileno()}").read_text()
+    assert f" ino:{(tmp_path / 'away/sub').stat().st_ino:x} " in watched
+    assert f" ino:{(tmp_path / 'outside/sub').stat().st_ino:x} " not in watched

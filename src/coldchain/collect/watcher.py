@@ -11,7 +11,8 @@ What is not taken, and why:
 - Pipes, sockets and devices.
 - Symbolic links, wherever they point, with one notice each: a file's identity is its real path, so a link inside the
   tree would be the same file under a second name, and a link out of it would let a folder reach anything on this
-  machine. The root itself may be a link.
+  machine. The root itself may be a link. A folder that is swapped for a link between two steps is not followed either:
+  each is opened from the one above it, and what is open is what is watched and listed.
 
 Names are bytes: every path here is `os.fsdecode`d, so that any name, valid UTF-8 or not, comes back by `os.fsencode`.
 """
@@ -31,6 +32,7 @@ from inotify_simple import Event as KernelEvent
 from inotify_simple import INotify, flags
 
 from coldchain.errors import printable
+from coldchain.formats.beneath import folder_beneath, lstat_beneath
 from coldchain.model.events import Severity
 
 log = logging.getLogger(__name__)
@@ -138,7 +140,7 @@ class FolderWatcher:
     def look(self, path: str) -> Sighting | None:
         """The file as it stands now; None where it is gone, is no regular file any more, or cannot be reached."""
         try:
-            status = os.lstat(self._absolute(path))
+            status = lstat_beneath(self.root, path)
         except OSError:
             return None
         if not stat.S_ISREG(status.st_mode):
@@ -184,39 +186,53 @@ class FolderWatcher:
 
     def _visit(self, folder: str) -> None:
         """Watch a folder, then list it."""
-        self._watch(folder)
         try:
-            with os.scandir(self._absolute(folder)) as entries:
-                listing = list(entries)
-        except FileNotFoundError:
-            self._unwatch(folder)
-            if folder == "":
-                remedy = "Mount it or correct the path; it is waited for"
-                self._say(Severity.ERROR, "folder.missing", "", "the folder is not there", remedy)
-            return
-        except NotADirectoryError:
-            self._unwatch(folder)
-            return
+            with folder_beneath(self.root, folder) as descriptor:
+                self._watch(folder, descriptor)
+                with os.scandir(descriptor) as entries:
+                    for entry in entries:
+                        self._meet_entry(_join(folder, entry.name), entry)
         except OSError as error:
-            self._say_unreadable(folder, error)
+            self._note_unvisited(folder, error)
             return
         self._unsay("folder.missing", folder)
         self._unsay("folder.unreadable", folder)
-        for entry in listing:
-            self._meet(_join(folder, entry.name), closed=False)
 
-    def _meet(self, path: str, *, closed: bool) -> None:
-        """Take note of whatever bears this path now."""
-        name = path.rpartition("/")[2]
+    def _note_unvisited(self, folder: str, error: OSError) -> None:
+        gone = isinstance(error, FileNotFoundError)
+        if gone or _is_no_folder(error):
+            self._unwatch(folder)
+        if gone and folder == "":
+            remedy = "Mount it or correct the path; it is waited for"
+            self._say(Severity.ERROR, "folder.missing", "", "the folder is not there", remedy)
+        elif not gone and not (_is_no_folder(error) and folder):
+            self._say_unreadable(folder, error)
+
+    def _meet_entry(self, path: str, entry: os.DirEntry[str]) -> None:
         try:
-            status = os.lstat(self._absolute(path))
-        except (FileNotFoundError, NotADirectoryError):
-            return
+            status = entry.stat(follow_symlinks=False)
         except OSError as error:
-            if not is_passed_over(name, folder=False):
-                self._say_unreadable(path, error)
+            self._note_unmet(path, error)
             return
-        if is_passed_over(name, folder=stat.S_ISDIR(status.st_mode)):
+        self._meet(path, status, closed=False)
+
+    def _meet_by_path(self, path: str, *, closed: bool) -> None:
+        try:
+            status = lstat_beneath(self.root, path)
+        except OSError as error:
+            self._note_unmet(path, error)
+            return
+        self._meet(path, status, closed=closed)
+
+    def _note_unmet(self, path: str, error: OSError) -> None:
+        if isinstance(error, FileNotFoundError) or _is_no_folder(error):
+            return
+        if not is_passed_over(path.rpartition("/")[2], folder=False):
+            self._say_unreadable(path, error)
+
+    def _meet(self, path: str, status: os.stat_result, *, closed: bool) -> None:
+        """Take note of whatever bears this path now."""
+        if is_passed_over(path.rpartition("/")[2], folder=stat.S_ISDIR(status.st_mode)):
             return
         if stat.S_ISDIR(status.st_mode):
             self._to_visit.append(path)
@@ -265,7 +281,7 @@ class FolderWatcher:
         path = _join(folder, event.name)
         if not event.mask & flags.ISDIR:
             if not event.mask & flags.MOVED_FROM:
-                self._meet(path, closed=bool(event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO)))
+                self._meet_by_path(path, closed=bool(event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO)))
         elif event.mask & flags.MOVED_FROM:
             self._unwatch_tree(path)
         elif event.mask & (flags.CREATE | flags.MOVED_TO) and not is_passed_over(event.name, folder=True):
@@ -274,18 +290,18 @@ class FolderWatcher:
 
     # -- watches ----------------------------------------------------------------------------------------------------
 
-    def _watch(self, folder: str) -> None:
+    def _watch(self, folder: str, descriptor: int) -> None:
         if self._inotify is None or self._watches_exhausted:
             return
-        mask = _WATCH_MASK if folder == "" else _WATCH_MASK | flags.DONT_FOLLOW
         try:
-            watch = self._inotify.add_watch(self._absolute(folder), mask)
+            # inotify takes paths only, and follows links on the way; this path leads to what is open and nowhere else.
+            watch = self._inotify.add_watch(f"/proc/self/fd/{descriptor}", _WATCH_MASK)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 self._watches_exhausted = True
                 found = "not every folder can be watched: fs.inotify.max_user_watches is reached"
                 self._say(Severity.WARNING, "watch.limit", "", found, _WATCH_LIMIT_REMEDY)
-            # Every other reason (gone, no permission) shows itself when the folder is listed, a moment later.
+            # Whatever the reason, what is not watched is found by scanning.
             return
         earlier = self._watch_of_path.get(folder)
         if earlier is not None and earlier != watch:
@@ -344,6 +360,11 @@ class FolderWatcher:
 
     def _absolute(self, path: str) -> str:
         return f"{self.root}/{path}" if path else str(self.root)
+
+
+def _is_no_folder(error: OSError) -> bool:
+    """Whether something else, perhaps a link, has taken the place of a folder on the way."""
+    return isinstance(error, NotADirectoryError) or error.errno == errno.ELOOP
 
 
 def _join(folder: str, name: str) -> str:
