@@ -20,6 +20,7 @@ from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Examination, Timing, Verdict
 from coldchain.collect.intake import Intake
 from coldchain.collect.layout import GridSquare, places_seen
+from coldchain.collect.watcher import FolderWatcher
 from coldchain.errors import CatalogError
 from coldchain.model.events import Event
 from coldchain.model.files import DataFile, FileState
@@ -56,6 +57,11 @@ class Collecting:
     def state(self, path: str) -> FileState | None:
         """The state of the row that stands for a path."""
         return next((row.state for row in self.files() if row.relative_path == path), None)
+
+    def state_of(self, name: str) -> ExposureState | None:
+        """The state of an exposure."""
+        exposure = self.exposures().get(name)
+        return None if exposure is None else exposure.state
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Until the condition holds, the thread being alive."""
@@ -132,9 +138,9 @@ def test_a_truncated_movie_is_damaged_until_the_rest_arrives(root: Path, collect
     (root / "visit/cut.mrc").write_bytes(data[:-1])
     collecting = collect()
     write_movie(root / "visit/good.mrc")
-    collecting.wait(lambda: collecting.state("cut.mrc") is FileState.DAMAGED, "the damage")
-    assert collecting.exposures()["good"].state is ExposureState.READY
-    assert collecting.exposures()["cut"].state is ExposureState.QUARANTINED
+    collecting.wait(lambda: collecting.state_of("cut") is ExposureState.QUARANTINED, "the quarantine")
+    assert collecting.state("cut.mrc") is FileState.DAMAGED
+    collecting.wait(lambda: collecting.state_of("good") is ExposureState.READY, "the other movie")
     wait_for(collecting.collector.idle, "idleness")
     assert len(collecting.events("file.damaged")) == 1
     with (root / "visit/cut.mrc").open("ab") as stream:
@@ -209,6 +215,37 @@ def test_a_fault_of_ours_stops_only_the_file_that_meets_it(
     assert len(collecting.events("file.failed")) == 1
     faulty = False
     collecting.wait(lambda: "poison" in collecting.exposures(), "the movie")
+
+
+@pytest.mark.parametrize("where", [(Intake, "resume"), (FolderWatcher, "poll"), (Intake, "take"), (Intake, "report")])
+def test_no_fault_ends_the_collection(
+    where: tuple[type, str], root: Path, collect: Callable[..., Collecting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that runs out, wherever it does: said once where it can be, and gone on with when there is some again."""
+    short, calls, real = True, 0, getattr(*where)
+
+    def refuse(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if short:
+            raise MemoryError
+        return real(*arguments)
+
+    monkeypatch.setattr(*where, refuse)
+    monkeypatch.setattr("coldchain.collect.collector._FAULT_WAIT_SECONDS", 0.02)
+    write_movie(root / "visit/x.mrc")
+    (root / "link").symlink_to("/etc")
+    collecting = collect()
+    collecting.wait(lambda: calls > 2 or (where[1] == "report" and calls > 0), "some tries")
+    short = False
+    collecting.wait(lambda: collecting.state_of("x") is ExposureState.READY, "the movie")
+    collecting.wait(collecting.collector.idle, "idleness")
+    said = {"take": "file.failed", "report": None}.get(where[1], "collector.failed")
+    if said is not None:
+        (event,) = collecting.events(said)
+        assert "MemoryError" in event.message
+    if where[1] != "report":
+        assert len(collecting.events("link.refused")) == 1
 
 
 def test_a_catalog_that_is_away_for_a_while_loses_nothing(

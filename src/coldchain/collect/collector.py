@@ -6,6 +6,7 @@ import logging
 import struct
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -19,22 +20,30 @@ from coldchain.model.events import Severity
 
 log = logging.getLogger(__name__)
 
-# What a fault of ours that one file meets may raise; it must not end the collection of the others.
+# What a fault of ours may raise, and a machine that is short of something; neither may end the collection.
 _FAULTS = (
     ColdchainError,
     ArithmeticError,
     AssertionError,
     AttributeError,
+    BufferError,
+    EOFError,
+    ImportError,
     LookupError,
+    MemoryError,
+    NameError,
     OSError,
     RuntimeError,
+    SyntaxError,  # the base of XML parsers' errors
     TypeError,
     ValueError,
     struct.error,
+    zlib.error,
 )
 
 _IDLE_WAIT_SECONDS = 0.2
 _CATALOG_WAIT_SECONDS = 1.0
+_FAULT_WAIT_SECONDS = 5.0
 _TAKING_SECONDS = 0.5
 """How long files may be taken before the kernel's events are read again."""
 _HOLDING_SECONDS = 5.0
@@ -71,6 +80,7 @@ class Collector:
         self._resumed = False
         self._to_report: deque[tuple[float, Notice]] = deque()
         self._failures: dict[str, str] = {}
+        self._fault = ""
         self._idle = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"collector {root.name}", daemon=True)
@@ -99,20 +109,46 @@ class Collector:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._step()
+            self._stopping.wait(self._guarded_step())
 
-    def _step(self) -> None:
+    def _guarded_step(self) -> float:
+        """One step; whatever goes wrong in it, the next follows. Returns the seconds to wait before that."""
         try:
-            if not self._resumed:
-                self._tracker.remember(self._intake.resume())
-                self._resumed = True
-            self._watch()
-            self._take()
-            self._report()
+            self._step()
         except CatalogError as error:
             # The catalog is away or busy, so this cannot be told on the page. What is pending stays so.
-            log.error("the catalog does not answer: %s", error)  # noqa: TRY400  # its sentence says it; a trace does not
-            self._stopping.wait(_CATALOG_WAIT_SECONDS)
+            log.error("the catalog does not answer: %s", printable(str(error)))  # noqa: TRY400  # its sentence says it; a trace does not
+            return _CATALOG_WAIT_SECONDS
+        except _FAULTS as error:
+            self._say_fault(_stated(error))
+            return _FAULT_WAIT_SECONDS
+        return 0.0
+
+    def _step(self) -> None:
+        if not self._resumed:
+            self._tracker.remember(self._intake.resume())
+            self._resumed = True
+        self._watch()
+        self._take()
+        self._report()
+
+    def _say_fault(self, stated: str) -> None:
+        """Say that a step failed, in the log with its trace and on the page if that can be; once while it is the same.
+
+        For `except` blocks.
+        """
+        root = printable(str(self._watcher.root))
+        if stated == self._fault:
+            log.error("collecting from %s fails as before: %s", root, stated)
+            return
+        log.exception("collecting from %s failed", root)
+        message = f"collecting from {root} failed: {stated}. It is gone on with by itself; the log has the details"
+        try:
+            self._intake.report(Notice(Severity.ERROR, "collector.failed", message, ""))
+        except _FAULTS:
+            log.exception("that cannot be told on the page")
+            return
+        self._fault = stated
 
     def _watch(self) -> None:
         """See what there is, and whether what was seen before has changed."""
@@ -148,13 +184,12 @@ class Collector:
         try:
             verdict = self._intake.take(examination)
         except CatalogError as error:
-            self._note_failure(examination.path, str(error))
+            self._note_failure(examination.path, _stated(error))
             self._tracker.judge(examination, Verdict.UNREADABLE, self._clock())
             raise
         except _FAULTS as error:
             log.exception("taking %s failed", printable(examination.path))
-            stated = str(error) if isinstance(error, ColdchainError) else f"{type(error).__name__}: {error}"
-            self._note_failure(examination.path, stated)
+            self._note_failure(examination.path, _stated(error))
             verdict = Verdict.UNREADABLE
         else:
             self._failures.pop(examination.path, None)
@@ -164,17 +199,28 @@ class Collector:
         if self._failures.get(path) == stated:
             return
         self._failures[path] = stated
-        message = f"{printable(path)}: could not be taken: {printable(stated)}. It is tried again by itself"
+        message = f"{printable(path)}: could not be taken: {stated}. It is tried again by itself"
         self._to_report.append((self._clock(), Notice(Severity.ERROR, "file.failed", message, path)))
 
     def _report(self) -> None:
         while self._to_report and (self._to_report[0][0] <= self._clock() or self._all_taken()):
-            self._intake.report(self._to_report[0][1])
+            notice = self._to_report[0][1]
+            try:
+                self._intake.report(notice)
+            except CatalogError:
+                raise  # it is told when the catalog is back
+            except _FAULTS:
+                log.exception("this cannot be told on the page: %s", printable(notice.message))
             self._to_report.popleft()
 
     def _all_taken(self) -> bool:
         scanned = self._watcher.finished_scans > 0 and not self._watcher.is_scanning
         return scanned and self._tracker.pending == 0
+
+
+def _stated(error: BaseException) -> str:
+    stated = str(error) if isinstance(error, ColdchainError) else f"{type(error).__name__}: {error}"
+    return printable(stated)
 
 
 def _growth_notice(growing: Growing) -> Notice:
