@@ -68,3 +68,19 @@ def test_references_are_noted_as_paths_in_the_session() -> None:
     chosen = ExposureMetadata(optics=Optics(gain="mine.mrc"))
     assert with_references(chosen, references, "x").optics.gain == "mine.mrc"
     assert with_references(described, References(), "x") == described
+
+
+def test_a_gain_that_is_named_is_waited_for_by_its_name() -> None:
+    """Its bare name until it arrives, then its path; no other gain will do, and nothing is waited for unnamed."""
+    named = ExposureMetadata(gain_name="X:\\refs\\SuperRef_1.mrc")
+    waits = with_references(named, References(gains=("gain.mrc",)), "frames/x")
+    assert waits.optics.gain == "SuperRef_1.mrc"
+    assert with_references(waits, References(gains=("gain.mrc",)), "frames/x") == waits
+    for path in ("deep/superref_1.mrc", "SuperRef_1.mrc"):
+        come = with_references(waits, References(gains=("gain.mrc", path)), "frames/x")
+        assert come.optics.gain == path
+        again = with_references(come, References(gains=("gain.mrc", path, "frames/SuperRef_1.mrc")), "frames/x")
+        assert again == come
+    guessed = ExposureMetadata(gain_name="SuperRef_1.mrc", optics=Optics(gain="gain.mrc"))
+    assert with_references(guessed, References(gains=("gain.mrc",)), "x").optics.gain == "SuperRef_1.mrc"
+    assert with_references(ExposureMetadata(source="mdoc"), References(), "x").optics.gain is None

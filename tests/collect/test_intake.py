@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import imagecodecs
 import numpy as np
@@ -18,13 +19,16 @@ from hypothesis import strategies as st
 
 from coldchain.catalog import engine, events, exposures, files, sessions
 from coldchain.catalog.engine import Catalog
+from coldchain.collect import content as content_module
 from coldchain.collect.completeness import Examination, Verdict
+from coldchain.collect.content import words
 from coldchain.collect.intake import Intake, inputs_left
 from coldchain.collect.watcher import Notice
-from coldchain.errors import CatalogError
+from coldchain.errors import CatalogError, FormatError
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState
-from coldchain.model.session import Exposure, ExposureState, Layout, Session
+from coldchain.model.identity import new_id
+from coldchain.model.session import Exposure, ExposureState, Layout, Session, SessionState
 from tests.collect.camera_folder import DATA, STEM, movie_bytes, somebody_else, write_mdoc, write_movie, write_xml
 
 STORES = ("live", "archive")
@@ -232,7 +236,7 @@ def test_the_gain_that_the_mdoc_names_is_the_one(facility: Facility, root: Path)
     facility.take(write_movie(root / "visit/other_gain.mrc", frames=1))
     facility.take(write_mdoc(root / "visit/frames/x.mrc.mdoc", gain="X:\\refs\\SuperRef_1.mrc"))
     facility.take(write_movie(root / "visit/frames/x.mrc"))
-    assert facility.exposure("frames/x").metadata.optics.gain is None
+    assert facility.exposure("frames/x").metadata.optics.gain == "SuperRef_1.mrc"
     facility.take(write_movie(root / "visit/SuperRef_1.mrc", frames=1))
     assert facility.exposure("frames/x").metadata.optics.gain == "SuperRef_1.mrc"
 
@@ -441,12 +445,16 @@ def test_the_inputs_that_are_left_are_found_without_asking_anybody(facility: Fac
     (exposure,) = facility.exposures()
     assert inputs_left(standing, [exposure]) == []
     micrograph, movie = standing
-    assert inputs_left(standing, [replace(exposure, input_file_id=micrograph.id)]) == [(exposure.id, movie.id)]
-    assert inputs_left(standing, [replace(exposure, input_file_id=None)]) == [
-        (exposure.id, micrograph.id),
-        (exposure.id, movie.id),
-    ]
-    assert inputs_left([micrograph], [replace(exposure, input_file_id=None)]) == [(exposure.id, micrograph.id)]
+    assert inputs_left(standing, [replace(exposure, input_file_id=micrograph.id)]) == [(exposure.id, movie)]
+    unfed = replace(exposure, input_file_id=None)
+    assert inputs_left(standing, [unfed]) == [(exposure.id, micrograph), (exposure.id, movie)]
+    assert inputs_left([micrograph], [unfed]) == [(exposure.id, micrograph)]
+    damaged = replace(movie, state=FileState.DAMAGED)
+    assert inputs_left([damaged], [unfed]) == [(exposure.id, damaged)]
+    assert inputs_left([micrograph, damaged], [replace(exposure, input_file_id=micrograph.id)]) == []
+    assert inputs_left([damaged, micrograph], [exposure]) == []
+    whole = replace(movie, id=new_id())
+    assert inputs_left([damaged, whole], [exposure]) == [(exposure.id, whole)]
 
 
 @pytest.fixture(scope="module")
@@ -513,3 +521,219 @@ def test_a_session_takes_the_layout_that_its_files_turn_out_to_have(facility: Fa
     session = sessions.find(facility.catalog, instrument_name="krios", folder="visit")
     assert session is not None
     assert session.layout is Layout.EPU
+
+
+def test_a_store_that_is_new_gets_what_arrived_before_it(facility: Facility, root: Path) -> None:
+    """Added to facility.toml, and started again: its copies are wanted, and the others' are not wanted twice."""
+    facility.take(write_movie(root / "visit/x.mrc"))
+    facility.take(write_movie(root / "other/x.mrc"))
+    sessions.set_state(facility.catalog, facility.session("other").id, SessionState.CLOSED)
+    stores = (*STORES, "tape")
+    Intake(facility.catalog, instrument_name="krios", source_root=root, stores=stores).resume()
+    for folder in ("visit", "other"):
+        (file,) = facility.files(folder).values()
+        found = [replica.store for replica in files.replicas_of(facility.catalog, file.id)]
+        assert sorted(found) == sorted(stores)
+
+
+def test_a_movie_root_that_moved_is_followed(facility: Facility, root: Path) -> None:
+    """A session's files are looked for where they are now; nothing is taken twice."""
+    facility.take(write_movie(root / "visit/x.mrc"))
+    moved = root.rename(root.with_name("moved"))
+    again = Facility(facility.catalog, moved)
+    assert set(again.intake.resume()) == {"visit/x.mrc"}
+    assert again.session().source_root == str(moved)
+    assert again.take(moved / "visit/x.mrc") is Verdict.TAKEN
+    assert len(again.files()) == 1
+
+
+def test_what_stays_on_the_old_disk_stays_there(facility: Facility, root: Path, tmp_path: Path) -> None:
+    """A movie root that is pointed at a new disk does not cut off what is still to be copied from the old one."""
+    facility.take(write_movie(root / "visit/x.mrc"))
+    new = tmp_path / "new"
+    new.mkdir()
+    again = Facility(facility.catalog, new)
+    again.intake.resume()
+    assert again.session().source_root == str(root)
+    again.take(write_movie(new / "visit/y.mrc"))
+    assert again.session().source_root == str(new)
+
+
+def test_a_kill_before_a_damaged_movie_is_given_to_its_exposure_is_made_up_for(
+    facility: Facility, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exposure is quarantined with the reason, as it would have been, and may be tried on request."""
+
+    def killed(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    path = root / "visit/x.mrc"
+    path.parent.mkdir()
+    path.write_bytes(movie_bytes(root)[:-1])
+    with monkeypatch.context() as patch:
+        patch.setattr(exposures, "attach_input", killed)
+        with pytest.raises(KeyboardInterrupt):
+            facility.take(path, last_try=True)
+    assert facility.exposure("x").state is ExposureState.WAITING
+    Facility(facility.catalog, root).intake.resume()
+    exposure = facility.exposure("x")
+    assert exposure.state is ExposureState.QUARANTINED
+    assert "movie is damaged" in exposure.reason
+    assert exposure.input_file_id == facility.files()["x.mrc"].id
+    sessions.reprocess(facility.catalog, exposure.session_id, only_quarantined=True, force=False)
+    Facility(facility.catalog, root).intake.resume()
+    assert facility.exposure("x").state is ExposureState.READY
+
+
+def test_a_gain_that_the_mdoc_names_and_that_never_comes_is_missed(facility: Facility, root: Path) -> None:
+    """The exposure asks for it by its name; a movie that is normalised, whose mdoc names none, asks for nothing."""
+    facility.take(write_mdoc(root / "visit/x.mrc.mdoc", gain="C:\\refs\\SuperRef_1.mrc"))
+    facility.take(write_movie(root / "visit/x.mrc"))
+    assert facility.exposure("x").metadata.optics.gain == "SuperRef_1.mrc"
+    described = write_mdoc(root / "visit/n.mrc.mdoc")
+    described.write_text(described.read_text().partition("GainReference")[0])
+    facility.take(described)
+    facility.take(write_movie(root / "visit/n.mrc"))
+    assert facility.exposure("n").metadata.optics.gain is None
+    facility.take(write_movie(root / "visit/refs/SuperRef_1.mrc", frames=1))
+    assert facility.exposure("x").metadata.optics.gain == "refs/SuperRef_1.mrc"
+    assert facility.exposure("n").metadata.optics.gain is None
+
+
+def test_a_session_that_was_announced_gets_the_files_of_its_folder(facility: Facility, root: Path) -> None:
+    """At any depth, announced before or while others run; the folders beside it are no business of its."""
+    facility.intake.resume()
+    facility.take(write_movie(root / "2024/other/x.mrc"))
+    announce(facility, "2024/visit")
+    facility.take(write_movie(root / "2024/visit/deep/x.mrc"))
+    facility.take(write_mdoc(root / "2024/visit/deep/x.mrc.mdoc"))
+    facility.take(write_movie(root / "2024/other/y.mrc"))
+    assert {exposure.name for exposure in facility.exposures("2024/visit")} == {"deep/x"}
+    assert {exposure.name for exposure in facility.exposures("2024")} == {"other/x", "other/y"}
+    assert facility.session("2024/visit").name == "announced"
+    assert set(facility.intake.resume()) == {
+        "2024/other/x.mrc",
+        "2024/other/y.mrc",
+        "2024/visit/deep/x.mrc",
+        "2024/visit/deep/x.mrc.mdoc",
+    }
+
+
+def announce(facility: Facility, folder: str) -> None:
+    """Create a session as the command line does."""
+    sessions.create(
+        facility.catalog,
+        name="announced",
+        instrument_name="krios",
+        source_root=str(facility.root),
+        folder=folder,
+        layout=Layout.PLAIN,
+    )
+
+
+def test_only_sessions_that_may_be_unfinished_are_gone_through_at_the_start(
+    facility: Facility, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a closed one that waits for nothing only the files are known; what arrives for it joins it all the same."""
+    for folder in ("open", "closed", "waiting"):
+        facility.take(write_movie(root / folder / "gain.mrc", frames=1))
+        facility.take(write_movie(root / folder / "x.mrc"))
+    sessions.set_state(facility.catalog, facility.session("closed").id, SessionState.CLOSED)
+    sessions.set_state(facility.catalog, facility.session("waiting").id, SessionState.RELEASED)
+    exposures.set_state(facility.catalog, facility.exposure("x", "waiting").id, ExposureState.WAITING, "for something")
+    paged: set[UUID] = set()
+    real = exposures.page
+
+    def page(catalog: Catalog, session_id: UUID, *, limit: int, before: UUID | None) -> list[Exposure]:
+        paged.add(session_id)
+        return real(catalog, session_id, limit=limit, before=before)
+
+    monkeypatch.setattr(exposures, "page", page)
+    again = Facility(facility.catalog, root)
+    assert len(again.intake.resume()) == 6
+    assert paged == {facility.session("open").id, facility.session("waiting").id}
+    again.intake.report(Notice(Severity.WARNING, "link.refused", "no", "closed/link"))
+    (notice,) = (event for event in events.recent(facility.catalog) if event.kind == "link.refused")
+    assert notice.session_id == facility.session("closed").id
+    again.take(write_movie(root / "closed/y.mrc"))
+    assert again.exposure("y", "closed").metadata.optics.gain == "gain.mrc"
+
+
+def test_a_file_behind_a_folder_that_became_a_link_is_gone(facility: Facility, root: Path, tmp_path: Path) -> None:
+    """Swapped between sighting and taking: nothing behind the link is opened, and nothing is journalled."""
+    path = write_movie(root / "visit/sub/x.mrc")
+    status = path.lstat()
+    with path.open("rb"):
+        (root / "visit").rename(tmp_path / "away")
+        (root / "visit").symlink_to(tmp_path / "away")  # even to the very same file
+        examination = Examination("visit/sub/x.mrc", (status.st_size, status.st_mtime_ns), last_try=True)
+        assert facility.intake.take(examination) is Verdict.GONE
+    assert sessions.list_all(facility.catalog) == []
+
+
+@pytest.mark.parametrize("content", ["whole", "cut", "no movie"])
+def test_what_was_read_through_a_swapped_folder_is_thrown_away(
+    facility: Facility, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """A link while the readers were at work, to a file of the same size and time stamp: no word of it is kept."""
+    path = write_movie(root / "visit/sub/x.mrc")
+    status = path.lstat()
+    secret = write_movie(tmp_path / "outside/sub/x.mrc", pixel_size_angstrom=7)
+    whole = secret.read_bytes()
+    secret.write_bytes({"whole": whole, "cut": whole[:-1], "no movie": b"secret".ljust(len(whole))}[content])
+    os.utime(secret, ns=(status.st_atime_ns, status.st_mtime_ns))
+    real = content_module.check_structure
+
+    def swap(absolute: Path) -> None:
+        (root / "visit").rename(tmp_path / "away")
+        (root / "visit").symlink_to(tmp_path / "outside")
+        real(absolute)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(content_module, "check_structure", swap)
+        assert facility.take(path, last_try=True) is Verdict.GONE
+    assert sessions.list_all(facility.catalog) == []
+    assert events.recent(facility.catalog) == []
+
+
+def test_a_file_that_another_took_the_place_of_while_it_was_read_is_taken_later(
+    facility: Facility, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same size, same time stamp, another inode: what was read may be of either."""
+    path = write_movie(root / "visit/x.mrc")
+    status = path.lstat()
+    other = write_movie(root / "visit/other.mrc", value=2)
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    real = content_module.check_structure
+
+    def swap(absolute: Path) -> None:
+        other.rename(path)
+        real(absolute)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(content_module, "check_structure", swap)
+        assert facility.take(path) is Verdict.CHANGED
+    assert facility.take(path) is Verdict.TAKEN
+
+
+def test_what_an_error_found_is_printable() -> None:
+    """A format's error may quote what stands in the file."""
+    assert words(FormatError("the value is \x1b[31m\nred", expected="a\tnumber")).isprintable()
+
+
+def test_no_name_can_forge_a_line_of_an_event(facility: Facility, root: Path) -> None:
+    """Files, folders and what a file says of itself: events are printable whatever they are about."""
+    evil = "visit\n\x1b[31m"
+    first = write_movie(root / evil / "gain\n1.mrc", frames=1)
+    facility.take(first)
+    facility.take(write_movie(root / evil / "gain\n2.mrc", frames=1))
+    (root / evil / "x\n.tif").write_bytes(b"this is no TIFF" * 100)
+    facility.take(root / evil / "x\n.tif")
+    described = write_mdoc(root / evil / "y\n.mrc.mdoc")
+    described.write_text(described.read_text().replace("0.83", "\x1b[31mred"))
+    facility.take(described)
+    found = events.recent(facility.catalog, limit=1000)
+    assert {"reference.second", "file.damaged", "exposure.quarantined", "metadata.unusable"} <= {e.kind for e in found}
+    for event in found:
+        assert event.message.isprintable(), event
+    assert all(exposure.reason.isprintable() for exposure in facility.exposures(evil))

@@ -82,9 +82,34 @@ def test_where_the_specimen_is_seen_is_no_exposure(
 
 def test_files_beside_the_discs_belong_to_their_session_at_any_depth() -> None:
     """Where a folder is known to be an EPU session, a gain reference in it is its, not the visit's."""
-    assert where("v/s/K3_gain.mrc", sessions={"v/s"}) == Placement("v/s", Layout.EPU, "K3_gain.mrc", FileKind.GAIN)
+    assert where("v/s/K3_gain.mrc", sessions={"v/s": Layout.EPU}) == Placement(
+        "v/s", Layout.EPU, "K3_gain.mrc", FileKind.GAIN
+    )
     assert where("v/s/K3_gain.mrc").session_folder == "v"
-    assert where("x.txt", sessions={"."}).layout is Layout.EPU
+    assert where("x.txt", sessions={".": Layout.EPU}).layout is Layout.EPU
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "layout"),
+    [
+        ("2024/visit/x.mrc", "2024/visit", Layout.PLAIN),
+        ("2024/visit/deep/x.mrc.mdoc", "2024/visit", Layout.SERIALEM),
+        ("2024/visit2/x.mrc", "2024", Layout.PLAIN),
+        ("2024/x.mrc", "2024", Layout.PLAIN),
+        ("2024/visit/epu/x.mrc", "2024/visit/epu", Layout.EPU),
+        ("2024/visit/Images-Disc1/x.mrc", "2024/visit", Layout.EPU),
+        ("2024/visit/new/EpuSession.dm", "2024/visit/new", Layout.EPU),
+        ("2024/visit/new/Metadata/GridSquare_7.dm", "2024/visit/new", Layout.EPU),
+        ("new/x.mrc", "new", Layout.PLAIN),
+        ("x.mrc", ".", Layout.PLAIN),
+    ],
+)
+def test_the_deepest_session_that_is_known_takes_the_file(path: str, folder: str, layout: Layout) -> None:
+    """A session that was announced for a deeper folder gets its files, EPU's or not; others are as they were."""
+    known = {".": Layout.PLAIN, "2024": Layout.PLAIN, "2024/visit": Layout.PLAIN, "2024/visit/epu": Layout.EPU}
+    found = where(path, sessions=known)
+    assert (found.session_folder, found.layout) == (folder, layout)
+    assert f"{folder}/{found.path_in_session}".removeprefix("./") == path
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,21 @@
-"""What is in a file: whether it is whole and may be read, what kind of file it really is, what it says."""
+"""What is in a file: whether it is whole and may be read, what kind of file it really is, what it says.
+
+The readers of the formats take a path, and a folder on the way may be swapped for a symbolic link under them. So
+whoever looks inside compares `identity_of` before and after, and throws away what was read where it differs.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coldchain.collect.layout import MOVIE_SUFFIXES, Placement, exposure_name, is_exposure_of_epu, split_suffix
 from coldchain.collect.metadata import header_metadata, read_description
 from coldchain.errors import ColdchainError, MetadataError, printable
+from coldchain.formats.beneath import lstat_beneath, open_beneath
 from coldchain.formats.movie import probe_movie
 from coldchain.formats.structure import check_structure
 from coldchain.model.files import FileKind
@@ -32,9 +39,40 @@ class Content:
     complaint: str = ""
 
 
-def look_inside(absolute: Path, placement: Placement) -> Content:
-    """Examine a file's structure and make sure of its kind. Raises FormatError, StorageError, OSError."""
-    _try_to_read(absolute)
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a file from another one in its place, and from itself after a change."""
+
+    inode: int
+    size_bytes: int
+    modified_ns: int
+
+
+def identity_of(root: Path, path: str) -> Identity | None:
+    """The regular file at `path` below `root`, no link followed on the way; None where there is none.
+
+    Raises OSError where that cannot be told now: a folder on the way may not be entered, or its mount is away.
+    """
+    try:
+        status = lstat_beneath(root, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Identity(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def look_inside(root: Path, path: str, placement: Placement) -> Content:
+    """Examine a file's structure and make sure of its kind. Raises FormatError, StorageError, OSError.
+
+    `path` is relative to the movie root `root`.
+    """
+    _try_to_read(root, path)
+    absolute = root / path
     if placement.kind is FileKind.OTHER:
         return Content(placement)
     check_structure(absolute)
@@ -91,9 +129,8 @@ def is_micrograph_picture(absolute: Path) -> bool:
     return not any(os.path.lexists(absolute.with_name(stem + ending)) for ending in _PARTNER_ENDINGS)
 
 
-def _try_to_read(absolute: Path) -> None:
-    # Neither a link nor a pipe that took the file's place a moment ago may be followed or waited for.
-    descriptor = os.open(absolute, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _try_to_read(root: Path, path: str) -> None:
+    descriptor = open_beneath(root, path)
     try:
         os.read(descriptor, 1)
     finally:
@@ -101,8 +138,8 @@ def _try_to_read(absolute: Path) -> None:
 
 
 def words(error: ColdchainError | OSError) -> str:
-    """An error in words, without the path that stands beside it anyway."""
+    """An error in words that can be printed, without the path that stands beside it anyway."""
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror}). {_ACCESS_REMEDY}"
     expected = f"; expected {error.expected}" if error.expected else ""
-    return f"{error.found}{expected}" + (f". {error.remedy}" if error.remedy else "")
+    return printable(f"{error.found}{expected}" + (f". {error.remedy}" if error.remedy else ""))

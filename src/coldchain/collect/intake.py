@@ -2,8 +2,8 @@
 
 Everything here may be done again: the catalog gives the row that is there for a path, size and time stamp that it
 knows, so a file that is taken twice stands there once. The order of the writes makes a kill harmless: an exposure gets
-its metadata before the file is journalled, and what is left after that (the exposure's input, its references) is made
-up for by `resume`.
+its metadata before the file is journalled, and what is left after that (the exposure's input, its quarantine, its
+references) is made up for by `resume`.
 
 A damaged file is journalled as such and its exposure quarantined with the reason; an unreadable one is waited for.
 Nothing here stops for either.
@@ -11,27 +11,27 @@ Nothing here stops for either.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from uuid import UUID
 
-from coldchain.catalog import events, exposures, files, sessions
+from coldchain.catalog import events, exposures, files, page
 from coldchain.catalog.engine import Catalog
 from coldchain.collect.completeness import Examination, Signature, Verdict
-from coldchain.collect.content import IMAGES, REFERENCES, Content, look_inside, words
-from coldchain.collect.layout import Placement, folders_above, place
+from coldchain.collect.content import IMAGES, REFERENCES, Content, Identity, identity_of, look_inside, words
+from coldchain.collect.layout import Placement
 from coldchain.collect.metadata import References, with_references
+from coldchain.collect.roster import SessionRoster
 from coldchain.collect.watcher import Notice
 from coldchain.errors import FormatError, IncompleteFileError, StorageError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState
-from coldchain.model.session import Exposure, ExposureState, Layout, Session
+from coldchain.model.session import Exposure, ExposureState, Session, SessionState
 
-_EVERY_FILE = 1 << 62
+_EVERY = 1 << 62
 _PAGE = 500
-_LONGEST_NAME = 200
+_STANDING = (FileState.ARRIVED, FileState.DAMAGED)
 
 
 class Intake:
@@ -47,23 +47,27 @@ class Intake:
 
     def __init__(self, catalog: Catalog, *, instrument_name: str, source_root: Path, stores: Sequence[str]) -> None:
         self._catalog = catalog
-        self._instrument_name = instrument_name
         self._root = source_root
         self._stores = tuple(stores)
-        self._sessions: dict[str, Session] = {}
+        self._roster = SessionRoster(catalog, instrument_name=instrument_name, root=source_root)
         self._references: dict[UUID, References] = {}
 
     def resume(self) -> dict[str, Signature]:
-        """Finish what an earlier process began, and tell what it had dealt with.
+        """Finish what an earlier process began, and tell what it had dealt with. Raises CatalogError.
 
         Returns size and time stamp by path, relative to the movie root, of every file that need not be taken again
         unless it changes. Unreadable files are not among them.
+
+        A store that is new gets what arrived before it. Exposures and references are gone through only where something
+        may be left to do: in sessions that are open or have an exposure that waits; another session's are read when a
+        file arrives for it. What stays linear in all that ever arrived is one row for each file (path, size and time
+        stamp, all of them kept in memory) and one look for copies that are not wanted yet, for each store.
         """
         known: dict[str, Signature] = {}
-        for session in sessions.list_all(self._catalog):
-            if session.instrument.name != self._instrument_name:
-                continue
-            self._adopt(session)
+        for session in self._roster.refresh():
+            if self._may_be_unfinished(session):
+                self._adopt(session)
+            files.want_everywhere(self._catalog, session.id, self._stores)
             prefix = "" if session.folder == "." else session.folder + "/"
             for path, (size_bytes, modified_ns, state) in files.known(self._catalog, session.id).items():
                 if state is not FileState.UNREADABLE:
@@ -73,90 +77,80 @@ class Intake:
     def take(self, examination: Examination) -> Verdict:
         """Examine a file and journal it, whole or not.
 
-        Raises CatalogError where the catalog refuses; the file may then be taken again.
+        What was read counts only where the path leads to the same file, unchanged, before and after the reading: GONE
+        or CHANGED otherwise. Raises CatalogError where the catalog refuses; the file may then be taken again.
         """
-        absolute = self._root / examination.path
-        if (verdict := _compare(absolute, examination.signature)) is not None:
-            return verdict
-        placement = self._place(examination.path)
+        before = self._identity(examination)
+        if isinstance(before, Verdict):
+            return before
+        placement = self._roster.place(examination.path)
+        found: Content | FormatError | StorageError | OSError
         try:
-            content = look_inside(absolute, placement)
-        except IncompleteFileError as error:
-            if not examination.last_try:
-                return Verdict.INCOMPLETE
-            return self._hold_back(placement, examination.signature, FileState.DAMAGED, words(error))
-        except FormatError as error:
-            return self._hold_back(placement, examination.signature, FileState.DAMAGED, words(error))
-        except (StorageError, OSError) as error:
-            if (verdict := _compare(absolute, examination.signature)) is not None:
-                return verdict
-            return self._hold_back(placement, examination.signature, FileState.UNREADABLE, words(error))
-        if (verdict := _compare(absolute, examination.signature)) is not None:
-            return verdict
-        self._journal(content, examination.signature)
-        return Verdict.TAKEN
+            found = look_inside(self._root, examination.path, placement)
+        except (FormatError, StorageError, OSError) as error:
+            found = error
+        after = self._identity(examination)
+        if isinstance(after, Verdict):
+            return after
+        if after != before:
+            return Verdict.CHANGED
+        if isinstance(found, Content):
+            self._journal(found, examination.signature)
+            return Verdict.TAKEN
+        if isinstance(found, IncompleteFileError) and not examination.last_try:
+            return Verdict.INCOMPLETE
+        state = FileState.DAMAGED if isinstance(found, FormatError) else FileState.UNREADABLE
+        return self._hold_back(placement, examination.signature, state, words(found))
 
     def report(self, notice: Notice) -> None:
-        """Put a notice on the page, with the session that it concerns if there is one."""
-        self._event(notice.severity, notice.kind, notice.message, notice.path)
+        """Put a notice on the page, with the session that it concerns if there is one. Raises CatalogError."""
+        self._event(notice.severity, notice.kind, notice.message, self._roster.nearest(notice.path))
+
+    def _identity(self, examination: Examination) -> Identity | Verdict:
+        """The file that was sighted; GONE or CHANGED where it is not there, UNREADABLE where nobody can tell now."""
+        try:
+            found = identity_of(self._root, examination.path)
+        except OSError:  # the watcher says which folder, and why
+            return Verdict.UNREADABLE
+        if found is None:
+            return Verdict.GONE
+        return found if (found.size_bytes, found.modified_ns) == examination.signature else Verdict.CHANGED
 
     # -- sessions ---------------------------------------------------------------------------------------------------
 
-    def _place(self, path: str) -> Placement:
-        epu_sessions = {folder for folder in (".", *folders_above(path)) if _has_session_file(self._root / folder)}
-        return place(PurePosixPath(path), sessions=epu_sessions)
-
     def _session(self, placement: Placement) -> Session:
-        folder = placement.session_folder
-        if folder not in self._sessions:
-            session = sessions.find(self._catalog, instrument_name=self._instrument_name, folder=folder)
-            if session is None:
-                session = sessions.create(
-                    self._catalog,
-                    name=self._session_name(folder),
-                    instrument_name=self._instrument_name,
-                    source_root=str(self._root),
-                    folder=folder,
-                    layout=self._layout(placement),
-                )
+        session = self._roster.session(placement)
+        if session.id not in self._references:
             self._adopt(session)
-        session = self._sessions[folder]
-        if session.layout is Layout.PLAIN and placement.layout is not Layout.PLAIN:
-            session = self._sessions[folder] = sessions.set_layout(self._catalog, session.id, placement.layout)
         return session
 
-    def _session_name(self, folder: str) -> str:
-        name = self._root.name or self._instrument_name if folder == "." else folder
-        return printable(name)[-_LONGEST_NAME:]
-
-    def _layout(self, placement: Placement) -> Layout:
-        if placement.layout is not Layout.PLAIN:
-            return placement.layout
-        folder = self._root / placement.session_folder
-        if any(folder.glob("Images-Disc*")):
-            return Layout.EPU
-        beside = (folder / placement.path_in_session).parent
-        return Layout.SERIALEM if any(beside.glob("*.mdoc")) else Layout.PLAIN
+    def _may_be_unfinished(self, session: Session) -> bool:
+        if session.state is SessionState.OPEN:
+            return True
+        troubles = page.troubles(self._catalog, session.id, limit=_EVERY)
+        return any(trouble.state is ExposureState.WAITING for trouble in troubles)
 
     def _adopt(self, session: Session) -> None:
-        """Know a session, and make up for what a killed process left undone in it."""
-        standing = files.of_session(self._catalog, session.id, states=[FileState.ARRIVED], limit=_EVERY_FILE)
+        """Know a session's references, and make up for what a killed process left undone in it."""
+        standing = files.of_session(self._catalog, session.id, states=_STANDING, limit=_EVERY)
         standing.reverse()  # oldest first
-        self._references[session.id] = References(
-            gains=tuple(file.relative_path for file in standing if file.kind is FileKind.GAIN),
-            defects=tuple(file.relative_path for file in standing if file.kind is FileKind.DEFECTS),
+        arrived = [file for file in standing if file.state is FileState.ARRIVED]
+        references = References(
+            gains=tuple(file.relative_path for file in arrived if file.kind is FileKind.GAIN),
+            defects=tuple(file.relative_path for file in arrived if file.kind is FileKind.DEFECTS),
         )
-        if standing:
-            self._refer(session)
-            for exposure_id, file_id in inputs_left(standing, self._all_exposures(session)):
-                exposures.attach_input(self._catalog, exposure_id, file_id)
-        self._sessions[session.folder] = session
+        self._refer(session, references)
+        for exposure_id, file in inputs_left(standing, self._all_exposures(session)):
+            exposures.attach_input(self._catalog, exposure_id, file.id)
+            if file.state is FileState.DAMAGED:
+                exposures.set_state(self._catalog, exposure_id, ExposureState.QUARANTINED, _why(file))
+        self._references[session.id] = references
 
     def _all_exposures(self, session: Session) -> Iterator[Exposure]:
         before: UUID | None = None
-        while page := exposures.page(self._catalog, session.id, limit=_PAGE, before=before):
-            yield from page
-            before = page[-1].id
+        while found := exposures.page(self._catalog, session.id, limit=_PAGE, before=before):
+            yield from found
+            before = found[-1].id
 
     # -- whole files ------------------------------------------------------------------------------------------------
 
@@ -171,7 +165,7 @@ class Intake:
         if file.kind in REFERENCES:
             self._reference_arrived(session, file)
         if content.complaint:
-            self._event(Severity.WARNING, "metadata.unusable", content.complaint, session.folder, file)
+            self._event(Severity.WARNING, "metadata.unusable", content.complaint, session, file)
 
     def _exposure(self, session: Session, content: Content) -> Exposure | None:
         """The file's exposure. Images and descriptions make one; a preview joins one that is there."""
@@ -232,25 +226,23 @@ class Intake:
         listed = references.gains if file.kind is FileKind.GAIN else references.defects
         if file.relative_path in listed:
             return
+        if file.kind is FileKind.GAIN:
+            references = replace(references, gains=(*listed, file.relative_path))
+        else:
+            references = replace(references, defects=(*listed, file.relative_path))
+        self._refer(session, references)
         in_use = next((path for path in listed if "/" not in path), None)
         if in_use is not None and "/" not in file.relative_path:
             message = (
                 f"{printable(file.relative_path)}: a second {file.kind} reference; where the metadata names none, "
                 f"{printable(in_use)} stays in use. Choose with `coldchain session set`"
             )
-            self._event(Severity.WARNING, "reference.second", message, session.folder, file)
-        if file.kind is FileKind.GAIN:
-            references = replace(references, gains=(*listed, file.relative_path))
-        else:
-            references = replace(references, defects=(*listed, file.relative_path))
+            self._event(Severity.WARNING, "reference.second", message, session, file)
+        # Last: where the catalog refused on the way, the file is taken again, and all of this with it.
         self._references[session.id] = references
-        self._refer(session)
 
-    def _refer(self, session: Session) -> None:
-        """Note the session's references in every exposure that lacks them."""
-        references = self._references[session.id]
-        if references == References():
-            return
+    def _refer(self, session: Session, references: References) -> None:
+        """Note references in every exposure of the session that lacks them."""
         for exposure in self._all_exposures(session):
             metadata = with_references(exposure.metadata, references, exposure.name)
             if metadata != exposure.metadata:
@@ -265,11 +257,10 @@ class Intake:
         file = self._record(session, exposure, placement, signature, state, detail)
         damaged = state is FileState.DAMAGED
         if exposure is not None and self._has_nothing_else(exposure.input_file_id, placement):
-            reason = f"its {placement.kind} is {state}: {detail}"
             if damaged:  # it is the exposure's input all the same: whoever asks for it may have it tried
                 exposures.attach_input(self._catalog, exposure.id, file.id)
             to = ExposureState.QUARANTINED if damaged else ExposureState.WAITING
-            exposures.set_state(self._catalog, exposure.id, to, reason)
+            exposures.set_state(self._catalog, exposure.id, to, _why(file))
         return Verdict.DAMAGED if damaged else Verdict.UNREADABLE
 
     def _has_nothing_else(self, input_file_id: UUID | None, placement: Placement) -> bool:
@@ -278,9 +269,9 @@ class Intake:
             return True
         return files.get(self._catalog, input_file_id).relative_path == placement.path_in_session
 
-    def _event(self, severity: Severity, kind: str, message: str, path: str, file: DataFile | None = None) -> None:
-        near = (self._sessions.get(folder) for folder in (path, *reversed(tuple(folders_above(path))), "."))
-        session = next((session for session in near if session is not None), None)
+    def _event(
+        self, severity: Severity, kind: str, message: str, session: Session | None, file: DataFile | None = None
+    ) -> None:
         events.record(
             self._catalog,
             severity,
@@ -292,11 +283,11 @@ class Intake:
         )
 
 
-def inputs_left(standing: Iterable[DataFile], known: Iterable[Exposure]) -> list[tuple[UUID, UUID]]:
-    """Which exposures still lack an input that has arrived, as (exposure id, file id), in the order of arrival. Pure.
+def inputs_left(standing: Iterable[DataFile], known: Iterable[Exposure]) -> list[tuple[UUID, DataFile]]:
+    """Which exposures still lack an input that is there, as (exposure id, file), in the order of arrival. Pure.
 
-    A kill between journalling a file and giving it to its exposure leaves such pairs. A micrograph is no better input
-    than a movie that stands.
+    A kill between journalling a file and giving it to its exposure leaves such pairs. `standing` are files that have
+    arrived or are damaged, oldest first.
     """
     images = {file.id: file for file in standing if file.kind in IMAGES and file.exposure_id is not None}
     input_of = {exposure.id: images.get(exposure.input_file_id) for exposure in known if exposure.input_file_id}
@@ -304,28 +295,20 @@ def inputs_left(standing: Iterable[DataFile], known: Iterable[Exposure]) -> list
     for file in images.values():
         assert file.exposure_id is not None
         current = input_of.get(file.exposure_id)
-        better = current is None or (current.kind is FileKind.MICROGRAPH and file.kind is FileKind.MOVIE)
-        if better and current is not file:
+        if current is None or _is_better(file, current):
             input_of[file.exposure_id] = file
-            left.append((file.exposure_id, file.id))
+            left.append((file.exposure_id, file))
     return left
 
 
-def _compare(absolute: Path, signature: Signature) -> Verdict | None:
-    """GONE or CHANGED where a file is not what was sighted any more, UNREADABLE where that cannot be told now."""
-    try:
-        status = absolute.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return Verdict.GONE
-    except OSError:  # its folder was closed or its mount is away: the watcher says which
-        return Verdict.UNREADABLE
-    if not stat.S_ISREG(status.st_mode):
-        return Verdict.GONE
-    return None if (status.st_size, status.st_mtime_ns) == signature else Verdict.CHANGED
-
-
-def _has_session_file(folder: Path) -> bool:
-    try:
-        return stat.S_ISREG((folder / "EpuSession.dm").lstat().st_mode)
-    except OSError:
+def _is_better(file: DataFile, current: DataFile) -> bool:
+    """A damaged file is better than none only; a micrograph is no better than a movie, even a damaged one."""
+    if file.state is FileState.DAMAGED:
         return False
+    if current.kind is not file.kind:
+        return file.kind is FileKind.MOVIE
+    return current.state is FileState.DAMAGED
+
+
+def _why(file: DataFile) -> str:
+    return f"its {file.kind} is {file.state}: {file.detail}"

@@ -7,7 +7,8 @@ Three ways in which sessions lie under a movie root:
   movie has the same stem and `_fractions.tiff`, `_Fractions.mrc`, `_EER.eer` or the like after it; the `.mrc` of the
   bare stem is the camera software's own sum.
 - **SerialEM**: a movie and its `<movie>.mdoc` or `<stem>.mdoc`.
-- **Plain**: each first-level folder of the movie root is a session; files in the root itself belong to session ".".
+- **Plain**: each first-level folder of the movie root is a session, unless a session was announced for a folder deeper
+  down; files in the root itself belong to session ".".
 
 An exposure's name is the path of its files relative to the session's folder without suffixes, never a base name, so
 that equal names in two folders are two exposures.
@@ -20,7 +21,7 @@ candidate and the intake looks into the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -71,20 +72,20 @@ class GridSquare:
     holes: tuple[str, ...]
 
 
-def place(relative_path: PurePosixPath, *, sessions: Collection[str] = ()) -> Placement:
+def place(relative_path: PurePosixPath, *, sessions: Mapping[str, Layout] | None = None) -> Placement:
     """Where a file belongs, from its path alone.
 
     Parameters
     ----------
     relative_path : from the movie root; at least one part, no "..".
-    sessions : folders that are known to be EPU sessions (they hold an `EpuSession.dm`), relative to the movie root;
-        files in them that lie outside `Images-Disc<N>` are placed there whatever their depth.
+    sessions : the layouts of the folders that are known to be sessions, relative to the movie root: those in the
+        catalog, and as EPU those that hold an `EpuSession.dm`. The deepest of them that a file lies in is its session,
+        whatever its depth; but a session "." that is not EPU's takes only the files of the root itself, for else no
+        folder beside it could become a session.
     """
     parts = relative_path.parts
-    depth = _epu_depth(parts, sessions)
-    if depth is not None:
-        return _place_in_epu(parts, depth)
-    return _place_in_plain(parts)
+    depth, layout = _session_of(parts, sessions or {})
+    return _place_in_epu(parts, depth) if layout is Layout.EPU else _place_in_plain(parts, depth)
 
 
 def places_seen(paths: Iterable[str]) -> list[GridSquare]:
@@ -117,6 +118,11 @@ def is_exposure_of_epu(name: str) -> bool:
     return _EXPOSURE.match(name) is not None
 
 
+def is_disc_of_epu(name: str) -> bool:
+    """Whether a folder's name is one that EPU gives to what lies directly in a session's folder."""
+    return _DISC.fullmatch(name) is not None
+
+
 def split_suffix(name: str) -> tuple[str, str]:
     """A file's name without its last suffix, and that suffix in lower case ("" where there is none)."""
     stem, dot, suffix = name.rpartition(".")
@@ -137,14 +143,28 @@ def taking_order(path: str) -> int:
     return 1 if kind in _IMAGES else 2
 
 
-def _epu_depth(parts: tuple[str, ...], sessions: Collection[str]) -> int | None:
-    """How many leading parts make the session's folder; None where nothing speaks of EPU."""
+def _session_of(parts: tuple[str, ...], sessions: Mapping[str, Layout]) -> tuple[int, Layout]:
+    """How many leading parts make the session's folder, and whether its files are named as EPU's or plainly."""
     for depth, part in enumerate(parts[:-1]):
         if _DISC.fullmatch(part):
+            return depth, Layout.EPU
+    known = _known_depth(parts, sessions)
+    if known is not None and sessions["/".join(parts[:known]) or "."] is Layout.EPU:
+        return known, Layout.EPU
+    told = _epu_depth_by_name(parts)
+    if told is not None and told >= (known or 0):
+        return told, Layout.EPU
+    return (min(1, len(parts) - 1) if known is None else known), Layout.PLAIN
+
+
+def _known_depth(parts: tuple[str, ...], sessions: Mapping[str, Layout]) -> int | None:
+    for depth in range(len(parts) - 1, 0, -1):
+        if "/".join(parts[:depth]) in sessions:
             return depth
-    for depth in range(len(parts) - 1, -1, -1):
-        if ("/".join(parts[:depth]) or ".") in sessions:
-            return depth
+    return 0 if sessions.get(".") is Layout.EPU else None
+
+
+def _epu_depth_by_name(parts: tuple[str, ...]) -> int | None:
     if parts[-1].lower() == "epusession.dm":
         return len(parts) - 1
     if len(parts) > 1 and parts[-2] == "Metadata" and _GRID_SQUARE_METADATA.fullmatch(parts[-1]):
@@ -163,8 +183,8 @@ def _place_in_epu(parts: tuple[str, ...], depth: int) -> Placement:
     return _placement("/".join(parts[:depth]) or ".", Layout.EPU, inside, kind, of_exposure=of_exposure)
 
 
-def _place_in_plain(parts: tuple[str, ...]) -> Placement:
-    folder, inside = (".", parts) if len(parts) == 1 else (parts[0], parts[1:])
+def _place_in_plain(parts: tuple[str, ...], depth: int) -> Placement:
+    folder, inside = "/".join(parts[:depth]) or ".", parts[depth:]
     suffix = split_suffix(inside[-1])[1]
     kind = FileKind.MICROGRAPH if suffix == ".png" and len(inside) == 1 else _kind_of_name(inside[-1])
     layout = Layout.SERIALEM if suffix == ".mdoc" else Layout.PLAIN

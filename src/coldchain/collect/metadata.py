@@ -57,13 +57,26 @@ def header_metadata(path: Path, info: MovieInfo) -> ExposureMetadata:
 
 
 def with_references(metadata: ExposureMetadata, references: References, exposure_name: str) -> ExposureMetadata:
-    """The metadata with `optics.gain` and `defects_name` as paths of reference files, where there are such files.
+    """The metadata with `optics.gain` and `defects_name` as paths of reference files, relative to the session's folder.
 
-    A gain that is noted already stays.
+    Where the metadata names no gain, the first in the session's folder counts, and one that is noted already stays.
+    Where it names one, none but that file will do: as long as no such file has arrived, `optics.gain` is its bare name,
+    so that the exposure waits for it and says so; when it arrives, its path takes the name's place. A movie that is
+    normalised already names none: SerialEM writes `GainReference` only where frames are saved unnormalised, and for
+    EER (its help, "Frame File Options Dialog"). A defect list that does not arrive keeps its name.
     """
-    gain = metadata.optics.gain or choose_reference(metadata.gain_name, references.gains, exposure_name)
     defects = choose_reference(metadata.defects_name, references.defects, exposure_name) or metadata.defects_name
+    gain = _choose_gain(metadata, references, exposure_name)
     return replace(metadata, optics=replace(metadata.optics, gain=gain), defects_name=defects)
+
+
+def _choose_gain(metadata: ExposureMetadata, references: References, exposure_name: str) -> str | None:
+    noted, named = metadata.optics.gain, metadata.gain_name
+    if named is None:
+        return noted or choose_reference(None, references.gains, exposure_name)
+    if noted in references.gains and _same_name(noted, named):
+        return noted
+    return choose_reference(named, references.gains, exposure_name) or _base_name(named)
 
 
 def choose_reference(named: str | None, paths: Sequence[str], exposure_name: str) -> str | None:
@@ -81,9 +94,8 @@ def choose_reference(named: str | None, paths: Sequence[str], exposure_name: str
     """
     if named is None:
         return next((path for path in paths if "/" not in path), None)
-    name = _base_name(named.replace("\\", "/")).casefold()
     folder = exposure_name.rpartition("/")[0]
-    same = [path for path in paths if _base_name(path).casefold() == name]
+    same = [path for path in paths if _same_name(path, named)]
     return min(same, key=lambda path: _distance(path, folder), default=None)
 
 
@@ -92,5 +104,9 @@ def _distance(path: str, folder: str) -> int:
     return 0 if lies_in == folder else 1 if lies_in == "" else 2
 
 
-def _base_name(path: str) -> str:
-    return path.rpartition("/")[2]
+def _same_name(path: str, named: str) -> bool:
+    return path.rpartition("/")[2].casefold() == _base_name(named).casefold()
+
+
+def _base_name(named: str) -> str:
+    return named.replace("\\", "/").rpartition("/")[2]
