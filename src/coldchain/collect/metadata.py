@@ -61,9 +61,10 @@ def with_references(metadata: ExposureMetadata, references: References, exposure
 
     Where the metadata names no gain, the first in the session's folder counts, and one that is noted already stays.
     Where it names one, none but that file will do: as long as no such file has arrived, `optics.gain` is its bare name,
-    so that the exposure waits for it and says so; when it arrives, its path takes the name's place. A movie that is
-    normalised already names none: SerialEM writes `GainReference` only where frames are saved unnormalised, and for
-    EER (its help, "Frame File Options Dialog"). A defect list that does not arrive keeps its name.
+    so that the exposure waits for it and says so (the instrument's own gain does not stand in: metadata counts over it,
+    a session's `--gain` over both); when it arrives, its path takes the name's place. A movie that is normalised
+    already names none: SerialEM writes `GainReference` only where frames are saved unnormalised, and for EER (its help,
+    "Frame File Options Dialog"). A defect list that does not arrive keeps its name.
     """
     defects = choose_reference(metadata.defects_name, references.defects, exposure_name) or metadata.defects_name
     gain = _choose_gain(metadata, references, exposure_name)
