@@ -117,7 +117,7 @@ def _verified(source: Path, destinations: list[Path]) -> None:
     stores = [PosixStore(destination.name, destination) for destination in destinations]
 
     def copy(path: Path) -> None:
-        for outcome in copy_verified(path, f"krios/session/{path.name}", stores).outcomes:
+        for outcome in copy_verified(source, path.name, f"krios/session/{path.name}", stores).outcomes:
             if outcome.error is not None:
                 raise outcome.error
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coldchain.catalog import documents, events, exposures, files, results, sessions
+from coldchain.catalog import documents, events, exposures, files, results, sessions, tasks
 from coldchain.catalog.columns import UtcDateTime, original_text, storable_text
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ExposureRow, SessionRow
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
+from coldchain.model.files import ReplicaState
 from coldchain.model.optics import ExposureMetadata, Optics
 from coldchain.model.results import MotionResult, Step
 from coldchain.model.session import Session, SessionParameters
@@ -56,7 +57,8 @@ def test_hostile_strings_survive_exactly(catalog: Catalog, text: str) -> None:
     assert (found.name, found.grid_square, found.metadata.movie_name) == (text, text, text)
     assert files.get(catalog, file.id).relative_path == files.get(catalog, file.id).detail == text
     assert list(files.known(catalog, session.id)) == [text]
-    assert files.copy_tasks(catalog, stores=[text], limit=1, exclude=[])[0].replicas[0].store == text
+    (task,), _ = tasks.to_copy(catalog, state=ReplicaState.WANTED, stores=[text], limit=1, exclude=[])
+    assert task.replicas[0].store == text
     events.record(catalog, Severity.ERROR, "a.b", text, session_id=session.id)
     assert events.recent(catalog, session_id=session.id, minimum=Severity.ERROR)[0].message == text
 

@@ -44,7 +44,6 @@ def test_unknown_ids_are_stated_errors(catalog: Catalog, session: Session) -> No
         lambda: exposures.set_state(catalog, nobody, ExposureState.DONE),
         lambda: exposures.claim(catalog, nobody),
         lambda: exposures.wake_waiting(catalog, [nobody]),
-        lambda: exposures.retry(catalog, nobody),
     ):
         with pytest.raises(CatalogError, match=str(nobody)):
             attempt()
@@ -129,16 +128,6 @@ def test_only_movies_and_micrographs_are_inputs(catalog: Catalog, session: Sessi
     gain = arrive(catalog, session, "gain.mrc", kind=FileKind.GAIN)
     with pytest.raises(CatalogError, match="gain"):
         exposures.attach_input(catalog, exposure.id, gain.id)
-
-
-def test_an_arrival_before_a_crash_is_found_unattached(catalog: Catalog, session: Session) -> None:
-    """A movie that was journalled but not attached is found after a restart; an attached one is not."""
-    exposure = exposures.ensure(catalog, session.id, "a")
-    movie = arrive(catalog, session, "a.tiff", exposure_id=exposure.id)
-    arrive(catalog, session, "a.xml", kind=FileKind.METADATA, exposure_id=exposure.id)
-    assert files.unattached(catalog) == [movie]
-    exposures.attach_input(catalog, exposure.id, movie.id)
-    assert files.unattached(catalog) == []
 
 
 def test_ready_exposures_come_newest_first(catalog: Catalog, session: Session) -> None:
@@ -236,16 +225,6 @@ def test_a_result_does_not_hide_a_change_made_meanwhile(catalog: Catalog, sessio
     exposures.attach_metadata(catalog, exposure.id, ExposureMetadata(optics=Optics(voltage_kilovolt=200.0)))
     ended = exposures.set_state(catalog, exposure.id, ExposureState.DONE, only_from=ExposureState.PROCESSING)
     assert ended.state is ExposureState.READY
-
-
-def test_only_the_quarantined_are_retried(catalog: Catalog, session: Session) -> None:
-    """A retry clears the reason; an exposure in another state stays as it is."""
-    exposure = expose(catalog, session)
-    exposures.set_state(catalog, exposure.id, ExposureState.QUARANTINED, "corrupt LZW strip")
-    found = exposures.retry(catalog, exposure.id)
-    assert (found.state, found.reason) == (ExposureState.READY, "")
-    exposures.set_state(catalog, exposure.id, ExposureState.DONE)
-    assert exposures.retry(catalog, exposure.id).state is ExposureState.DONE
 
 
 def test_every_move_is_an_event(catalog: Catalog, session: Session) -> None:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coldchain.catalog import engine, events, exposures, files
+from coldchain.catalog import engine, events, exposures, files, tasks
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
-from coldchain.model.files import CopyTask, DataFile, FileKind, FileState, Replica, ReplicaState, VerificationLevel
+from coldchain.model.files import (
+    CopyTask,
+    DataFile,
+    FileKind,
+    FileState,
+    KeptAside,
+    Replica,
+    ReplicaState,
+    VerificationLevel,
+)
 from coldchain.model.identity import new_id
 from coldchain.model.session import Session
-from tests.catalog.catalog_givens import SHA256, STORES, arrive, new_session
+from tests.catalog.catalog_givens import SHA256, STORES, arrive, expose, new_session
 
 
-def _verify(catalog: Catalog, replica: Replica, sha256: str = SHA256) -> Replica:
+def _verify(catalog: Catalog, replica: Replica, sha256: str = SHA256, kept: KeptAside | None = None) -> Replica:
     return files.record_copy(
         catalog,
         replica.id,
@@ -24,15 +35,35 @@ def _verify(catalog: Catalog, replica: Replica, sha256: str = SHA256) -> Replica
         level=VerificationLevel.MEDIUM,
         sha256=sha256,
         detail="",
+        kept=kept,
     )
 
 
-def _fail(catalog: Catalog, replica: Replica, detail: str = "no space") -> Replica:
-    return files.record_copy(catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail=detail)
+def _fail(catalog: Catalog, replica: Replica, detail: str = "no space", *, kept: KeptAside | None = None) -> Replica:
+    return files.record_copy(
+        catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail=detail, kept=kept
+    )
 
 
-def _tasks(catalog: Catalog, *, limit: int = 99, exclude: tuple[object, ...] = ()) -> list[CopyTask]:
-    return files.copy_tasks(catalog, stores=STORES, limit=limit, exclude=exclude)  # type: ignore[arg-type]
+def _tasks(
+    catalog: Catalog,
+    *,
+    stores: tuple[str, ...] = STORES,
+    limit: int = 99,
+    exclude: tuple[UUID, ...] = (),
+    states: tuple[ReplicaState, ...] = (ReplicaState.WANTED, ReplicaState.FAILED),
+) -> list[CopyTask]:
+    """All that is to be copied, in the order of the walks, each file once."""
+    found: dict[UUID, CopyTask] = {}
+    for state in states:
+        after: UUID | None = None
+        while True:
+            seen, after = tasks.to_copy(catalog, state=state, stores=stores, limit=limit, exclude=exclude, after=after)
+            for task in seen:
+                found.setdefault(task.file.id, task)
+            if after is None:
+                break
+    return list(found.values())
 
 
 def test_an_arrival_is_journalled_with_its_replicas_and_an_event(catalog: Catalog, session: Session) -> None:
@@ -118,8 +149,7 @@ def test_a_store_added_later_wants_what_arrived_before(url: str, catalog: Catalo
     for file, count in ((fine, 4), (cut, 4), (new, 4), (locked, 0), (old, 2), (elsewhere, 2), (theirs, 2)):
         assert len({replica.store for replica in files.replicas_of(catalog, file.id)}) == count, file.relative_path
     assert files.replicas_of(catalog, fine.id)[0].state is ReplicaState.VERIFIED
-    tasks = files.copy_tasks(catalog, stores=["usb"], limit=9, exclude=[])
-    assert [task.file.id for task in tasks] == [fine.id, cut.id, new.id]
+    assert [task.file.id for task in _tasks(catalog, stores=("usb",))] == [fine.id, cut.id, new.id]
     assert files.want_everywhere(catalog, session.id, ()) == 0
 
 
@@ -140,23 +170,27 @@ def test_a_copy_task_says_where_everything_lies(catalog: Catalog, session: Sessi
     assert list(task.replicas) == files.replicas_of(catalog, file.id)
 
 
-def test_wanted_before_failed_and_oldest_first(catalog: Catalog, session: Session) -> None:
-    """New files do not wait behind those that fail again and again."""
+@pytest.mark.parametrize("limit", [1, 2, 3, 8, 9, 99])
+def test_each_queue_is_walked_oldest_first_and_to_its_end(catalog: Catalog, session: Session, limit: int) -> None:
+    """However few a call looks at, the walk meets every copy: those never tried apart from those that failed."""
     made = [arrive(catalog, session, name) for name in ("a", "b", "c", "d")]
     for replica in files.replicas_of(catalog, made[0].id):
         _fail(catalog, replica)
     _fail(catalog, files.replicas_of(catalog, made[1].id)[0])
-    assert [task.file.relative_path for task in _tasks(catalog)] == ["b", "c", "d", "a"]
-    assert [task.file.relative_path for task in _tasks(catalog, limit=2)] == ["b", "c"]
-    assert len(_tasks(catalog)[0].replicas) == 2
-    assert _tasks(catalog, limit=0) == []
+    paths = [task.file.relative_path for task in _tasks(catalog, limit=limit, states=(ReplicaState.WANTED,))]
+    assert paths == ["b", "c", "d"]
+    paths = [task.file.relative_path for task in _tasks(catalog, limit=limit, states=(ReplicaState.FAILED,))]
+    assert paths == ["a", "b"]
+    assert len(_tasks(catalog, limit=limit)[0].replicas) == 2
 
 
 def test_excluded_files_and_replicas_are_not_handed_out(catalog: Catalog, session: Session) -> None:
-    """What is in hand, or waits for its next try, is left out, and the limit counts only the rest."""
+    """What is in hand, or waits for its next try, is left out, and does not lengthen a look."""
     made = [arrive(catalog, session, name) for name in ("a", "b", "c")]
     hands = tuple(file.id for file in made[:2])
     assert [task.file.relative_path for task in _tasks(catalog, limit=1, exclude=hands)] == ["c"]
+    found, end = tasks.to_copy(catalog, state=ReplicaState.WANTED, stores=STORES, limit=4, exclude=hands)
+    assert (found, end) == ([], files.replicas_of(catalog, made[1].id)[1].id)
     first, second = files.replicas_of(catalog, made[0].id)
     assert _tasks(catalog, exclude=(first.id,))[0].replicas == (second,)
     assert made[0] not in [task.file for task in _tasks(catalog, exclude=(first.id, second.id))]
@@ -165,10 +199,111 @@ def test_excluded_files_and_replicas_are_not_handed_out(catalog: Catalog, sessio
 def test_only_the_stores_asked_for_are_handed_out(catalog: Catalog, session: Session) -> None:
     """A store that is switched off keeps its wishes, and its files do not come."""
     arrive(catalog, session)
-    (task,) = files.copy_tasks(catalog, stores=["archive"], limit=9, exclude=[])
+    (task,) = _tasks(catalog, stores=("archive",))
     assert [replica.store for replica in task.replicas] == ["archive"]
-    assert files.copy_tasks(catalog, stores=[], limit=9, exclude=[]) == []
-    assert files.copy_tasks(catalog, stores=["elsewhere"], limit=9, exclude=[]) == []
+    assert _tasks(catalog, stores=()) == []
+    assert _tasks(catalog, stores=("elsewhere",)) == []
+
+
+def test_another_sites_replicas_are_not_handed_out(url: str, catalog: Catalog, session: Session) -> None:
+    """Where two sites want the same file, each copies for its own stores, even if those have the same name."""
+    file = arrive(catalog, session, stores=("live",))
+    there = engine.open_catalog(url, "there")
+    arrive(there, session, stores=("live", "archive"))
+    (task,) = _tasks(catalog)
+    there.close()
+    assert [replica.store for replica in task.replicas] == ["live"]
+    assert task.file == file
+
+
+def test_what_an_exposure_waits_for_is_handed_out_to_be_hashed(catalog: Catalog, session: Session) -> None:
+    """The inputs that lack only their digest, newest first; no gain, no file that is known already."""
+    made = []
+    for name in ("a", "b", "c"):
+        exposure = exposures.ensure(catalog, session.id, name)
+        made.append(arrive(catalog, session, f"{name}.tiff", exposure_id=exposure.id))
+        exposures.attach_input(catalog, exposure.id, made[-1].id)
+    arrive(catalog, session, "gain.mrc", kind=FileKind.GAIN)
+    expose(catalog, session, "hashed")
+    found, end = tasks.to_hash(catalog, limit=9, exclude=[made[1].id])
+    assert [(task.file, task.replicas) for task in found] == [(made[2], ()), (made[0], ())]
+    assert end is None
+    walked: list[str] = []
+    before: UUID | None = None
+    for _ in range(4):
+        found, before = tasks.to_hash(catalog, limit=1, exclude=(), before=before)
+        walked += [task.file.relative_path for task in found]
+    assert (walked, before) == (["c.tiff", "b.tiff", "a.tiff"], None)
+
+
+OTHER = "cd" * 32
+
+
+def _versions(catalog: Catalog, session: Session) -> tuple[Replica, Replica]:
+    """A verified copy of a file's first version, and the replica of the second, which wants its name."""
+    first = files.replicas_of(catalog, arrive(catalog, session, stores=("live",)).id)[0]
+    _verify(catalog, first)
+    second = arrive(catalog, session, size_bytes=7, stores=("live",))
+    return first, files.replicas_of(catalog, second.id)[0]
+
+
+def _stands(catalog: Catalog, replica: Replica) -> Replica:
+    return files.replicas_of(catalog, replica.file_id)[0]
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_the_catalog_knows_where_a_copy_lies_that_made_way(catalog: Catalog, session: Session, published: bool) -> None:
+    """An earlier version's copy stays verified and says under which name, also where the newer copy then failed."""
+    first, second = _versions(catalog, session)
+    kept = KeptAside("krios/visit/a/movie.tiff.replaced-abababab", SHA256)
+    if published:
+        assert _verify(catalog, second, OTHER, kept).kept_as is None
+    else:
+        _fail(catalog, second, kept=kept)
+    found = _stands(catalog, first)
+    assert (found.state, found.sha256, found.kept_as) == (ReplicaState.VERIFIED, SHA256, kept.path)
+    assert "replica.kept" in [event.kind for event in events.recent(catalog, session_id=session.id)]
+    # A third version makes the second one way and not the first, which lies elsewhere already.
+    third = files.replicas_of(catalog, arrive(catalog, session, size_bytes=8, stores=("live",)).id)[0]
+    _verify(catalog, third, "ef" * 32, KeptAside("elsewhere", OTHER))
+    assert _stands(catalog, first) == found
+    assert _stands(catalog, second).kept_as == ("elsewhere" if published else None)
+
+
+@pytest.mark.parametrize(
+    ("kept", "hint"),
+    [
+        (None, "NAME.replaced-abababab beside it"),
+        (KeptAside("a.replaced-unreadable", None), "a.replaced-unreadable, as other bytes"),
+        (KeptAside("a.replaced-12121212", "12" * 32), "a.replaced-12121212, as other bytes"),
+    ],
+)
+def test_a_copy_that_nobody_can_vouch_for_is_not_called_verified(
+    catalog: Catalog, session: Session, kept: KeptAside | None, hint: str
+) -> None:
+    """Killed between renaming and saying so, or rotten when it made way: failed, with where to look, and not tried."""
+    first, second = _versions(catalog, session)
+    _verify(catalog, second, OTHER, kept)
+    found = _stands(catalog, first)
+    assert (found.state, found.kept_as) == (ReplicaState.FAILED, None)
+    assert hint in found.detail
+    assert _tasks(catalog) == []
+    (event,) = events.recent(catalog, minimum=Severity.ERROR)
+    assert event.file_id == first.file_id
+
+
+def test_a_copy_of_the_same_content_goes_on_standing(catalog: Catalog, session: Session) -> None:
+    """A file whose time alone changed has one copy, which counts for both its versions; other stores are untouched."""
+    old = files.replicas_of(catalog, arrive(catalog, session).id)
+    for replica in old:
+        _verify(catalog, replica)
+    new = files.replicas_of(catalog, arrive(catalog, session, modified_ns=2).id)
+    _verify(catalog, new[0])
+    assert [replica.state for replica in files.replicas_of(catalog, old[0].file_id)] == [ReplicaState.VERIFIED] * 2
+    newest = files.replicas_of(catalog, arrive(catalog, session, modified_ns=3).id)
+    _verify(catalog, newest[0], OTHER, KeptAside("aside", SHA256))
+    assert [_stands(catalog, replica).kept_as for replica in (old[0], new[0])] == ["aside", "aside"]
+    assert files.replicas_of(catalog, old[0].file_id)[1].kept_as is None
 
 
 def test_a_copy_is_tried_until_it_is_verified(catalog: Catalog, session: Session) -> None:
@@ -281,5 +416,5 @@ def test_the_standing_row_is_the_last_arrival(
     assert {replica.id for replica in found if replica.state is ReplicaState.VERIFIED} == verified
     standing = {file.id for file in last.values()}
     wanted = {r.id for r in found if r.file_id in standing and r.state is ReplicaState.WANTED}
-    tasks = files.copy_tasks(catalog, stores=stores, limit=99, exclude=[])
-    assert {replica.id for task in tasks for replica in task.replicas} == wanted
+    handed_out = _tasks(catalog, stores=stores)
+    assert {replica.id for task in handed_out for replica in task.replicas} == wanted

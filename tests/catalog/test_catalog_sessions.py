@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coldchain.catalog import engine, events, exposures, files, sessions
+from coldchain.catalog import engine, events, exposures, files, sessions, tasks
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.files import FileState, ReplicaState, VerificationLevel
@@ -232,5 +232,6 @@ def test_another_sites_rows_are_read_but_not_worked_on(url: str, catalog: Catalo
     there = engine.open_catalog(url, "there")
     assert sessions.list_all(there) == [session] and exposures.get(there, exposure.id) == exposure
     assert exposures.ready(there, 9) == []
-    assert files.copy_tasks(there, stores=["live", "archive"], limit=9, exclude=[]) == []
+    stores = ["live", "archive"]
+    assert tasks.to_copy(there, state=ReplicaState.WANTED, stores=stores, limit=9, exclude=[]) == ([], None)
     there.close()

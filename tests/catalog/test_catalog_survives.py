@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Select, insert, text
 from sqlalchemy.dialects import sqlite
 
-from coldchain.catalog import engine, events, exposures, files, results, sessions, steps
+from coldchain.catalog import engine, events, exposures, files, results, sessions, steps, tasks
 from coldchain.catalog.columns import path_digest
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import EventRow, FileRow, ReplicaRow
@@ -162,9 +162,14 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
     "standing": (files.standing_query(SOME, "a"), "_path_digest_id (session_id=? AND path_digest=?)"),
     "known": (files.known_query(SOME), "ix_files_session_id_id (session_id=?)"),
     "queue": (
-        files.queue_query("here", ReplicaState.WANTED, "live", 10),
-        "INDEX ix_replicas_queue (site=? AND pending=? AND state=? AND store=?)",
+        tasks.queue_query("here", ReplicaState.WANTED, "live", 10, SOME),
+        "INDEX ix_replicas_queue (site=? AND pending=? AND state=? AND store=? AND id>?)",
     ),
+    "hash": (
+        tasks.hash_query("here", 10, SOME),
+        "exposures USING INDEX ix_exposures_site_state_id (site=? AND state=? AND id<?)",
+    ),
+    "versions": (files.versions_query(SOME, b"d" * 32), "_path_digest_id (session_id=? AND path_digest=?)"),
     "replicas": (files.replicas_query(SOME), "ix_replicas_file_id_id (file_id=?)"),
     "of_session": (files.session_query(SOME, None, 10), "ix_files_session_id_id (session_id=?)"),
     "of_session in a state": (
@@ -262,7 +267,10 @@ def test_the_cost_of_a_file_does_not_grow_with_the_files(url: str, catalog: Cata
     def work(opened: Catalog) -> None:
         for number in range(5):
             arrive(opened, session, f"new/{new_id()}/{number}")
-        files.copy_tasks(opened, stores=STORES, limit=5, exclude=[])
+        waiting = [new_id() for _ in range(1000)]
+        for state in (ReplicaState.WANTED, ReplicaState.FAILED):
+            tasks.to_copy(opened, state=state, stores=STORES, limit=5, exclude=waiting)
+        tasks.to_hash(opened, limit=5, exclude=waiting)
         events.recent(opened, session_id=session.id, minimum=Severity.WARNING)
         files.of_session(opened, session.id, states=(FileState.DAMAGED,), limit=5)
         exposures.ready(opened, 5)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldchain.storage.backoff import LONGEST_WAIT_SECONDS, after_failure, may_try, next_try
+from coldchain.storage.backoff import LONGEST_WAIT_SECONDS, after_failure, is_stale, may_try, next_try
 from coldchain.storage.posix import Space
 
 NOW = st.floats(0, 1e9)
@@ -42,3 +42,14 @@ def test_a_full_store_is_tried_at_once_when_room_has_come(free: int, grown: int,
 def test_what_has_no_trouble_is_tried() -> None:
     """No trouble, no wait."""
     assert may_try(None, 0.0)
+
+
+@given(now=NOW, failures=st.integers(1, 50), later=st.floats(0, 1e6))
+def test_only_what_was_due_for_long_is_forgotten(now: float, failures: int, later: float) -> None:
+    """A trouble is kept while it waits, and as long again as the longest wait after it was due."""
+    trouble = None
+    for _ in range(failures):
+        trouble = after_failure(trouble, "gone", now)
+    assert trouble is not None
+    due_for = now + later - trouble.next_try_seconds
+    assert is_stale(trouble, now + later) == (due_for > LONGEST_WAIT_SECONDS)

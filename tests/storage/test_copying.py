@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from coldchain.errors import SourceChangedError, StorageError
-from coldchain.model.files import ReplicaState
-from coldchain.storage.copying import CopyOutcome, SourceVersion, copy_verified
+from coldchain.model.files import KeptAside, ReplicaState
+from coldchain.storage import copying
+from coldchain.storage.copying import CopyOutcome, CopyReport, SourceVersion, copy_verified
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.ring import BUFFER_BYTES
 
@@ -36,9 +38,30 @@ def files_below(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
 
 
+def copied(
+    source: Path, name: str, stores: Sequence[PosixStore], *, expected: SourceVersion | None = None
+) -> CopyReport:
+    """What a copy of a file in its own folder came to."""
+    return copy_verified(source.parent, source.name, name, stores, expected=expected)
+
+
 def outcome_of(source: Path, store: PosixStore, name: str = NAME) -> CopyOutcome:
     """What a copy to one store came to."""
-    return copy_verified(source, name, [store]).outcomes[0]
+    return copied(source, name, [store]).outcomes[0]
+
+
+def while_reading(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something once, after the first piece of a source was read."""
+    fill, done = copying._Source.fill, [False]
+
+    def fill_and_act(self: copying._Source, view: memoryview) -> int:
+        count_bytes = fill(self, view)
+        if not done[0]:
+            done[0] = True
+            act()
+        return count_bytes
+
+    monkeypatch.setattr(copying._Source, "fill", fill_and_act)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, BUFFER_BYTES, BUFFER_BYTES + 1, TWO_CHUNKS])
@@ -48,11 +71,9 @@ def test_every_store_gets_every_byte_with_time_and_mode(tmp_path: Path, make_sto
     source.chmod(0o640)
     os.utime(source, ns=(1, 1_600_000_000_123_456_789))
     stores = [make_store("raid"), make_store("archive")]
-    read: list[int] = []
-    report = copy_verified(source, NAME, stores, progress=read.append)
+    report = copied(source, NAME, stores)
     assert report.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
     assert (report.size_bytes, report.modified_ns) == (size, 1_600_000_000_123_456_789)
-    assert sum(read) == size
     assert [o.store for o in report.outcomes] == ["raid", "archive"]
     for store, outcome in zip(stores, report.outcomes, strict=True):
         assert (outcome.state, outcome.sha256) == (ReplicaState.VERIFIED, report.sha256)
@@ -102,7 +123,7 @@ def test_a_missing_root_is_not_filled_underneath(tmp_path: Path, store: PosixSto
     """An unmounted drive fails with its remedy, is not created, and stops neither the other store nor the digest."""
     gone = PosixStore("usb", tmp_path / "not-mounted")
     source = written(tmp_path / "movie.tiff", content_of(TWO_CHUNKS))
-    report = copy_verified(source, NAME, [gone, store])
+    report = copied(source, NAME, [gone, store])
     failed, verified = report.outcomes
     assert failed.state is ReplicaState.FAILED
     assert failed.error is not None
@@ -115,7 +136,7 @@ def test_a_missing_root_is_not_filled_underneath(tmp_path: Path, store: PosixSto
 def test_without_stores_a_source_is_only_hashed(tmp_path: Path) -> None:
     """The digest needs no store."""
     source = written(tmp_path / "movie.tiff", b"content")
-    assert copy_verified(source, NAME, []).sha256 == hashlib.sha256(b"content").hexdigest()
+    assert copied(source, NAME, []).sha256 == hashlib.sha256(b"content").hexdigest()
 
 
 def _missing(path: Path) -> None:
@@ -132,8 +153,54 @@ def test_a_source_that_is_no_file_is_refused(tmp_path: Path, store: PosixStore, 
     """A missing source, a symbolic link, a folder and a pipe each give one stated error, and no copy."""
     make(tmp_path / "movie.tiff")
     with pytest.raises(StorageError) as caught:
-        copy_verified(tmp_path / "movie.tiff", NAME, [store])
+        copied(tmp_path / "movie.tiff", NAME, [store])
     assert caught.value.remedy
+    assert files_below(store.root) == set()
+
+
+@pytest.mark.parametrize("linked", ["visit", "visit/Data"])
+def test_a_folder_swapped_for_a_link_leads_no_copy_out(tmp_path: Path, store: PosixStore, linked: str) -> None:
+    """A link anywhere below the camera's folder is refused: what it leads to is not the session's."""
+    camera, outside = tmp_path / "camera", tmp_path / "outside"
+    for root in (camera, outside):
+        (root / "visit" / "Data").mkdir(parents=True)
+        (root / "visit" / "Data" / "movie.tiff").write_bytes(b"content")
+    name = "visit/Data/movie.tiff"
+    assert copy_verified(camera, name, NAME, []).size_bytes == 7
+    (camera / linked).rename(tmp_path / "moved")
+    (camera / linked).symlink_to(outside / linked)
+    with pytest.raises(StorageError) as caught:
+        copy_verified(camera, name, NAME, [store])
+    assert "symbolic link" in caught.value.remedy
+    assert files_below(store.root) == set()
+    (tmp_path / "way-in").symlink_to(outside)
+    assert copy_verified(tmp_path / "way-in", name, NAME, [store]).outcomes[0].error is None
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "visit/../../secret"])
+def test_a_source_outside_its_root_is_refused(tmp_path: Path, store: PosixStore, name: str) -> None:
+    """A path that leads out of the camera's folder is not opened."""
+    (tmp_path / "camera").mkdir()
+    written(tmp_path / "secret", b"secret")
+    with pytest.raises(StorageError, match="leads out"):
+        copy_verified(tmp_path / "camera", name, NAME, [store])
+
+
+def test_a_folder_swapped_for_a_link_while_it_is_read_publishes_nothing(
+    tmp_path: Path, store: PosixStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name must lead to the same file at the end, and not by a link."""
+    source = tmp_path / "visit" / "movie.tiff"
+    source.parent.mkdir()
+    written(source, content_of(TWO_CHUNKS))
+
+    def swap() -> None:
+        source.parent.rename(tmp_path / "moved")
+        source.parent.symlink_to(tmp_path / "moved")
+
+    while_reading(monkeypatch, swap)
+    with pytest.raises(StorageError):
+        copy_verified(tmp_path, "visit/movie.tiff", NAME, [store])
     assert files_below(store.root) == set()
 
 
@@ -162,22 +229,15 @@ def _replaced(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [_appended, _shortened, _rewritten, _replaced, Path.unlink])
 def test_a_source_that_changes_while_it_is_read_is_not_published(
-    tmp_path: Path, make_store: MakeStore, change: Callable[[Path], None]
+    tmp_path: Path, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
     """Growing, shrinking, rewriting, replacing and removing are all noticed; no store has anything of it."""
     source = written(tmp_path / "movie.tiff", content_of(TWO_CHUNKS))
     stores = [make_store("raid"), make_store("archive")]
-    changed = False
-
-    def interfere(count_bytes: int) -> None:
-        nonlocal changed
-        if not changed:
-            changed = True
-            change(source)
-
+    while_reading(monkeypatch, lambda: change(source))
     expected = StorageError if change is Path.unlink else SourceChangedError
     with pytest.raises(expected):
-        copy_verified(source, NAME, stores, progress=interfere)
+        copied(source, NAME, stores)
     assert all(files_below(store.root) == set() for store in stores)
 
 
@@ -193,18 +253,18 @@ def test_only_the_version_that_is_meant_is_copied(tmp_path: Path, store: PosixSt
         SourceVersion(now.st_size, now.st_mtime_ns, "0" * 64),
     ):
         with pytest.raises(SourceChangedError):
-            copy_verified(source, NAME, [store], expected=wrong)
+            copied(source, NAME, [store], expected=wrong)
     assert files_below(store.root) == set()
-    assert copy_verified(source, NAME, [store], expected=right).outcomes[0].sha256 == sha256
+    assert copied(source, NAME, [store], expected=right).outcomes[0].sha256 == sha256
 
 
 def test_a_whole_copy_that_stands_already_is_recognised(tmp_path: Path, make_store: MakeStore) -> None:
     """The same content under the name is read back, not written again; a store that lacks it gets it in the same go."""
     source = written(tmp_path / "movie.tiff", content_of(TWO_CHUNKS))
     stores = [make_store("raid"), make_store("archive")]
-    copy_verified(source, NAME, stores[:1])
+    copied(source, NAME, stores[:1])
     inode = (stores[0].root / NAME).stat().st_ino
-    report = copy_verified(source, NAME, stores)
+    report = copied(source, NAME, stores)
     assert [o.state for o in report.outcomes] == [ReplicaState.VERIFIED] * 2
     assert (stores[0].root / NAME).stat().st_ino == inode
 
@@ -215,14 +275,17 @@ def test_other_content_of_the_same_name_is_kept_aside(tmp_path: Path, store: Pos
     source = written(tmp_path / "movie.tiff", content_of(TWO_CHUNKS))
     (store.root / NAME).parent.mkdir(parents=True)
     old = written(store.root / NAME, content_of(size, seed=2)).read_bytes()
-    assert outcome_of(source, store).state is ReplicaState.VERIFIED
+    outcome = outcome_of(source, store)
+    assert outcome.state is ReplicaState.VERIFIED
     aside = f"{NAME}.replaced-{hashlib.sha256(old).hexdigest()[:8]}"
+    assert outcome.kept == KeptAside(aside, hashlib.sha256(old).hexdigest())
     assert files_below(store.root) == {NAME, aside}
     assert (store.root / aside).read_bytes() == old
     assert (store.root / NAME).read_bytes() == source.read_bytes()
     # The same old content once more: it does not overwrite its own likeness either.
     written(store.root / NAME, old)
-    assert outcome_of(source, store).state is ReplicaState.VERIFIED
+    outcome = outcome_of(source, store)
+    assert outcome.kept == KeptAside(f"{aside}-2", hashlib.sha256(old).hexdigest())
     assert files_below(store.root) == {NAME, aside, f"{aside}-2"}
 
 
@@ -277,3 +340,50 @@ def test_an_odd_end_and_a_refusal_of_direct_io_change_no_byte(
     outcome = outcome_of(source, store)
     assert outcome.level == "cache"
     assert (store.root / NAME).read_bytes() == source.read_bytes()
+
+
+def test_what_was_kept_aside_is_said_also_where_publishing_then_fails(
+    tmp_path: Path, store: PosixStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that fails between the two renamings leaves the old content under its new name, and says so."""
+    source = written(tmp_path / "movie.tiff", b"new content")
+    (store.root / NAME).parent.mkdir(parents=True)
+    written(store.root / NAME, b"old content")
+    rename = os.rename
+
+    def fail(old: str, new: str, **given: int) -> None:
+        if old.endswith(".part"):
+            raise OSError(errno.EIO, "the device is gone")
+        rename(old, new, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        outcome = outcome_of(source, store)
+    assert outcome.state is ReplicaState.FAILED
+    assert outcome.kept is not None
+    assert (store.root / outcome.kept.path).read_bytes() == b"old content"
+    assert outcome_of(source, store).kept is None
+
+
+@pytest.mark.parametrize(
+    ("code", "whole"),
+    [
+        (errno.ENOSPC, True),
+        (errno.EROFS, True),
+        (errno.EIO, True),
+        (errno.ESTALE, True),
+        (errno.ENOTCONN, True),
+        (errno.ENAMETOOLONG, False),
+        (errno.EINVAL, False),
+        (errno.EISDIR, False),
+        (errno.EACCES, False),
+    ],
+)
+def test_one_names_trouble_is_not_the_stores(store: PosixStore, code: int, whole: bool) -> None:
+    """Only what every file would meet is the store's own fault."""
+    system = OSError(code, os.strerror(code))
+    with pytest.raises(StorageError) as caught, store._stating("writing", NAME):
+        raise system
+    assert store.is_at_fault(caught.value) is whole
+    store.root.rmdir()
+    assert store.is_at_fault(caught.value)

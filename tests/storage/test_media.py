@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import pytest
 
 from coldchain.errors import StorageError, StoreFullError, VerificationError
 from coldchain.model.files import ReplicaState, VerificationLevel
-from coldchain.storage.copying import copy_verified
+from coldchain.storage import copying
+from coldchain.storage.copying import CopyReport, copy_verified
 from coldchain.storage.posix import Incoming, PosixStore
 from coldchain.storage.readback import filesystem_type
 from coldchain.storage.ring import BUFFER_BYTES
@@ -43,6 +44,11 @@ def files_below(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
+def copied(source: Path, name: str, stores: Sequence[PosixStore]) -> CopyReport:
+    """What a copy of a file in its own folder came to."""
+    return copy_verified(source.parent, source.name, name, stores)
+
+
 def after_sealing(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something to the medium between the copy's fsync and its reading back."""
     seal = Incoming.seal
@@ -57,7 +63,7 @@ def after_sealing(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) ->
 def test_the_level_says_what_the_file_system_can_prove(medium, make_tmpfs: MakeTmpfs, movie: Path) -> None:
     """A copy on a disk is proved on its medium; one on tmpfs is not, though tmpfs accepts O_DIRECT."""
     memory = make_tmpfs("memory", size_bytes=32 << 20)
-    report = copy_verified(movie, NAME, [PosixStore("disk", medium.folder), PosixStore("memory", memory)])
+    report = copied(movie, NAME, [PosixStore("disk", medium.folder), PosixStore("memory", memory)])
     assert [o.state for o in report.outcomes] == [ReplicaState.VERIFIED] * 2
     assert [o.level for o in report.outcomes] == [VerificationLevel.MEDIUM, VerificationLevel.CACHE]
 
@@ -97,22 +103,22 @@ def test_a_bit_that_flips_on_the_medium_is_caught_where_the_page_cache_is_blind(
 
     with monkeypatch.context() as patched:
         after_sealing(patched, flip)
-        outcome = copy_verified(movie, NAME, [store]).outcomes[0]
+        outcome = copied(movie, NAME, [store]).outcomes[0]
     assert cached == [content], "the page cache should not have noticed"
     assert outcome.state is ReplicaState.FAILED
     assert isinstance(outcome.error, VerificationError)
     assert files_below(medium.folder) == set()
     # The next try makes it whole.
-    assert copy_verified(movie, NAME, [store]).outcomes[0].state is ReplicaState.VERIFIED
+    assert copied(movie, NAME, [store]).outcomes[0].state is ReplicaState.VERIFIED
 
 
 def test_a_standing_copy_with_a_flipped_bit_is_replaced_and_kept(medium, movie: Path) -> None:
     """A copy that rotted on the medium is not recognised as whole: it is kept aside, and a whole one made."""
     store = PosixStore("disk", medium.folder)
-    copy_verified(movie, NAME, [store])
+    copied(movie, NAME, [store])
     assert (medium.folder / NAME).read_bytes() == movie.read_bytes()
     medium.flip(movie.read_bytes()[:BLOCK_BYTES])
-    assert copy_verified(movie, NAME, [store]).outcomes[0].state is ReplicaState.VERIFIED
+    assert copied(movie, NAME, [store]).outcomes[0].state is ReplicaState.VERIFIED
     assert len(files_below(medium.folder)) == 2
 
 
@@ -120,27 +126,34 @@ def test_a_store_without_room_says_so_and_stops_no_other(make_tmpfs: MakeTmpfs, 
     """Too large for what is left: StoreFullError with the free bytes, nothing left behind, the other store verified."""
     small = PosixStore("small", make_tmpfs("small", size_bytes=1 << 20))
     large = PosixStore("large", make_tmpfs("large", size_bytes=32 << 20))
-    full, good = copy_verified(movie, NAME, [small, large]).outcomes
+    full, good = copied(movie, NAME, [small, large]).outcomes
     assert isinstance(full.error, StoreFullError)
     assert f"{1 << 20:,} bytes" in str(full.error)
     assert good.state is ReplicaState.VERIFIED
     assert files_below(small.root) == set()
 
 
-def test_a_store_that_fills_up_while_a_copy_is_written(make_tmpfs: MakeTmpfs, movie: Path) -> None:
+def test_a_store_that_fills_up_while_a_copy_is_written(
+    make_tmpfs: MakeTmpfs, movie: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Room that others take meanwhile: the same error, nothing left behind, and whole when there is room again."""
     store = PosixStore("small", make_tmpfs("small", size_bytes=TWO_CHUNKS + (1 << 20)))
     filler = store.root / "filler"
 
-    def fill_up(count_bytes: int) -> None:
+    fill = copying._Source.fill
+
+    def fill_up(self: copying._Source, view: memoryview) -> int:
         with suppress(OSError):  # however far the copy has come: it takes what is left
             filler.write_bytes(bytes(3 << 20))
+        return fill(self, view)
 
-    full = copy_verified(movie, NAME, [store], progress=fill_up).outcomes[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(copying._Source, "fill", fill_up)
+        full = copied(movie, NAME, [store]).outcomes[0]
     assert isinstance(full.error, StoreFullError)
     assert files_below(store.root) == {"filler"}
     filler.unlink()
-    assert copy_verified(movie, NAME, [store]).outcomes[0].state is ReplicaState.VERIFIED
+    assert copied(movie, NAME, [store]).outcomes[0].state is ReplicaState.VERIFIED
 
 
 def test_a_store_without_inodes_is_full(make_tmpfs: MakeTmpfs, tmp_path: Path) -> None:
@@ -148,7 +161,7 @@ def test_a_store_without_inodes_is_full(make_tmpfs: MakeTmpfs, tmp_path: Path) -
     store = PosixStore("small", make_tmpfs("small", size_bytes=1 << 20, inodes=6))
     source = tmp_path / "a.xml"
     source.write_bytes(b"content")
-    errors = [copy_verified(source, f"krios/{n}", [store]).outcomes[0].error for n in range(6)]
+    errors = [copied(source, f"krios/{n}", [store]).outcomes[0].error for n in range(6)]
     assert errors[0] is None
     assert isinstance(errors[-1], StoreFullError)
     assert " 0 inodes are free" in str(errors[-1])
@@ -160,7 +173,7 @@ def test_a_device_that_cannot_write_fails_alone(failing_medium, make_tmpfs: Make
     good = PosixStore("good", make_tmpfs("good", size_bytes=64 << 20))
     failures = []
     for n in range(4):
-        outcomes = copy_verified(movie, f"krios/{n}", [bad, good]).outcomes
+        outcomes = copied(movie, f"krios/{n}", [bad, good]).outcomes
         failures.append(outcomes[0].error)
         assert outcomes[1].state is ReplicaState.VERIFIED
     assert isinstance(failures[-1], StorageError)
@@ -173,7 +186,7 @@ def test_a_device_that_cannot_be_read_back_proves_nothing(medium, movie: Path, m
     (medium.folder / "krios" / "session").mkdir(parents=True)
     size_bytes = medium.image.stat().st_size
     after_sealing(monkeypatch, lambda: (os.sync(), os.truncate(medium.image, 4 << 20)))
-    outcome = copy_verified(movie, NAME, [store]).outcomes[0]
+    outcome = copied(movie, NAME, [store]).outcomes[0]
     os.truncate(medium.image, size_bytes)
     assert isinstance(outcome.error, StorageError)
     assert outcome.state is ReplicaState.FAILED
@@ -192,7 +205,7 @@ def test_a_source_whose_disk_fails_gives_one_stated_error(medium, store: PosixSt
     os.sync()
     os.truncate(medium.image, 4 << 20)
     with pytest.raises(StorageError, match="Input/output error"):
-        copy_verified(source, NAME, [store])
+        copied(source, NAME, [store])
     os.truncate(medium.image, size_bytes)
     assert files_below(store.root) == set()
 
@@ -224,8 +237,8 @@ def test_what_the_user_may_not_read_or_write_is_said(movie: Path) -> None:
         stores = [PosixStore(root, folder / root) for root in ("closed", "open")]
         with as_nobody():
             with pytest.raises(StorageError) as caught:
-                copy_verified(folder / "secret", NAME, stores)
-            closed, open_ = copy_verified(folder / "plain", NAME, stores).outcomes
+                copied(folder / "secret", NAME, stores)
+            closed, open_ = copied(folder / "plain", NAME, stores).outcomes
     assert "may read" in caught.value.remedy
     assert closed.error is not None
     assert "right to write" in closed.error.remedy

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -93,4 +94,21 @@ def test_a_source_that_ends_early_ends_the_stream() -> None:
     seen = bytearray()
     assert stream(reader(bytes(9000), random.Random(1)), 50_000, [seen.extend], ring) == 9000
     assert len(seen) == 9000
+    assert whole(ring)
+
+
+@pytest.mark.parametrize("started", [0, 1, 2])
+def test_a_thread_that_cannot_be_started_ends_the_stream(monkeypatch: pytest.MonkeyPatch, started: int) -> None:
+    """Where the machine gives no further thread, the error is raised, nobody waits for ever, and no buffer is lost."""
+    ring = Ring(buffer_bytes=BUFFER_BYTES, count=COUNT)
+    submit, left = ThreadPoolExecutor.submit, iter(range(started))
+
+    def scarce(self, *given):
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        return submit(self, *given)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", scarce)
+    with pytest.raises(RuntimeError, match="thread"):
+        stream(reader(bytes(50_000), random.Random(1)), 50_000, [lambda view: None] * 3, ring)
     assert whole(ring)

@@ -180,11 +180,6 @@ def page(catalog: Catalog, session_id: UUID, *, limit: int, before: UUID | None)
         return [_exposure(row) for row in unit.scalars(page_query(session_id, limit=limit, before=before))]
 
 
-def retry(catalog: Catalog, exposure_id: UUID) -> Exposure:
-    """Make a quarantined exposure READY again; any other stays as it is."""
-    return set_state(catalog, exposure_id, ExposureState.READY, only_from=ExposureState.QUARANTINED)
-
-
 def by_name_query(session_id: UUID, name: str) -> Select[ExposureRow]:
     """The oldest exposure of that name: two sites may both have made one."""
     return (

@@ -13,14 +13,14 @@ from sqlalchemy import Select, insert, orm, select
 from coldchain.catalog import events
 from coldchain.catalog.columns import path_digest
 from coldchain.catalog.engine import Catalog
-from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ReplicaRow, SessionRow
+from coldchain.catalog.tables import FileRow, ReplicaRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import (
-    CopyTask,
     DataFile,
     FileKind,
     FileState,
+    KeptAside,
     Replica,
     ReplicaState,
     VerificationLevel,
@@ -28,7 +28,7 @@ from coldchain.model.files import (
 from coldchain.model.identity import is_safe_relative
 
 # A damaged movie's bytes are still the user's only copy; what cannot be read cannot be copied.
-_COPIED_STATES = (FileState.ARRIVED, FileState.DAMAGED)
+COPIED_STATES = (FileState.ARRIVED, FileState.DAMAGED)
 _SEVERITY = {
     FileState.ARRIVED: Severity.INFO,
     FileState.DAMAGED: Severity.ERROR,
@@ -84,9 +84,9 @@ def record_arrival(
             row.kind = kind
             row.exposure_id = exposure_id or row.exposure_id
             _move(unit, row, state, detail)
-        if state in _COPIED_STATES:
+        if state in COPIED_STATES:
             _want(unit, row, stores)
-        return _file(row)
+        return as_file(row)
 
 
 def want_everywhere(catalog: Catalog, session_id: UUID, stores: Sequence[str]) -> int:
@@ -117,7 +117,7 @@ def known(catalog: Catalog, session_id: UUID) -> dict[str, tuple[int, int, FileS
 def get(catalog: Catalog, file_id: UUID) -> DataFile:
     """The file with that id; CatalogError if there is none."""
     with catalog.reading() as unit:
-        return _file(_row(unit, file_id))
+        return as_file(_row(unit, file_id))
 
 
 def set_digest(catalog: Catalog, file_id: UUID, sha256: str) -> DataFile:
@@ -125,7 +125,7 @@ def set_digest(catalog: Catalog, file_id: UUID, sha256: str) -> DataFile:
     with catalog.writing() as unit:
         row = _row(unit, file_id)
         row.sha256 = _checked_digest(sha256)
-        return _file(row)
+        return as_file(row)
 
 
 def set_state(catalog: Catalog, file_id: UUID, state: FileState, detail: str) -> DataFile:
@@ -133,27 +133,7 @@ def set_state(catalog: Catalog, file_id: UUID, state: FileState, detail: str) ->
     with catalog.writing() as unit:
         row = _row(unit, file_id)
         _move(unit, row, state, detail)
-        return _file(row)
-
-
-def copy_tasks(catalog: Catalog, *, stores: Sequence[str], limit: int, exclude: Collection[UUID]) -> list[CopyTask]:
-    """This site's files of which a copy is WANTED or FAILED on one of those stores; WANTED first, oldest first.
-
-    `exclude` holds ids of files, or of single replicas, that are in hand or wait for their next try.
-    """
-    excluded = frozenset(exclude)
-    reach = limit + len(excluded) * max(1, len(stores))
-    with catalog.reading() as unit:
-        chosen: dict[UUID, None] = {}
-        for state in (ReplicaState.WANTED, ReplicaState.FAILED):
-            # One query for each store: an index gives each in order, and only its beginning is read.
-            waiting = [
-                pair for store in stores for pair in unit.execute(queue_query(catalog.site, state, store, reach))
-            ]
-            for replica_id, file_id in sorted(waiting):
-                if not {replica_id, file_id} & excluded:
-                    chosen[file_id] = None
-        return _tasks(unit, list(chosen)[:limit], stores, excluded)
+        return as_file(row)
 
 
 def record_copy(
@@ -164,10 +144,14 @@ def record_copy(
     level: VerificationLevel | None,
     sha256: str | None,
     detail: str,
+    kept: KeptAside | None = None,
 ) -> Replica:
     """Write down how a try to copy ended: one more attempt, the new state, and an event.
 
     VERIFIED needs the level of the proof and the digest that was read back, which must be the file's own.
+
+    `kept` is what was renamed to make way for the copy. Earlier versions' verified copies that lay there are said to be
+    where they are now: kept aside, or, where their bytes were not what was kept, FAILED.
     """
     with catalog.writing() as unit:
         replica = unit.get(ReplicaRow, replica_id)
@@ -177,26 +161,22 @@ def record_copy(
         verified = state == ReplicaState.VERIFIED
         if verified:
             _check_proof(file, level, sha256)
+            replica.kept_as = None
         replica.state, replica.level, replica.detail = state, level, detail
         replica.sha256 = None if sha256 is None else _checked_digest(sha256)
         replica.attempts += 1
         replica.pending = not verified and file.state != FileState.REPLACED
         replica.verified_at = datetime.now(UTC) if verified else None
-        why = f": {detail}" if detail else ""
-        _note(
-            unit,
-            file,
-            Severity.ERROR if state == ReplicaState.FAILED else Severity.INFO,
-            f"replica.{state}",
-            f"{printable(file.relative_path)} on {printable(replica.store)} is {state}{why}",
-        )
-        return _replica(replica)
+        _note_replica(unit, file, replica)
+        if verified or kept is not None:
+            _displace(unit, file, replica, kept)
+        return as_replica(replica)
 
 
 def replicas_of(catalog: Catalog, file_id: UUID) -> list[Replica]:
     """A file's copies, oldest first."""
     with catalog.reading() as unit:
-        return [_replica(row) for row in unit.scalars(replicas_query(file_id))]
+        return [as_replica(row) for row in unit.scalars(replicas_query(file_id))]
 
 
 def of_session(
@@ -209,14 +189,14 @@ def of_session(
         else:
             found = [row for state in set(states) for row in unit.scalars(session_query(session_id, state, limit))]
             rows = sorted(found, key=lambda row: row.id, reverse=True)[:limit]
-        return [_file(row) for row in rows]
+        return [as_file(row) for row in rows]
 
 
 def of_exposure(catalog: Catalog, exposure_id: UUID) -> list[DataFile]:
     """An exposure's files, oldest first; the replaced among them."""
     query = select(FileRow).where(FileRow.exposure_id == exposure_id).order_by(FileRow.id)
     with catalog.reading() as unit:
-        return [_file(row) for row in unit.scalars(query)]
+        return [as_file(row) for row in unit.scalars(query)]
 
 
 def standing_query(session_id: UUID, relative_path: str) -> Select[FileRow]:
@@ -242,19 +222,9 @@ def known_query(session_id: UUID) -> Select[str, int, int, FileState]:
     )
 
 
-def queue_query(site: str, state: ReplicaState, store: str, limit: int) -> Select[UUID, UUID]:
-    """Replica and file of the oldest copies that a store still wants."""
-    return (
-        select(ReplicaRow.id, ReplicaRow.file_id)
-        .where(
-            ReplicaRow.site == site,
-            ReplicaRow.pending.is_(True),
-            ReplicaRow.state == state,
-            ReplicaRow.store == store,
-        )
-        .order_by(ReplicaRow.id)
-        .limit(limit)
-    )
+def versions_query(session_id: UUID, digest: bytes) -> Select[FileRow]:
+    """All that ever stood under a path."""
+    return select(FileRow).where(FileRow.session_id == session_id, FileRow.path_digest == digest)
 
 
 def lacking_query(site: str, session_id: UUID, store: str) -> Select[UUID]:
@@ -265,7 +235,7 @@ def lacking_query(site: str, session_id: UUID, store: str) -> Select[UUID]:
         .where(
             FileRow.session_id == session_id,
             FileRow.site == site,
-            FileRow.state.in_(_COPIED_STATES),
+            FileRow.state.in_(COPIED_STATES),
             ~there.exists(),
         )
         .order_by(FileRow.id)
@@ -281,24 +251,6 @@ def session_query(session_id: UUID, state: FileState | None, limit: int) -> Sele
     """A session's newest files."""
     query = select(FileRow).where(FileRow.session_id == session_id).order_by(FileRow.id.desc()).limit(limit)
     return query if state is None else query.where(FileRow.state == state)
-
-
-def unattached(catalog: Catalog) -> list[DataFile]:
-    """This site's standing movies and micrographs whose exposure has no input: `record_arrival` was committed, and the
-    process ended before `exposures.attach_input`. A restart attaches them."""
-    query = (
-        select(FileRow)
-        .join(ExposureRow, FileRow.exposure_id == ExposureRow.id)
-        .where(
-            ExposureRow.site == catalog.site,
-            ExposureRow.input_file_id.is_(None),
-            FileRow.kind.in_([FileKind.MOVIE, FileKind.MICROGRAPH]),
-            FileRow.state == FileState.ARRIVED,
-        )
-        .order_by(FileRow.id)
-    )
-    with catalog.reading() as unit:
-        return [_file(row) for row in unit.scalars(query)]
 
 
 def _row(unit: orm.Session, file_id: UUID) -> FileRow:
@@ -343,6 +295,40 @@ def _note_state(unit: orm.Session, row: FileRow) -> None:
     _note(unit, row, _SEVERITY[row.state], f"file.{row.state}", message)
 
 
+def _note_replica(unit: orm.Session, file: FileRow, replica: ReplicaRow) -> None:
+    why = f": {replica.detail}" if replica.detail else ""
+    severity = Severity.ERROR if replica.state == ReplicaState.FAILED else Severity.INFO
+    message = f"{printable(file.relative_path)} on {printable(replica.store)} is {replica.state}{why}"
+    _note(unit, file, severity, f"replica.{replica.state}", message)
+
+
+def _displace(unit: orm.Session, file: FileRow, replica: ReplicaRow, kept: KeptAside | None) -> None:
+    """Say where the copies of other versions are, whose name a copy has taken or was about to take.
+
+    A process that is killed after it renamed them and before it said so leaves `kept` unknown: what nobody can vouch
+    for is not called verified.
+    """
+    versions = unit.scalars(versions_query(file.session_id, file.path_digest)).all()
+    others = [row for row in versions if row is not file]
+    for its_file, older in [(row, copy) for row in others for copy in unit.scalars(replicas_query(row.id))]:
+        was_here = (older.site, older.store, older.kept_as) == (replica.site, replica.store, None)
+        if older.state != ReplicaState.VERIFIED or not was_here or older.sha256 == replica.sha256:
+            continue  # of the same content, what lies under the name is the copy, too
+        if kept is not None and kept.sha256 == older.sha256:
+            older.kept_as = kept.path
+            message = (
+                f"{printable(its_file.relative_path)} on {printable(older.store)} is kept as {printable(kept.path)}"
+            )
+            _note(unit, its_file, Severity.INFO, "replica.kept", message)
+            continue
+        where = (
+            f"NAME.replaced-{(older.sha256 or '')[:8]} beside it" if kept is None else f"{kept.path}, as other bytes"
+        )
+        older.state, older.level, older.pending = ReplicaState.FAILED, None, False
+        older.detail = f"another version has its name now; look for {where}"
+        _note_replica(unit, its_file, older)
+
+
 def _note(unit: orm.Session, row: FileRow, severity: Severity, kind: str, message: str) -> None:
     events.add(unit, severity, kind, message, session_id=row.session_id, exposure_id=row.exposure_id, file_id=row.id)
 
@@ -365,38 +351,8 @@ def _checked_digest(sha256: str) -> str:
     return sha256
 
 
-def _tasks(
-    unit: orm.Session, file_ids: Sequence[UUID], stores: Sequence[str], excluded: frozenset[UUID]
-) -> list[CopyTask]:
-    rows = unit.execute(
-        select(FileRow, InstrumentRow.name, SessionRow.folder, SessionRow.source_root)
-        .join(SessionRow, FileRow.session_id == SessionRow.id)
-        .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
-        .where(FileRow.id.in_(file_ids))
-    )
-    by_id = {file.id: (file, instrument, folder, root) for file, instrument, folder, root in rows}
-    replicas: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
-    wanted = select(ReplicaRow).where(
-        ReplicaRow.file_id.in_(file_ids), ReplicaRow.pending.is_(True), ReplicaRow.store.in_(stores)
-    )
-    for row in unit.scalars(wanted.order_by(ReplicaRow.id)):
-        if row.id not in excluded:
-            replicas[row.file_id].append(_replica(row))
-    tasks = []
-    for file_id in file_ids:
-        file, instrument, folder, source_root = by_id[file_id]
-        task = CopyTask(
-            file=_file(file),
-            instrument=instrument,
-            session_folder=folder,
-            source_root=source_root,
-            replicas=tuple(replicas[file_id]),
-        )
-        tasks.append(task)
-    return tasks
-
-
-def _file(row: FileRow) -> DataFile:
+def as_file(row: FileRow) -> DataFile:
+    """The row as a value, for this room's modules."""
     return DataFile(
         id=row.id,
         session_id=row.session_id,
@@ -412,7 +368,8 @@ def _file(row: FileRow) -> DataFile:
     )
 
 
-def _replica(row: ReplicaRow) -> Replica:
+def as_replica(row: ReplicaRow) -> Replica:
+    """The row as a value, for this room's modules."""
     return Replica(
         id=row.id,
         file_id=row.file_id,
@@ -423,4 +380,5 @@ def _replica(row: ReplicaRow) -> Replica:
         attempts=row.attempts,
         detail=row.detail,
         verified_at=row.verified_at,
+        kept_as=row.kept_as,
     )

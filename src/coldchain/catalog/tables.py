@@ -152,8 +152,11 @@ class FileRow(Base):
 
 
 class ReplicaRow(Base):
-    """One copy of a file on one store. `pending` says whether a copier is still to try: it is False once the copy is
-    verified, and when its file was replaced, so that the queue's index holds nothing that must be skipped."""
+    """One copy of a file on one store. `kept_as` is where it lies since other content took its name.
+
+    `pending` says whether a copier is still to try: it is False once the copy is verified, and when its file was
+    replaced, so that the queue's index holds nothing that must be skipped.
+    """
 
     __tablename__ = "replicas"
     __table_args__ = (
@@ -170,6 +173,7 @@ class ReplicaRow(Base):
     attempts: Mapped[int] = mapped_column(Integer())
     detail: Mapped[str] = mapped_column(Prose())
     verified_at: Mapped[datetime | None]
+    kept_as: Mapped[str | None] = mapped_column(PathBytes())
 
 
 class StepRunRow(Base):

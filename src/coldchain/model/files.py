@@ -66,7 +66,11 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One copy of a file on one store. `sha256` is what was read back."""
+    """One copy of a file on one store. `sha256` is what was read back.
+
+    `kept_as` is where a verified copy lies, relative to the store's root, since other content took its name; None while
+    it lies under its own name.
+    """
 
     id: UUID
     file_id: UUID
@@ -77,11 +81,21 @@ class Replica:
     attempts: int
     detail: str
     verified_at: datetime | None
+    kept_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAside:
+    """Content that stood under a copy's name and was renamed for it: its path relative to the store's root and the
+    SHA-256 of its bytes, None where they cannot be read."""
+
+    path: str
+    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class CopyTask:
-    """Work for the copier: a file and the stores that still want it.
+    """Work for the copier: a file and the stores that still want it; with no replicas, a file to be hashed.
 
     The file lies at `<source_root>/<session_folder>/<relative path>`, a copy of it at
     `<store root>/<instrument>/<session_folder>/<relative path>`.

@@ -55,3 +55,9 @@ def may_try(trouble: Trouble | None, now_seconds: float, space: Space | None = N
     if full is None or space is None or space.free_bytes < trouble.wanted_bytes:
         return False
     return space.free_bytes > full.free_bytes or space.free_files > full.free_files
+
+
+def is_stale(trouble: Trouble, now_seconds: float) -> bool:
+    """Whether nobody took it up for long after its wait was over: then what it is about is no longer wanted (verified
+    since, replaced), or its store is away, which is a trouble of its own."""
+    return now_seconds > trouble.next_try_seconds + LONGEST_WAIT_SECONDS

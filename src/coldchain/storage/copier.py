@@ -8,19 +8,20 @@ copy, with a wait that doubles (see `backoff`): a store in trouble holds up no o
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from threading import Event, Lock, Thread
 from uuid import UUID
 
-from coldchain.catalog import files
+from coldchain.catalog import files, tasks
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError, StorageError, StoreFullError, printable
-from coldchain.model.files import CopyTask, Replica, ReplicaState
-from coldchain.storage.backoff import Trouble, after_failure, may_try
+from coldchain.model.files import CopyTask, KeptAside, Replica, ReplicaState
+from coldchain.storage.backoff import Trouble, after_failure, is_stale, may_try
 from coldchain.storage.copying import CopyOutcome, SourceVersion, copy_verified
 from coldchain.storage.posix import PosixStore, Space
 
@@ -28,30 +29,20 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 _SWEEP_WAIT_SECONDS = 30.0
-_BATCH = 64
+_BATCH = 256
 _HOPEFUL_FAILURES = 3
+# No memory, no buffer (mmap), no thread: the machine is at its limit for a while, and the copier outlives it.
+_SCARCITY = (MemoryError, OSError, RuntimeError)
+_NUMBER = re.compile(r"\d[\d,]*")
 
-
-@dataclass(frozen=True, slots=True)
-class CopierProgress:
-    """What the copier has done since its start, and what it is at.
-
-    `bytes_read` counts source bytes, also of copies that failed. `in_hand` are the copies' names below a store's root.
-    `stores_in_trouble` maps the stores that wait to their reason; `copies_in_trouble` is how many copies wait.
-    """
-
-    bytes_read: int
-    copies_verified: int
-    copies_failed: int
-    in_hand: tuple[str, ...]
-    stores_in_trouble: Mapping[str, str]
-    copies_in_trouble: int
+_Walk = Callable[[UUID | None], tuple[list[CopyTask], UUID | None]]
 
 
 class Copier:
     """Copies every wanted replica of `stores`, `threads` files at a time, until it is stopped.
 
-    One copier owns its stores: at start it removes the `.part` files that a killed one left there.
+    A file that an exposure waits for is hashed even while no store can take it. One copier owns its stores: at start it
+    removes the `.part` files that a killed one left there.
     """
 
     def __init__(self, catalog: Catalog, stores: Mapping[str, PosixStore], *, threads: int = 2) -> None:
@@ -60,12 +51,10 @@ class Copier:
         self._stopping = Event()
         self._lock = Lock()
         self._queue: deque[CopyTask] = deque()
-        self._in_hand: dict[UUID, str] = {}
+        self._in_hand: set[UUID] = set()
         self._store_troubles: dict[str, Trouble] = {}
-        self._copy_troubles: dict[UUID, Trouble] = {}
-        self._bytes_read = 0
-        self._copies_verified = 0
-        self._copies_failed = 0
+        self._troubles: dict[UUID, Trouble] = {}  # by replica; by file where its source, or the catalog, is at fault
+        self._ends: dict[int, UUID | None] = {}
         self._workers = [Thread(target=self._work, name=f"copier-{n}") for n in range(threads)]
         self._sweeper = Thread(target=self._sweep, name="copier-sweep")
 
@@ -94,20 +83,14 @@ class Copier:
         with self._lock:
             if self._in_hand or self._queue:
                 return False
-            troubles = [*self._store_troubles.values(), *self._copy_troubles.values()]
-            return all(t.failures >= _HOPEFUL_FAILURES for t in troubles) and not self._tasks(limit=1)
-
-    def progress(self) -> CopierProgress:
-        """A snapshot of the counters."""
-        with self._lock:
-            return CopierProgress(
-                bytes_read=self._bytes_read,
-                copies_verified=self._copies_verified,
-                copies_failed=self._copies_failed,
-                in_hand=tuple(self._in_hand.values()),
-                stores_in_trouble={name: trouble.reason for name, trouble in self._store_troubles.items()},
-                copies_in_trouble=len(self._copy_troubles),
-            )
+            now_seconds = time.monotonic()
+            stores = [name for name, store in self._stores.items() if self._is_hopeful(store)]
+            hopeless = {
+                key
+                for key, trouble in self._troubles.items()
+                if trouble.failures >= _HOPEFUL_FAILURES and not may_try(trouble, now_seconds)
+            }
+            return not any(_finds_any(walk) for walk in self._walks(stores, hopeless))
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -116,36 +99,61 @@ class Copier:
             except CatalogError as error:
                 log.warning("copier: %s", error)
                 task = None
+            except _SCARCITY:
+                log.exception("copier: it could not look for work")
+                task = None
             if task is None:
                 self._stopping.wait(POLL_SECONDS)
             else:
                 self._carry_out(task)
 
     def _take(self) -> CopyTask | None:
-        """The next file to copy, with only those of its replicas whose stores are well."""
+        """The next file to copy, with only those of its replicas whose stores are well, or to hash."""
         with self._lock:
             if not self._queue:
-                self._queue.extend(self._tasks(limit=_BATCH))
+                self._queue.extend(self._due())
             while self._queue:
                 task = self._queue.popleft()
                 well = tuple(r for r in task.replicas if self._is_well(self._stores[r.store]))
-                if well:
-                    self._in_hand[task.file.id] = printable(_relative(task))
+                if well or not task.replicas:
+                    self._in_hand.add(task.file.id)
                     return replace(task, replicas=well)
         return None
 
-    def _tasks(self, limit: int) -> list[CopyTask]:
+    def _due(self) -> list[CopyTask]:
+        """Work whose time has come: of each walk, from where it last ended, the first that has any."""
         now_seconds = time.monotonic()
+        self._troubles = {key: t for key, t in self._troubles.items() if not is_stale(t, now_seconds)}
+        waiting = {key for key, trouble in self._troubles.items() if not may_try(trouble, now_seconds)}
         well = [name for name, store in self._stores.items() if self._is_well(store)]
-        waiting = {key for key, trouble in self._copy_troubles.items() if not may_try(trouble, now_seconds)}
-        if not well:
-            return []
-        return files.copy_tasks(self._catalog, stores=well, limit=limit, exclude=waiting | self._in_hand.keys())
+        for number, walk in enumerate(self._walks(well, waiting | self._in_hand)):
+            due, self._ends[number] = walk(self._ends.get(number))
+            if due:
+                return due
+        return []
+
+    def _walks(self, stores: list[str], exclude: set[UUID]) -> tuple[_Walk, _Walk, _Walk]:
+        """The queues in the order of their urgency: copies never tried, copies that failed, digests alone."""
+
+        def to_copy(state: ReplicaState) -> _Walk:
+            return lambda after: tasks.to_copy(
+                self._catalog, state=state, stores=stores, limit=_BATCH, exclude=exclude, after=after
+            )
+
+        return (
+            to_copy(ReplicaState.WANTED),
+            to_copy(ReplicaState.FAILED),
+            lambda before: tasks.to_hash(self._catalog, limit=_BATCH, exclude=exclude, before=before),
+        )
 
     def _is_well(self, store: PosixStore) -> bool:
         trouble = self._store_troubles.get(store.name)
         full = trouble is not None and trouble.space_when_full is not None
         return may_try(trouble, time.monotonic(), _space_of(store) if full else None)
+
+    def _is_hopeful(self, store: PosixStore) -> bool:
+        trouble = self._store_troubles.get(store.name)
+        return trouble is None or trouble.failures < _HOPEFUL_FAILURES or self._is_well(store)
 
     def _carry_out(self, task: CopyTask) -> None:
         try:
@@ -153,24 +161,26 @@ class Copier:
         except CatalogError as error:
             # Nothing is lost: what is not recorded is still wanted, and a whole copy is recognised at the next try.
             log.warning("copier: %s", error)
-            self._note_copies(task.replicas, str(error))
+            self._note(task.file.id, str(error))
+        except _SCARCITY as error:
+            log.exception("copier: %s could not be copied", printable(_relative(task)))
+            self._note(task.file.id, str(error))
+            self._stopping.wait(POLL_SECONDS)
         finally:
             with self._lock:
-                del self._in_hand[task.file.id]
+                self._in_hand.discard(task.file.id)
 
     def _copy_and_record(self, task: CopyTask) -> None:
         try:
             report = copy_verified(
-                _source(task),
+                Path(task.source_root),
+                str(PurePosixPath(task.session_folder, task.file.relative_path)),
                 _relative(task),
                 [self._stores[replica.store] for replica in task.replicas],
                 expected=SourceVersion(task.file.size_bytes, task.file.modified_ns, task.file.sha256),
-                progress=self._count_bytes,
             )
         except StorageError as error:
-            self._note_copies(task.replicas, str(error))
-            for replica in task.replicas:
-                self._record_failure(replica, error)
+            self._source_failed(task, error)
             return
         if task.file.sha256 is None:
             files.set_digest(self._catalog, task.file.id, report.sha256)
@@ -179,51 +189,59 @@ class Copier:
             if outcome.error is None:
                 self._record_success(replica, outcome)
             else:
-                self._record_failure(replica, outcome.error)
-
-    def _count_bytes(self, count_bytes: int) -> None:
+                self._record_failure(replica, outcome.error, outcome.kept)
         with self._lock:
-            self._bytes_read += count_bytes
+            self._troubles.pop(task.file.id, None)
+
+    def _source_failed(self, task: CopyTask, error: StorageError) -> None:
+        if self._note(task.file.id, str(error)).failures == 1:
+            log.warning("copier: %s", error)
+        for replica in task.replicas:
+            self._record_failure(replica, error, None)
 
     def _record_success(self, replica: Replica, outcome: CopyOutcome) -> None:
         files.record_copy(
-            self._catalog, replica.id, state=outcome.state, level=outcome.level, sha256=outcome.sha256, detail=""
+            self._catalog,
+            replica.id,
+            state=outcome.state,
+            level=outcome.level,
+            sha256=outcome.sha256,
+            detail="",
+            kept=outcome.kept,
         )
-        with self._lock:
-            self._copies_verified += 1
 
-    def _record_failure(self, replica: Replica, error: StorageError) -> None:
-        with self._lock:
-            self._copies_failed += 1
-        if (replica.state, replica.detail) == (ReplicaState.FAILED, str(error)):
-            return  # not news: a vanished source would write an event every few minutes for ever
+    def _record_failure(self, replica: Replica, error: StorageError, kept: KeptAside | None) -> None:
+        # The same failure again is no news: it would be an event every few minutes for ever. Its numbers (free bytes,
+        # a growing source's size) do not make it another one.
+        known = replica.state is ReplicaState.FAILED and _gist(replica.detail) == _gist(str(error))
+        if known and kept is None:
+            return
         log.warning("copier: %s", error)
         files.record_copy(
-            self._catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail=str(error)
+            self._catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail=str(error), kept=kept
         )
 
-    def _note_copies(self, replicas: Sequence[Replica], reason: str) -> None:
-        now_seconds = time.monotonic()
+    def _note(self, key: UUID, reason: str) -> Trouble:
         with self._lock:
-            for replica in replicas:
-                before = self._copy_troubles.get(replica.id)
-                self._copy_troubles[replica.id] = after_failure(before, reason, now_seconds)
+            trouble = self._troubles[key] = after_failure(self._troubles.get(key), reason, time.monotonic())
+            return trouble
 
     def _note_outcome(self, replica: Replica, outcome: CopyOutcome, size_bytes: int) -> None:
-        """Keep or clear the trouble of the store, and of this copy unless the store was merely full."""
-        error = outcome.error
+        """Keep or clear the trouble of this copy, unless its store was merely full, and of the store."""
+        store, error = self._stores[replica.store], outcome.error
         full = isinstance(error, StoreFullError)
+        at_fault = error is not None and store.is_at_fault(error)
         if error is not None and not full:
-            self._note_copies([replica], str(error))
-        space = _space_of(self._stores[replica.store]) if full else None
+            self._note(replica.id, str(error))
+        space = _space_of(store) if full else None
         with self._lock:
             before = self._store_troubles.pop(replica.store, None)
             if error is None:
-                self._copy_troubles.pop(replica.id, None)
-                return
-            self._store_troubles[replica.store] = after_failure(
-                before, str(error), time.monotonic(), space_when_full=space, wanted_bytes=size_bytes
-            )
+                self._troubles.pop(replica.id, None)
+            if at_fault:
+                self._store_troubles[replica.store] = after_failure(
+                    before, str(error), time.monotonic(), space_when_full=space, wanted_bytes=size_bytes
+                )
 
     def _sweep(self) -> None:
         """Remove what killed copies left, on each store as soon as it is there."""
@@ -240,9 +258,24 @@ def _swept(store: PosixStore) -> bool:
     except StorageError as error:
         log.warning("copier: %s", error)
         return False
+    except _SCARCITY:
+        log.exception("copier: store %s could not be swept", store.name)
+        return False
     if removed:
         log.info("copier: removed %d unfinished copies of an earlier process from store %s", removed, store.name)
     return True
+
+
+def _finds_any(walk: _Walk) -> bool:
+    """Whether anything lies on the whole of a walk."""
+    found, end = walk(None)
+    while not found and end is not None:
+        found, end = walk(end)
+    return bool(found)
+
+
+def _gist(message: str) -> str:
+    return _NUMBER.sub("#", message)
 
 
 def _space_of(store: PosixStore) -> Space | None:
@@ -250,10 +283,6 @@ def _space_of(store: PosixStore) -> Space | None:
         return store.space()
     except StorageError:
         return None
-
-
-def _source(task: CopyTask) -> Path:
-    return Path(task.source_root, task.session_folder, task.file.relative_path)
 
 
 def _relative(task: CopyTask) -> str:

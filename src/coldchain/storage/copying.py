@@ -17,16 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coldchain.errors import SourceChangedError, StorageError
-from coldchain.model.files import ReplicaState, VerificationLevel
+from coldchain.formats.beneath import lstat_beneath, open_beneath
+from coldchain.model.files import KeptAside, ReplicaState, VerificationLevel
 from coldchain.storage.posix import Incoming, PosixStore
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import RingPool, stream
 
-_SOURCE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _RINGS = RingPool()
-
-Progress = Callable[[int], None]
-"""Told how many bytes of a source have just been read; called from the copying thread, and so must be quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +37,17 @@ class SourceVersion:
 
 @dataclass(frozen=True, slots=True)
 class CopyOutcome:
-    """What became of one copy. VERIFIED has a level and the digest that was read back; FAILED has its error."""
+    """What became of one copy. VERIFIED has a level and the digest that was read back; FAILED has its error.
+
+    `kept` is what stood under its name and was kept aside for it, if anything was.
+    """
 
     store: str
     state: ReplicaState
     level: VerificationLevel | None
     sha256: str | None
     error: StorageError | None
+    kept: KeptAside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +61,40 @@ class CopyReport:
 
 
 def copy_verified(
-    source: Path,
+    root: Path,
+    source: str,
     relative: str,
     stores: Sequence[PosixStore],
     *,
     expected: SourceVersion | None = None,
-    progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy `source` to `relative` (POSIX, below each root) on every store, and prove every copy.
+    """Copy the file `source` (POSIX, below `root`) to `relative` (POSIX, below each store's root) on every store, and
+    prove every copy.
 
     A store that has a file of that name and size already is first only read: the same content counts as the copy.
     Other content is kept aside (see `posix`) and replaced, for which the source is read a second time. With no
-    stores, the source is only hashed.
+    stores, the source is only hashed. No symbolic link below `root` is followed.
 
     Parameters
     ----------
     expected : the version that is meant; a source that is another raises SourceChangedError.
-    progress : told of every piece that was read.
 
     Raises
     ------
     SourceChangedError : size, time, inode or known digest is not what it was; nothing was published.
-    StorageError : the source is missing, unreadable, a symbolic link or no regular file; nothing was published.
+    StorageError : the source is missing, unreadable, no regular file, or behind a symbolic link; nothing was published.
 
     A store's own failure is no exception but an outcome.
     """
-    with _Source(source, expected) as opened:
+    with _Source(root, source, expected) as opened:
         standing = [store for store in stores if _stands(store, relative, opened.size_bytes)]
         fresh = [store for store in stores if store not in standing]
-        sha256, outcomes = _pass(opened, relative, fresh, expected.sha256 if expected else None, progress)
+        sha256, outcomes = _pass(opened, relative, fresh, expected.sha256 if expected else None)
         recognised = {s.name: found for s in standing if (found := _recognised(s, relative, sha256))}
         renewed = [store for store in standing if store.name not in recognised]
         outcomes |= recognised
         if renewed:
-            outcomes |= _pass(opened, relative, renewed, sha256, progress)[1]
+            outcomes |= _pass(opened, relative, renewed, sha256)[1]
         return CopyReport(
             sha256=sha256,
             size_bytes=opened.size_bytes,
@@ -105,10 +106,12 @@ def copy_verified(
 class _Source:
     """The open source, and what it was when it was opened."""
 
-    def __init__(self, path: Path, expected: SourceVersion | None) -> None:
-        self.path = path
+    def __init__(self, root: Path, relative: str, expected: SourceVersion | None) -> None:
+        self.path = root / relative
+        self._root = root
+        self._relative = relative
         with self._stating("opening"):
-            self._descriptor = os.open(path, _SOURCE_FLAGS)
+            self._descriptor = open_beneath(root, relative)
         self._status = os.fstat(self._descriptor)
         self.size_bytes = self._status.st_size
         self.modified_ns = self._status.st_mtime_ns
@@ -135,7 +138,7 @@ class _Source:
     def require_unchanged(self, read_bytes: int) -> None:
         """Raise SourceChangedError unless the name still leads to the same file of the same size and time."""
         with self._stating("looking at"):
-            now = (os.fstat(self._descriptor), self.path.stat(follow_symlinks=False))
+            now = (os.fstat(self._descriptor), lstat_beneath(self._root, self._relative))
         before = (self._status.st_ino, self._status.st_dev, self.size_bytes, self.modified_ns)
         if read_bytes != self.size_bytes or any(
             (status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns) != before for status in now
@@ -210,43 +213,36 @@ class _Destination:
 
     def finish(self, source: _Source, sha256: str) -> CopyOutcome:
         if self._incoming is None or self.error is not None:
-            return _failed(self.store, self.error)
+            return _failed(self.store, self.error, None)
         try:
             with _RINGS.borrow() as ring:
                 self._incoming.seal(modified_ns=source.modified_ns, mode=source.mode)
                 found = self._incoming.prove(sha256, ring)
                 self._incoming.publish(sha256, ring)
         except StorageError as error:
-            return _failed(self.store, error)
-        return _verified(self.store, found)
+            return _failed(self.store, error, self._incoming.kept)
+        return _verified(self.store, found, self._incoming.kept)
 
 
 def _pass(
-    source: _Source, relative: str, stores: Sequence[PosixStore], known_sha256: str | None, progress: Progress | None
+    source: _Source, relative: str, stores: Sequence[PosixStore], known_sha256: str | None
 ) -> tuple[str, dict[str, CopyOutcome]]:
     """Read the source once, to all of these stores; nothing is published unless it is what it was."""
     destinations = [_Destination(store) for store in stores]
     with ExitStack() as stack:
         for destination in destinations:
             destination.begin(stack, relative, source.size_bytes)
-        sha256 = _pump(source, [destination.take for destination in destinations], progress)
+        sha256 = _pump(source, [destination.take for destination in destinations])
         source.require_digest(sha256, known_sha256)
         outcomes = _each(destinations, lambda destination: destination.finish(source, sha256))
     return sha256, {outcome.store: outcome for outcome in outcomes}
 
 
-def _pump(source: _Source, takers: Sequence[Callable[[memoryview], None]], progress: Progress | None) -> str:
+def _pump(source: _Source, takers: Sequence[Callable[[memoryview], None]]) -> str:
     digest = hashlib.sha256()
-
-    def fill(view: memoryview) -> int:
-        count_bytes = source.fill(view)
-        if progress is not None:
-            progress(count_bytes)
-        return count_bytes
-
     source.rewind()
     with _RINGS.borrow() as ring:
-        read_bytes = stream(fill, source.size_bytes, [digest.update, *takers], ring)
+        read_bytes = stream(source.fill, source.size_bytes, [digest.update, *takers], ring)
     source.require_unchanged(read_bytes)
     return digest.hexdigest()
 
@@ -272,14 +268,14 @@ def _recognised(store: PosixStore, relative: str, sha256: str) -> CopyOutcome | 
             found = store.read_back(relative, ring)
     except StorageError:
         return None  # what cannot be read is kept aside like other content
-    return _verified(store, found) if found.sha256 == sha256 else None
+    return _verified(store, found, None) if found.sha256 == sha256 else None
 
 
-def _verified(store: PosixStore, found: ReadBack) -> CopyOutcome:
+def _verified(store: PosixStore, found: ReadBack, kept: KeptAside | None) -> CopyOutcome:
     return CopyOutcome(
-        store=store.name, state=ReplicaState.VERIFIED, level=found.level, sha256=found.sha256, error=None
+        store=store.name, state=ReplicaState.VERIFIED, level=found.level, sha256=found.sha256, error=None, kept=kept
     )
 
 
-def _failed(store: PosixStore, error: StorageError | None) -> CopyOutcome:
-    return CopyOutcome(store=store.name, state=ReplicaState.FAILED, level=None, sha256=None, error=error)
+def _failed(store: PosixStore, error: StorageError | None, kept: KeptAside | None) -> CopyOutcome:
+    return CopyOutcome(store=store.name, state=ReplicaState.FAILED, level=None, sha256=None, error=error, kept=kept)

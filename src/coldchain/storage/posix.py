@@ -2,7 +2,7 @@
 
 A copy comes in under a hidden name (`.NAME.<32 hex>.part`) beside its final one, is made durable, read back, and only
 then renamed; a final name therefore only ever holds whole, proved content. Nothing that stands in a store is
-overwritten: other content under the same name is kept aside as `NAME.replaced-<8 hex of its digest>`.
+overwritten: other content under the same name is kept aside as `NAME.replaced-<8 hex of its digest>`, and said to be.
 
 Every path is walked from the root by directory descriptors without following symbolic links, so that nothing inside a
 store can lead a write out of it. One service owns a store: two that write to one root would sweep each other's `.part`.
@@ -24,6 +24,7 @@ from typing import Self
 from uuid import uuid4
 
 from coldchain.errors import StorageError, StoreFullError, VerificationError
+from coldchain.model.files import KeptAside
 from coldchain.model.identity import is_safe_relative
 from coldchain.storage.readback import ReadBack, read_back, set_direct
 from coldchain.storage.ring import Ring
@@ -32,12 +33,15 @@ _PAGE_BYTES = 4096
 _NAME_BYTES = 255
 _PARTIAL = re.compile(r"\..*\.[0-9a-f]{32}\.part", re.DOTALL)
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What the whole store answers with; any other error is one name's: too long, in the way, not allowed there.
+_OF_THE_STORE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN})
 _REMEDIES = {
     errno.EACCES: "Give the service's user the right to write in the store",
     errno.EPERM: "Give the service's user the right to write in the store",
     errno.EROFS: "The file system is read-only, perhaps since an error: see the kernel's log, then mount it again",
     errno.EIO: "The device reports errors: see the kernel's log and replace the disk or cable",
     errno.ESTALE: "Mount the network file system again",
+    errno.ENOTCONN: "Mount the network file system again",
     errno.ENAMETOOLONG: "The store's file system cannot hold so long a name: use another store for it",
     errno.EFBIG: "The store's file system cannot hold so large a file: use another store for it",
     errno.ELOOP: "Move the symbolic link out of the store",
@@ -194,6 +198,13 @@ class PosixStore:
         except OSError as error:
             raise self.stated(error, doing, relative) from error
 
+    def is_at_fault(self, error: StorageError) -> bool:
+        """Whether an error of this store is the whole store's and not one name's: it is full, read-only, failing, away
+        or its root is missing. Other files then need not be tried before it is well again."""
+        cause = error.__cause__
+        code = cause.errno if isinstance(cause, OSError) else None
+        return isinstance(error, StoreFullError) or code in _OF_THE_STORE or not _is_folder(self.root)
+
     def stated(self, error: OSError, doing: str, relative: str = "") -> StorageError:
         """The system's error in the house's words."""
         path = self.root / relative
@@ -220,7 +231,10 @@ class PosixStore:
 
 
 class Incoming:
-    """A copy on its way into a store: `write` every byte, `seal`, `prove`, `publish`. Made by `PosixStore.receive`."""
+    """A copy on its way into a store: `write` every byte, `seal`, `prove`, `publish`. Made by `PosixStore.receive`.
+
+    `kept` is what stood under its name and was renamed for it, also where publishing failed after that.
+    """
 
     def __init__(self, store: PosixStore, relative: str, folder: int, partial: str) -> None:
         self._store = store
@@ -229,6 +243,7 @@ class Incoming:
         self._partial = partial
         self._name = PurePosixPath(relative).name
         self._published = False
+        self.kept: KeptAside | None = None
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(partial, flags, 0o600, dir_fd=folder)
         self._direct = set_direct(self._descriptor, on=True)
@@ -299,10 +314,11 @@ class Incoming:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if not stat.S_ISREG(standing.st_mode):
             raise OSError(errno.EISDIR, "something that is not a file has its name")
-        mark = _mark_of(self._folder, self._name, sha256, ring)
-        if mark is not None:
-            aside = _free_name(self._folder, self._name, f".replaced-{mark}")
+        found = _digest_of(self._folder, self._name, ring)
+        if found != sha256:
+            aside = _free_name(self._folder, self._name, f".replaced-{found[:8] if found else 'unreadable'}")
             os.rename(self._name, aside, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self.kept = KeptAside(path=str(PurePosixPath(self._relative).parent / aside), sha256=found)
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -359,14 +375,13 @@ def _free_name(folder: int, name: str, suffix: str) -> str:
         number += 1
 
 
-def _mark_of(folder: int, name: str, sha256: str, ring: Ring) -> str | None:
-    """What to call the content that stands under a name; None where it is `sha256`'s own and need not be kept."""
+def _digest_of(folder: int, name: str, ring: Ring) -> str | None:
+    """SHA-256 of what stands under a name; None where it cannot be read: its bytes may still be wanted by somebody with
+    better tools."""
     try:
-        standing = read_back(folder, name, ring).sha256
+        return read_back(folder, name, ring).sha256
     except OSError:
-        # Its bytes may still be wanted by somebody with better tools.
-        return "unreadable"
-    return None if standing == sha256 else standing[:8]
+        return None
 
 
 def _sync_folder(descriptor: int) -> None:

@@ -86,10 +86,10 @@ def stream(fill: Fill, size_bytes: int, consumers: Sequence[Consume], ring: Ring
         return _stream_in_line(fill, size_bytes, consumers, ring)
     inboxes: list[_Inbox] = [SimpleQueue() for _ in consumers]
     with ThreadPoolExecutor(max_workers=len(consumers), thread_name_prefix="copy") as pool:
-        drains = [pool.submit(_drain, inbox, use) for inbox, use in zip(inboxes, consumers, strict=True)]
         try:
+            drains = [pool.submit(_drain, inbox, use) for inbox, use in zip(inboxes, consumers, strict=True)]
             total = _feed(fill, size_bytes, inboxes, ring)
-        finally:
+        finally:  # also where no further thread could be started: those that run wait for their end
             for inbox in inboxes:
                 inbox.put(None)
     for drain in drains:

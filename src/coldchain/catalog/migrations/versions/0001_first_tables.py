@@ -222,6 +222,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("detail", _prose(), nullable=False),
         sa.Column("verified_at", _time(), nullable=True),
+        sa.Column("kept_as", _path(), nullable=True),
         sa.Column("id", _id(), nullable=False),
         sa.Column("site", _name(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_replicas"),

@@ -1,0 +1,130 @@
+"""What there is to do with files: copies that stores still want, and digests that exposures wait for.
+
+Both are walked: a call looks at a stated number of entries and says where it ended, so that however many of them wait
+for their next try, one call costs the same, and going on reaches every one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from sqlalchemy import Select, orm, select
+
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.files import COPIED_STATES, as_file, as_replica
+from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ReplicaRow, SessionRow
+from coldchain.model.files import CopyTask, Replica, ReplicaState
+from coldchain.model.session import ExposureState
+
+
+def to_copy(
+    catalog: Catalog,
+    *,
+    state: ReplicaState,
+    stores: Sequence[str],
+    limit: int,
+    exclude: Collection[UUID],
+    after: UUID | None = None,
+) -> tuple[list[CopyTask], UUID | None]:
+    """This site's files of which a copy on one of those stores is in that state (WANTED or FAILED), oldest first.
+
+    It looks at `limit` copies, from the one after `after` on, and returns the files among them with all that these
+    stores still want of them, and the id of the last copy that it looked at, or None at the queue's end.
+
+    `exclude` holds ids of files, or of single replicas, that are in hand or wait for their next try.
+    """
+    excluded = frozenset(exclude)
+    with catalog.reading() as unit:
+        # One query for each store: an index gives each in order, and only its beginning is read.
+        found = [
+            (replica_id, file_id)
+            for store in dict.fromkeys(stores)
+            for replica_id, file_id in unit.execute(queue_query(catalog.site, state, store, limit, after))
+        ]
+        seen = sorted(found)[:limit]
+        chosen = dict.fromkeys(
+            file_id for replica_id, file_id in seen if replica_id not in excluded and file_id not in excluded
+        )
+        tasks = _tasks(unit, catalog.site, list(chosen), stores, excluded)
+    return tasks, seen[-1][0] if seen and len(seen) == limit else None
+
+
+def to_hash(
+    catalog: Catalog, *, limit: int, exclude: Collection[UUID], before: UUID | None = None
+) -> tuple[list[CopyTask], UUID | None]:
+    """This site's files that an exposure waits for only because they have no digest yet, as tasks without replicas.
+
+    The newest exposure's first, from the one after `before` on; the id of the last exposure that was looked at, None at
+    the end. `exclude` holds ids of files.
+    """
+    excluded = frozenset(exclude)
+    with catalog.reading() as unit:
+        seen = [
+            (exposure_id, file_id) for exposure_id, file_id in unit.execute(hash_query(catalog.site, limit, before))
+        ]
+        chosen = [file_id for _, file_id in seen if file_id not in excluded]
+        tasks = _tasks(unit, catalog.site, chosen, (), excluded)
+    return tasks, seen[-1][0] if seen and len(seen) == limit else None
+
+
+def queue_query(site: str, state: ReplicaState, store: str, limit: int, after: UUID | None) -> Select[UUID, UUID]:
+    """Replica and file of the copies that a store still wants, oldest first, from the one after `after` on."""
+    query = (
+        select(ReplicaRow.id, ReplicaRow.file_id)
+        .where(
+            ReplicaRow.site == site,
+            ReplicaRow.pending.is_(True),
+            ReplicaRow.state == state,
+            ReplicaRow.store == store,
+        )
+        .order_by(ReplicaRow.id)
+        .limit(limit)
+    )
+    return query if after is None else query.where(ReplicaRow.id > after)
+
+
+def hash_query(site: str, limit: int, before: UUID | None) -> Select[UUID, UUID]:
+    """Exposure and input of a site's READY exposures whose input has no digest yet, newest first."""
+    query = (
+        select(ExposureRow.id, FileRow.id)
+        .join(FileRow, FileRow.id == ExposureRow.input_file_id)
+        .where(
+            ExposureRow.site == site,
+            ExposureRow.state == ExposureState.READY,
+            FileRow.sha256.is_(None),
+            FileRow.state.in_(COPIED_STATES),
+        )
+        .order_by(ExposureRow.id.desc())
+        .limit(limit)
+    )
+    return query if before is None else query.where(ExposureRow.id < before)
+
+
+def _tasks(
+    unit: orm.Session, site: str, file_ids: Sequence[UUID], stores: Sequence[str], excluded: frozenset[UUID]
+) -> list[CopyTask]:
+    rows = unit.execute(
+        select(FileRow, InstrumentRow.name, SessionRow.folder, SessionRow.source_root)
+        .join(SessionRow, FileRow.session_id == SessionRow.id)
+        .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
+        .where(FileRow.id.in_(file_ids))
+    )
+    by_id = {file.id: (file, instrument, folder, root) for file, instrument, folder, root in rows}
+    replicas: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
+    # Chosen here and not by the database, which would search the whole queue for the few replicas of these files.
+    for row in unit.scalars(select(ReplicaRow).where(ReplicaRow.file_id.in_(file_ids)).order_by(ReplicaRow.id)):
+        if row.pending and row.site == site and row.store in stores and row.id not in excluded:
+            replicas[row.file_id].append(as_replica(row))
+    tasks = []
+    for file_id in file_ids:
+        file, instrument, folder, source_root = by_id[file_id]
+        task = CopyTask(
+            file=as_file(file),
+            instrument=instrument,
+            session_folder=folder,
+            source_root=source_root,
+            replicas=tuple(replicas[file_id]),
+        )
+        tasks.append(task)
+    return tasks
