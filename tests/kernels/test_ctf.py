@@ -138,6 +138,29 @@ def test_impossible_optics_are_refused(changes: dict[str, float]) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("scale", [1e-320, 1e-150, 1e-40, 1e-18, 1.0, 1e18, 1e25, 1e37, 1e150, 1e306])
+def test_the_unit_of_the_picture_does_not_matter(scale: float) -> None:
+    """From the smallest numbers that there are to the largest, the same picture has the same CTF."""
+    image = micrograph((512, 512), 1.1, planted_ctf((512, 512), 1.1, 16000, 14000, 30), signal_to_noise=1.0, seed=6)
+    # Whole numbers stay what they are, even as multiples of a number that has few digits left.
+    image = np.rint(100 * image / np.abs(image).max()).astype(np.float64)
+    plain, scaled = (fit_ctf(picture, _optics()).result for picture in (image, (image + 3) * scale))
+    assert scaled.trustworthy == plain.trustworthy
+    assert scaled.defocus_u_angstrom == pytest.approx(plain.defocus_u_angstrom, abs=5)
+    if 1e-40 <= scale <= 1e25:
+        single = fit_ctf(((image + 3) * scale).astype(np.float32), _optics()).result
+        assert single.defocus_u_angstrom == pytest.approx(plain.defocus_u_angstrom, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("kilovolt", "words"), [(0.3, "given in MV"), (300000.0, "given in V"), (5000.0, "10 to 3,000")]
+)
+def test_a_voltage_in_another_unit_is_asked_about(kilovolt: float, words: str) -> None:
+    """0.3 or 300,000 kV are refused with what they probably are."""
+    with pytest.raises(ProcessingError, match=words):
+        fit_ctf(np.eye(512, dtype=np.float32), _optics(voltage_kilovolt=kilovolt))
+
+
 def test_a_pixel_too_coarse_for_rings_is_not_trusted() -> None:
     """At 20 Å a pixel there is no fit band left; that is said, not crashed on."""
     noise = np.random.default_rng(0).standard_normal((512, 512))

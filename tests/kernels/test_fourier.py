@@ -76,6 +76,39 @@ def test_cropping_keeps_slow_waves_as_they_are(rows: int, columns: int, data: st
     np.testing.assert_allclose(cropped, 3 + np.cos(2 * np.pi * (x / new[1] + y / new[0]) + 0.4), atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16, np.float32, np.float64])
+def test_standardised_pictures_have_mean_zero_and_deviation_one(dtype: type) -> None:
+    """Whatever the type and the level, and in whatever order the rows lie."""
+    image = np.random.default_rng(4).integers(0, 200, (700, 301)).astype(dtype)[::-1]
+    picture = fourier.standardised(image)
+    wide = image.astype(np.float64)
+    assert picture.dtype == np.float32
+    np.testing.assert_allclose(picture, (wide - wide.mean()) / wide.std(), atol=1e-5)
+
+
+def test_a_flat_picture_is_standardised_to_nothing() -> None:
+    """Where there is one value only there is no deviation to divide by."""
+    for value in (0.0, 7.0, 1e300, 5e-324):
+        assert not fourier.standardised(np.full((5, 6), value)).any()
+
+
+def test_resampling_keeps_what_the_coarser_pixels_can_hold() -> None:
+    """A wave of 8 Å is at its place at a 3 Å pixel; a picture that is coarse enough keeps its pixels."""
+    y, x = np.mgrid[:120, :90]
+    image = 50 + 3 * np.cos(2 * np.pi * x / 8 + 0.3) * np.ones_like(y)
+    picture, row_spacing, column_spacing = fourier.resample(image, 1.0, 3.0)
+    assert max(row_spacing, column_spacing) <= 3.0
+    assert (picture.shape[0] * row_spacing, picture.shape[1] * column_spacing) == pytest.approx((120, 90))
+    places = np.arange(picture.shape[1]) * column_spacing
+    inside = slice(6, -6)
+    expected = np.sqrt(2) * np.cos(2 * np.pi * places / 8 + 0.3)
+    np.testing.assert_allclose(
+        picture[:, inside], np.broadcast_to(expected[inside], picture[:, inside].shape), atol=0.2
+    )
+    same, row_spacing, _ = fourier.resample(image, 4.0, 3.0)
+    assert (same.shape, row_spacing) == (image.shape, 4.0)
+
+
 def test_cropping_to_the_same_shape_changes_nothing() -> None:
     """Even the Nyquist frequency survives where nothing is cut."""
     transform = fourier.rfft2(np.random.default_rng(3).normal(size=(8, 8)))

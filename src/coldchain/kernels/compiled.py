@@ -17,11 +17,6 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     return cast(Callable[P, R], numba.njit(cache=True, nogil=True, fastmath=False)(function))
 
 
-def compiled_parallel(function: Callable[P, R]) -> Callable[P, R]:
-    """The same with `numba.prange` in parallel; callers bound the threads with `numba.set_num_threads`."""
-    return cast(Callable[P, R], numba.njit(cache=True, nogil=True, parallel=True, fastmath=False)(function))
-
-
 def in_bands(work: Callable[[int, int], None], rows: int, threads: int) -> None:
     """Call `work(first, end)` for bands of rows that cover 0 … rows, in at most `threads` threads.
 

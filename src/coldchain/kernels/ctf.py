@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from coldchain.errors import ProcessingError
 from coldchain.kernels import ctf_fit, ctf_report, spectrum
 from coldchain.kernels.ctf_model import Lens
+from coldchain.kernels.fourier import resample
+from coldchain.kernels.voltage import check_voltage
 from coldchain.model.results import CtfResult
 
 # On noise alone the best of all places searched scores 3 to 5 standard deviations (tested on hundreds of images).
@@ -106,13 +108,18 @@ def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
     reason = _unusable(image, parameters)
     if reason:
         return _no_fit(reason)
-    lens = Lens.of(
-        parameters.voltage_kilovolt,
-        parameters.spherical_aberration_millimeter,
-        parameters.amplitude_contrast,
-        parameters.phase_shift_degrees,
-    )
-    working, row_spacing, column_spacing = spectrum.resample(
+    power, polar = _spectra(image, parameters)
+    reason = _unfit(polar)
+    if reason:
+        return _no_fit(reason)
+    return _fit(power, polar, parameters)
+
+
+def _spectra(
+    image: NDArray[np.generic], parameters: CtfParameters
+) -> tuple[spectrum.PowerSpectrum, spectrum.PolarSpectrum]:
+    """The averaged periodogram of the picture, and the rings and sectors of its fit band."""
+    working, row_spacing, column_spacing = resample(
         image,
         parameters.pixel_size_angstrom,
         parameters.max_resolution_angstrom / (2 * _NYQUIST_MARGIN),
@@ -121,11 +128,27 @@ def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
     tile = min(_TILE_PIXEL, min(working.shape) // 2 * 2)
     power = spectrum.average_periodogram(working, row_spacing, column_spacing, tile, parameters.threads)
     highest = min(1 / parameters.max_resolution_angstrom, 0.48 / max(row_spacing, column_spacing))
-    polar = spectrum.to_polar(power, _SECTORS, 1 / parameters.min_resolution_angstrom, highest)
+    return power, spectrum.to_polar(power, _SECTORS, 1 / parameters.min_resolution_angstrom, highest)
+
+
+def _unfit(polar: spectrum.PolarSpectrum) -> str:
+    """Why nothing can be fitted to this spectrum; "" where something can."""
     if len(polar.frequency_per_angstrom) < _FEWEST_RING_SAMPLES:
-        return _no_fit(f"the fit band holds only {len(polar.frequency_per_angstrom)} samples of the spectrum")
+        return f"the fit band holds only {len(polar.frequency_per_angstrom)} samples of the spectrum"
     if not float(polar.power.min()) > 0.0:
-        return _no_fit("the spectrum is empty in places: the picture has been filtered or is blank")
+        return "the spectrum is empty in places: the picture has been filtered or is blank"
+    if not math.isfinite(float(polar.power.max())):
+        return "the spectrum is not finite"
+    return ""
+
+
+def _fit(power: spectrum.PowerSpectrum, polar: spectrum.PolarSpectrum, parameters: CtfParameters) -> CtfFit:
+    lens = Lens.of(
+        parameters.voltage_kilovolt,
+        parameters.spherical_aberration_millimeter,
+        parameters.amplitude_contrast,
+        parameters.phase_shift_degrees,
+    )
     rings = ctf_fit.prepare(polar, power.samples_per_bin, lens)
     found = ctf_fit.search(
         rings,
@@ -149,9 +172,9 @@ def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
 def check_parameters(parameters: CtfParameters) -> None:
     """Raise `ProcessingError` where the optics or the search range cannot be."""
     p = parameters
+    check_voltage(p.voltage_kilovolt)
     wrong = [
         (not _positive(p.pixel_size_angstrom), f"a pixel size of {p.pixel_size_angstrom} Å", "a positive number"),
-        (not _positive(p.voltage_kilovolt), f"a voltage of {p.voltage_kilovolt} kV", "a positive number"),
         (
             not 0 <= p.spherical_aberration_millimeter < 100,
             f"a spherical aberration of {p.spherical_aberration_millimeter} mm",

@@ -84,7 +84,6 @@ class Refinement:
     covariance: Floats
     score: float
     correlation: float
-    residual_chi_square: float
     converged: bool
 
 
@@ -259,7 +258,6 @@ def refine(rings: Rings, start: Defocus, *, fit_phase_shift: bool) -> Refinement
         covariance=covariance,
         score=overlap,
         correlation=overlap / max(total, 1e-12),
-        residual_chi_square=chi_square,
         converged=converged,
     )
 

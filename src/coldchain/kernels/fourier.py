@@ -1,4 +1,4 @@
-"""Real Fourier transforms with a stated number of threads, their frequencies, and cropping in Fourier space.
+"""Real Fourier transforms with a stated number of threads, their frequencies, and resampling in Fourier space.
 
 A *half-plane* is what a real transform keeps: shape (rows, columns // 2 + 1), zero frequency at [0, 0], rows in the
 usual wrapped order (0, 1, …, −1), columns from zero to Nyquist. The forward transform has the negative exponent and no
@@ -8,6 +8,7 @@ is given.
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias, TypeVar, cast, overload
 
 import ducc0
@@ -20,6 +21,10 @@ AnyHalfPlane = TypeVar("AnyHalfPlane", NDArray[np.complex64], NDArray[np.complex
 FloatImage: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 HalfPlane: TypeAlias = NDArray[np.complex64] | NDArray[np.complex128]
 Shape: TypeAlias = tuple[int, int]
+
+# Squares of what lies between can be summed in double precision.
+_LEAST_MAGNITUDE, _LARGEST_MAGNITUDE = 1e-100, 1e100
+_BLOCK_PIXELS = 1 << 16
 
 
 # mypy takes double and single precision for overlapping types; no array is both.
@@ -150,6 +155,58 @@ def fourier_crop(transform: AnyHalfPlane, shape: Shape, new_shape: Shape) -> Any
             cropped[..., -lower:, :kept_columns] = transform[..., -lower:, :kept_columns]
     cropped *= rows * columns / (shape[0] * shape[1])
     return cropped
+
+
+def resample(
+    image: NDArray[np.generic], pixel_size_angstrom: float, coarsest_pixel_angstrom: float, threads: int = 1
+) -> tuple[NDArray[np.float32], float, float]:
+    """The picture, standardised, at a pixel of at most `coarsest_pixel_angstrom`, by cropping in Fourier space.
+
+    Parameters
+    ----------
+    image : (rows, columns), any real type, finite.
+    pixel_size_angstrom : of the image.
+    coarsest_pixel_angstrom : wanted; a picture that is not finer than this keeps its pixels.
+    threads : at most this many threads are used.
+
+    Returns
+    -------
+    (rows, columns) float32 and its row and column spacing in Å, which differ a little because lengths are integers.
+    """
+    pixels = standardised(image)
+    rows, columns = pixels.shape
+    ratio = min(1.0, pixel_size_angstrom / coarsest_pixel_angstrom)
+    new_rows = min(rows, good_size(math.ceil(rows * ratio), even=True))
+    new_columns = min(columns, good_size(math.ceil(columns * ratio), even=True))
+    if (new_rows, new_columns) != (rows, columns):
+        transform = fourier_crop(rfft2(pixels, threads), (rows, columns), (new_rows, new_columns))
+        pixels = irfft2(transform, (new_rows, new_columns), threads)
+    return pixels, pixel_size_angstrom * rows / new_rows, pixel_size_angstrom * columns / new_columns
+
+
+def standardised(image: NDArray[np.generic]) -> NDArray[np.float32]:
+    """The image (rows, columns), of any real type and finite, with mean 0 and standard deviation 1; zeros where all
+    values are the same. What follows can so be done in single precision whatever unit the image has."""
+    values = image
+    if image.dtype.itemsize >= 8:
+        largest = max(abs(float(image.min())), abs(float(image.max())))
+        if largest and not _LEAST_MAGNITUDE < largest < _LARGEST_MAGNITUDE:
+            values = image / largest  # type: ignore[operator]  # a real type
+    mean = float(np.asarray(values.mean(dtype=np.float64)))
+    # In blocks that stay in the cache: doubles of the whole image would cost more than the arithmetic.
+    step = max(1, _BLOCK_PIXELS // max(1, values.shape[1]))
+    blocks = [slice(row, row + step) for row in range(0, values.shape[0], step)]
+
+    def centred(block: slice) -> NDArray[np.float64]:
+        return np.asarray(np.subtract(values[block], mean, dtype=np.float64))
+
+    squares = sum(float(np.vdot(part, part)) for part in map(centred, blocks))
+    deviation = math.sqrt(squares / max(1, values.size))
+    pixels = np.zeros(values.shape, dtype=np.float32)
+    if deviation > 0:
+        for block in blocks:
+            np.multiply(centred(block), 1 / deviation, out=pixels[block], casting="same_kind")
+    return pixels
 
 
 def good_size(length: int, *, even: bool = False) -> int:

@@ -17,7 +17,7 @@ from scipy import ndimage
 from scipy.optimize import brentq
 
 from coldchain.errors import ProcessingError
-from coldchain.kernels.fourier import fourier_crop, good_size, irfft2, rfft2
+from coldchain.kernels.fourier import resample
 from coldchain.kernels.junk import disc, junk_mask, robust_deviation
 from coldchain.kernels.matching import Floats, Scene
 from coldchain.model.results import Pick, PickResult
@@ -175,7 +175,11 @@ def _check(image: NDArray[np.generic], parameters: PickParameters) -> None:
             expected=f"at least 32 pixels and {needed:.0f} Å, two particles, on each side",
         )
     if not (math.isfinite(float(image.min())) and math.isfinite(float(image.max()))):
-        raise ProcessingError("pixels of the image are not finite numbers", remedy="Align the movie again")
+        raise ProcessingError(
+            "pixels of the image are not finite numbers",
+            expected="a number in every pixel",
+            remedy="Make the image again from its movie, or leave it out",
+        )
 
 
 def _working_picture(
@@ -184,18 +188,10 @@ def _working_picture(
     """The picture at a working pixel; image pixels per working row and column; the working pixel in Å."""
     target = diameter_angstrom / _WORKING_PIXELS_PER_DIAMETER
     target = min(max(target, _FINEST_WORKING_PIXEL_ANGSTROM), _COARSEST_WORKING_PIXEL_ANGSTROM)
-    rows, columns = image.shape
-    ratio = min(1.0, parameters.pixel_size_angstrom / target)
-    new_rows = min(rows, good_size(math.ceil(rows * ratio), even=True))
-    new_columns = min(columns, good_size(math.ceil(columns * ratio), even=True))
-    pixels = image.astype(np.float32)
-    pixels -= np.float32(pixels.mean(dtype=np.float64))
-    if (new_rows, new_columns) != (rows, columns):
-        transform = fourier_crop(rfft2(pixels, parameters.threads), (rows, columns), (new_rows, new_columns))
-        pixels = irfft2(transform, (new_rows, new_columns), parameters.threads).astype(np.float32, copy=False)
-    row_ratio, column_ratio = rows / new_rows, columns / new_columns
-    spacing = parameters.pixel_size_angstrom * math.sqrt(row_ratio * column_ratio)
-    return pixels.astype(np.float64), row_ratio, column_ratio, spacing
+    pixels, row_spacing, column_spacing = resample(image, parameters.pixel_size_angstrom, target, parameters.threads)
+    row_ratio = row_spacing / parameters.pixel_size_angstrom
+    column_ratio = column_spacing / parameters.pixel_size_angstrom
+    return pixels.astype(np.float64), row_ratio, column_ratio, math.sqrt(row_spacing * column_spacing)
 
 
 def _clean(picture: Floats, diameter_pixel: float) -> tuple[Floats, NDArray[np.bool_]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coldchain.errors import ProcessingError
 from coldchain.kernels.compiled import compiled
-from coldchain.kernels.fourier import HalfPlane, fourier_crop, good_size, irfft2, rfft2
+from coldchain.kernels.fourier import HalfPlane, rfft2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,28 +53,6 @@ class PolarSpectrum:
     azimuth_radian: NDArray[np.float64]
     power: NDArray[np.float64]
     count: NDArray[np.float64]
-
-
-def resample(
-    image: NDArray[np.generic], pixel_size_angstrom: float, coarsest_pixel_angstrom: float, threads: int
-) -> tuple[NDArray[np.float32], float, float]:
-    """The picture without its mean at a pixel of at most `coarsest_pixel_angstrom`, by cropping in Fourier space.
-
-    Returns
-    -------
-    (rows, columns) float32 and its row and column spacing in Å, which differ a little because lengths are integers. A
-    picture that is not finer than asked keeps its pixels.
-    """
-    pixels = image.astype(np.float32)
-    pixels -= np.float32(pixels.mean(dtype=np.float64))
-    rows, columns = pixels.shape
-    ratio = pixel_size_angstrom / coarsest_pixel_angstrom
-    new_rows = min(rows, good_size(math.ceil(rows * ratio), even=True))
-    new_columns = min(columns, good_size(math.ceil(columns * ratio), even=True))
-    if (new_rows, new_columns) != (rows, columns):
-        transform = fourier_crop(rfft2(pixels, threads), (rows, columns), (new_rows, new_columns))
-        pixels = irfft2(transform, (new_rows, new_columns), threads).astype(np.float32, copy=False)
-    return pixels, pixel_size_angstrom * rows / new_rows, pixel_size_angstrom * columns / new_columns
 
 
 def average_periodogram(
