@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from coldchain.catalog import files
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import ProcessingError, printable
-from coldchain.model.files import DataFile
+from coldchain.model.files import DataFile, FileKind
 from coldchain.model.identity import is_safe_relative
 from coldchain.model.optics import Optics
 from coldchain.model.session import Exposure, Session
@@ -53,7 +53,8 @@ class SourceFinder:
         optics = session.parameters.optics.over(exposure.metadata.optics).over(assumed)
         movie = root / file.relative_path
         _require(movie, f"its {file.kind}", "It was there: bring it or its disk back")
-        gain = None if not optics.gain else root / PurePosixPath(optics.gain)
+        # A single image has been corrected by whoever summed it.
+        gain = root / PurePosixPath(optics.gain) if optics.gain and file.kind is FileKind.MOVIE else None
         if gain is not None:
             remedy = (
                 f"Bring it, or give another with `coldchain session set {session.shell_word} --gain FILE` (or none)"
