@@ -105,7 +105,7 @@ def test_a_sessions_life(facility: Path, typed: Typed) -> None:
         (["session", "set", "visit", "--clear", "colour"], 2, "pixel-size"),
         (["session", "create", "other", "--instrument", "krios"], 1, "one of: microscope"),
         (["session", "create", "other", "--instrument", "microscope", "--folder", "../x"], 2, "relative path"),
-        (["session", "create", "again", "--instrument", "microscope", "--folder", "visit"], 2, "already belongs"),
+        (["session", "create", "again", "--instrument", "microscope", "--folder", "visit"], 1, "already belongs"),
         (["session", "close", "visit", "--reopen", "--released"], 2, "contradict"),
         (["simulate", "movie", "x.png"], 2, "'.png'"),
         (["simulate", "session", "x", "--size", "big"], 2, "WIDTHxHEIGHT"),

@@ -86,12 +86,6 @@ def create(
     with _opened(config_file) as (settings, catalog):
         section = settings.instrument_named(instrument)
         where = _folder(folder or name)
-        taken = sessions.find(catalog, instrument_name=instrument, folder=where)
-        if taken is not None:
-            raise UsageError(
-                f"the folder {where} of {instrument} already belongs to session {taken.name}",
-                remedy=f"Change that one with `coldchain session set {taken.shell_word} …`.",
-            )
         root = section.movie_root / where
         optics = _optics(pixel_size, dose, voltage, cs, amplitude_contrast, _gain(gain, root))
         session = sessions.create(
@@ -105,6 +99,7 @@ def create(
             owner_name=owner or "",
             owner_mail=mail or "",
             parameters=SessionParameters(optics, _positive("--diameter", diameter)),
+            only_new=True,
         )
     output.print(f"Created session {session.name}; its files are expected in {root}.", markup=False, highlight=False)
 
@@ -133,14 +128,11 @@ def set_parameters(
         session = sessions.by_name(catalog, name)
         root = Path(session.source_root, session.folder)
         given = _optics(pixel_size, dose, voltage, cs, amplitude_contrast, _gain(gain, root))
-        parameters = _changed(session.parameters, given, _positive("--diameter", diameter), clear or [])
-        session = sessions.update(
-            catalog,
-            session.id,
-            project_name=project,
-            owner_name=owner,
-            owner_mail=mail,
-            parameters=None if parameters == session.parameters else parameters,
+        particle = _positive("--diameter", diameter)
+        forgotten = _known_overrides(clear or [])
+        sessions.update(catalog, session.id, project_name=project, owner_name=owner, owner_mail=mail)
+        session = sessions.change_parameters(
+            catalog, session.id, lambda before: _changed(before, given, particle, forgotten)
         )
     output.print(f"Changed session {session.name}.", markup=False, highlight=False)
 
@@ -298,14 +290,20 @@ def _positive(option: str, value: float | None) -> float | None:
     return value
 
 
-def _changed(before: SessionParameters, given: Optics, diameter: float | None, clear: list[str]) -> SessionParameters:
-    """The parameters with what was given changed and what was cleared forgotten."""
-    unknown = [name for name in clear if name not in {*_OVERRIDES, _DIAMETER}]
+def _known_overrides(names: list[str]) -> list[str]:
+    unknown = [name for name in names if name not in {*_OVERRIDES, _DIAMETER}]
     if unknown:
-        names = ", ".join([*_OVERRIDES, _DIAMETER])
-        raise UsageError(f"--clear {unknown[0]} names no override", expected=names, remedy="Give one of these")
-    kept = dataclasses.replace(before.optics, **{_OVERRIDES[name]: None for name in clear if name in _OVERRIDES})
-    kept_diameter = None if _DIAMETER in clear else before.particle_diameter_angstrom
+        known = ", ".join([*_OVERRIDES, _DIAMETER])
+        raise UsageError(f"--clear {unknown[0]} names no override", expected=known, remedy="Give one of these")
+    return names
+
+
+def _changed(
+    before: SessionParameters, given: Optics, diameter: float | None, forgotten: list[str]
+) -> SessionParameters:
+    """The parameters with what was given changed and what was cleared forgotten."""
+    kept = dataclasses.replace(before.optics, **{_OVERRIDES[name]: None for name in forgotten if name in _OVERRIDES})
+    kept_diameter = None if _DIAMETER in forgotten else before.particle_diameter_angstrom
     return dataclasses.replace(
         before, optics=given.over(kept), particle_diameter_angstrom=kept_diameter if diameter is None else diameter
     )
