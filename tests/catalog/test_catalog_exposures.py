@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coldchain.catalog import engine, events, exposures, files
+from coldchain.catalog import engine, events, exposures, files, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
@@ -173,8 +173,7 @@ def test_what_nobody_processes_is_released(url: str, catalog: Catalog, session: 
     there = engine.open_catalog(url, "there")
     theirs = expose(there, new_session(there, folder="x"))
     exposures.claim(there, theirs.id)
-    assert exposures.release_stale(catalog, {held.id}) == 1
-    assert exposures.release_stale(catalog, {held.id}) == 0
+    assert steps.interrupt_running(catalog, keep={held.id}) == []
     found = {
         name: exposures.get(catalog, e.id).state for name, e in zip("hsdt", (held, stale, done, theirs), strict=True)
     }

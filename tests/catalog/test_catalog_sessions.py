@@ -136,7 +136,9 @@ def test_changed_parameters_make_every_exposure_ready(catalog: Catalog, session:
     bare = exposures.ensure(catalog, session.id, "bare")
     exposures.set_state(catalog, exposure.id, state, "before")
     exposures.set_state(catalog, other.id, state, "before")
-    changed = sessions.update(catalog, session.id, parameters=SessionParameters(particle_diameter_angstrom=90.0))
+    changed = sessions.change_parameters(
+        catalog, session.id, lambda _: SessionParameters(particle_diameter_angstrom=90.0)
+    )
     assert changed.parameters.particle_diameter_angstrom == 90.0
     found = exposures.get(catalog, exposure.id)
     assert (found.state, found.reason) == (ExposureState.READY, "")
@@ -148,7 +150,7 @@ def test_the_same_parameters_again_change_nothing(catalog: Catalog, session: Ses
     """Only a change has anything processed again."""
     exposure = expose(catalog, session)
     exposures.set_state(catalog, exposure.id, ExposureState.DONE)
-    sessions.update(catalog, session.id, parameters=SessionParameters())
+    sessions.change_parameters(catalog, session.id, lambda _: SessionParameters())
     assert exposures.get(catalog, exposure.id).state is ExposureState.DONE
 
 
@@ -168,8 +170,10 @@ def test_parameters_are_merged_where_they_stand(catalog: Catalog, session: Sessi
 
 def test_a_parameter_can_be_taken_back(catalog: Catalog, session: Session) -> None:
     """None lets the metadata count again."""
-    sessions.update(catalog, session.id, parameters=SessionParameters(Optics(voltage_kilovolt=200.0), 90.0))
-    assert sessions.update(catalog, session.id, parameters=SessionParameters()).parameters == SessionParameters()
+    sessions.change_parameters(catalog, session.id, lambda _: SessionParameters(Optics(voltage_kilovolt=200.0), 90.0))
+    assert (
+        sessions.change_parameters(catalog, session.id, lambda _: SessionParameters()).parameters == SessionParameters()
+    )
 
 
 def test_reprocess_counts_what_it_marks(catalog: Catalog, session: Session) -> None:

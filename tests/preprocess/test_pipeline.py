@@ -219,7 +219,7 @@ def test_an_outage_quarantines_only_what_fails_again_and_again(bench: Bench) -> 
 def test_what_is_waited_for_is_noticed_when_it_comes(bench: Bench) -> None:
     """A gain given by name that is not there yet, and a movie whose disk went away: both go on when they are back."""
     given = SessionParameters(Optics(gain="gain.mrc").over(OPTICS))
-    sessions.update(bench.catalog, bench.session.id, parameters=given)
+    sessions.change_parameters(bench.catalog, bench.session.id, lambda _: given)
     exposure = bench.arrive("m.tif")
     wait_for(lambda: bench.state(exposure) is ExposureState.WAITING)
     assert "gain reference is not there" in exposures.get(bench.catalog, exposure.id).reason
@@ -237,7 +237,7 @@ def test_a_parameter_that_changes_during_a_step_counts(bench: Bench) -> None:
     exposure = bench.arrive("m.tif")
     wait_for(bench.engine.running)
     changed = SessionParameters(Optics(pixel_size_angstrom=2.0).over(OPTICS))
-    sessions.update(bench.catalog, bench.session.id, parameters=changed)
+    sessions.change_parameters(bench.catalog, bench.session.id, lambda _: changed)
     bench.run_through(exposure)
     sizes = [run.parameters["pixel_size_angstrom"] for run in bench.runs(exposure) if run.step is Step.ALIGN]
     assert sizes[-1] == 2.0

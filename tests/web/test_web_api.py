@@ -50,7 +50,7 @@ def test_whatever_the_page_shows_changes_the_stamp(facility: Facility, client: h
     note()
     facility.file(session, "a.xml")
     note()
-    sessions.update(catalog, session.id, parameters=SessionParameters(Optics(voltage_kilovolt=200.0)))
+    sessions.change_parameters(catalog, session.id, lambda _: SessionParameters(Optics(voltage_kilovolt=200.0)))
     note()
     sessions.update(catalog, session.id, owner_name="Someone else")
     note()

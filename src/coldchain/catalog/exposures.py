@@ -125,12 +125,6 @@ def claim(catalog: Catalog, exposure_id: UUID) -> Exposure | None:
         return _exposure(row)
 
 
-def release_stale(catalog: Catalog, keep: Collection[UUID]) -> int:
-    """Make this site's PROCESSING exposures READY, but for those in `keep`, which somebody does process."""
-    with catalog.writing() as unit:
-        return release(unit, catalog.site, frozenset(keep))
-
-
 def waiting(catalog: Catalog, *, limit: int, before: UUID | None) -> list[Exposure]:
     """This site's exposures that wait although their input is there with its digest, newest first, from the one after
     `before` on: for whoever looks whether what they wait for (a gain reference, a mount) has come."""

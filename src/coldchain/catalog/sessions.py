@@ -140,12 +140,8 @@ def update(
     project_name: str | None = None,
     owner_name: str | None = None,
     owner_mail: str | None = None,
-    parameters: SessionParameters | None = None,
 ) -> Session:
-    """Change what is given; None leaves a value as it is, a project's name of "" takes the session out of its project.
-
-    Changed parameters make every exposure that has an input READY again, in the same transaction.
-    """
+    """Change what is given; None leaves a value as it is, a project's name of "" takes the session out of its own."""
     with catalog.writing() as unit:
         row = _row(unit, session_id)
         if project_name is not None:
@@ -154,8 +150,6 @@ def update(
             row.owner_name = owner_name
         if owner_mail is not None:
             row.owner_mail = owner_mail
-        if parameters is not None:
-            _change(unit, row, parameters)
         unit.flush()
         return _load(unit, session_id)
 
@@ -163,8 +157,9 @@ def update(
 def change_parameters(
     catalog: Catalog, session_id: UUID, change: Callable[[SessionParameters], SessionParameters]
 ) -> Session:
-    """Set a session's parameters to what `change` makes of those that stand, as `update` does.
+    """Set a session's parameters to what `change` makes of those that stand.
 
+    Changed parameters make every exposure that has an input READY again, in the same transaction.
     `change` is called inside the transaction, so that what somebody else changes at the same time (a forced
     reprocessing's generation) is not set back. It must be quick and must not use the catalog.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -99,17 +99,20 @@ def runs_of(catalog: Catalog, exposure_id: UUID) -> list[StepRun]:
         return [_run(row) for row in unit.scalars(runs_query(exposure_id))]
 
 
-def interrupt_running(catalog: Catalog) -> list[StepRun]:
-    """After a start: what this site's last process left RUNNING is INTERRUPTED, and what it left PROCESSING is READY.
+def interrupt_running(catalog: Catalog, *, keep: Collection[UUID] = ()) -> list[StepRun]:
+    """What this site left RUNNING is INTERRUPTED, what it left PROCESSING is READY; the exposures in `keep` stay.
 
-    Returns the runs that were interrupted, oldest first: what they left half written is no use to anybody. Only whoever
-    is about to run this site's steps calls it.
+    After a start that is what the last process left; later, what a catalog that balked left half written. Returns the
+    runs that were interrupted, oldest first: what they left half written is no use to anybody. Only whoever runs this
+    site's steps calls it, with the exposures that it has in hand.
     """
+    kept = frozenset(keep)
     with catalog.writing() as unit:
-        left = sorted(unit.scalars(running_query(catalog.site)), key=lambda row: row.id)
+        running = unit.scalars(running_query(catalog.site))
+        left = sorted((row for row in running if row.exposure_id not in kept), key=lambda row: row.id)
         for row in left:
             _end(unit, row, StepState.INTERRUPTED, "its process ended before it did", None)
-        exposures.release(unit, catalog.site, frozenset())
+        exposures.release(unit, catalog.site, kept)
         return [_run(row) for row in left]
 
 

@@ -151,8 +151,8 @@ class Pipeline:
 
     def _start_ready(self) -> None:
         """Start what there is room for."""
-        if self._unsure:  # an exposure may have been claimed without coming to a step
-            exposures.release_stale(self._catalog, keep=set(self._in_flight))
+        if self._unsure:  # an exposure may have been claimed without coming to a step, a run begun without its worker
+            steps.interrupt_running(self._catalog, keep=set(self._in_flight))
             self._unsure = False
         now = time.monotonic()
         if now - self._woke_at >= WAKE_SECONDS:
