@@ -13,6 +13,7 @@ from PIL import Image
 from coldchain.catalog import exposures, files, sessions
 from coldchain.catalog.engine import open_catalog, upgrade
 from coldchain.errors import FormatError, ProcessingError
+from coldchain.formats.eer import write_eer
 from coldchain.formats.mrc import read_mrc, write_mrc
 from coldchain.model.files import FileKind
 from coldchain.model.optics import ExposureMetadata, Optics
@@ -154,3 +155,28 @@ def test_references_are_found_in_the_sessions_folder_and_beside_the_movie(tmp_pa
         with pytest.raises(ProcessingError, match=says):
             finder.find(exposure, session)
     catalog.close()
+
+
+def test_an_eer_movie_goes_through_with_fractions_of_unequal_length(tmp_path: Path) -> None:
+    """59 camera frames make fractions of one and of two; the movie is aligned all the same."""
+    rng = np.random.default_rng(3)
+    write_eer(tmp_path / "m.eer", (rng.poisson(0.2, (64, 64)).clip(0, 1).astype(np.uint8) for _ in range(59)))
+    job = StepJob(
+        Step.ALIGN,
+        {"movie": tmp_path / "m.eer"},
+        PARAMETERS | {"frame_count": 12},
+        tmp_path / "out",
+        tmp_path / ".part",
+        1,
+    )
+    outcome = run_step(job)
+    assert isinstance(outcome.result, MotionResult)
+    assert len(outcome.result.shift_x_angstrom) < 59
+    assert not any("metadata says" in warning for warning in outcome.warnings)
+
+
+def test_a_defect_list_that_cannot_be_used_is_said_and_stops_nothing(job: StepJob, tmp_path: Path) -> None:
+    """The movie is aligned with what it shows of its defects itself."""
+    (tmp_path / "defects.txt").write_text("no list at all")
+    outcome = run_step(replace(job, inputs={**job.inputs, "defects": tmp_path / "defects.txt"}))
+    assert any("Defects are found from the movie alone" in warning for warning in outcome.warnings)

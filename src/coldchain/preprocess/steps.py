@@ -20,10 +20,10 @@ import pandas
 import starfile
 from numpy.typing import NDArray
 
-from coldchain.errors import ColdchainError, ProcessingError, StorageError, StoreFullError
+from coldchain.errors import ColdchainError, FormatError, ProcessingError, StorageError, StoreFullError
 from coldchain.formats.gain import read_defects, read_gain
 from coldchain.formats.image import read_image
-from coldchain.formats.movie import MovieInfo, probe_movie, read_movie
+from coldchain.formats.movie import MovieInfo, frames_per_fraction, probe_movie, read_movie
 from coldchain.formats.mrc import read_mrc, write_mrc
 from coldchain.kernels.align import AlignedMovie, AlignmentParameters, align_movie
 from coldchain.kernels.ctf import CtfParameters, fit_ctf
@@ -33,9 +33,6 @@ from coldchain.preprocess import previews
 
 # "Early" and "late" part where RELION parts them: after the first 4 e⁻/Å².
 EARLY_DOSE_E_PER_SQUARE_ANGSTROM = 4.0
-
-# EER files hold hundreds of sensor frames; the pipeline renders them into this many fractions.
-EER_FRACTIONS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +128,18 @@ def _number(job: StepJob, name: str) -> float:
 def _align(job: StepJob) -> Written:
     movie = job.inputs["movie"]
     info = probe_movie(movie)
-    fractions = min(info.frames, EER_FRACTIONS) if info.container == "eer" else None
-    frames = read_movie(movie, eer_fractions=fractions, threads=job.threads)
+    frames = read_movie(movie, threads=job.threads)
     pixel_size = _number(job, "pixel_size_angstrom")
-    planned, warnings = _planned_frames(job, info, len(frames))
-    dose_per_frame = _number(job, "dose_e_per_square_angstrom") / planned
+    doses, warnings = _frame_doses(job, info, len(frames))
+    defects, about_defects = _defects(job, frames.shape[1:])
     aligned = align_movie(
         frames,
         gain=read_gain(job.inputs["gain"]) if "gain" in job.inputs else None,
-        defects=read_defects(job.inputs["defects"], frames.shape[1:]) if "defects" in job.inputs else None,
+        defects=defects,
         parameters=AlignmentParameters(
             pixel_size_angstrom=pixel_size,
             voltage_kilovolt=_number(job, "voltage_kilovolt"),
-            dose_per_frame_e_per_square_angstrom=dose_per_frame,
+            dose_per_frame_e_per_square_angstrom=doses,
             bfactor_square_angstrom=_number(job, "bfactor_square_angstrom"),
             threads=job.threads,
         ),
@@ -151,28 +147,44 @@ def _align(job: StepJob) -> Written:
     write_mrc(job.scratch / "micrograph.mrc", aligned.micrograph, pixel_size_angstrom=pixel_size)
     write_mrc(job.scratch / "unweighted.mrc", aligned.unweighted, pixel_size_angstrom=pixel_size)
     outputs = {"micrograph": "micrograph.mrc", "unweighted": "unweighted.mrc"}
-    return outputs, motion_result(aligned, pixel_size, dose_per_frame), (*warnings, *aligned.warnings)
+    return outputs, motion_result(aligned, pixel_size, doses), (*warnings, *about_defects, *aligned.warnings)
 
 
-def _planned_frames(job: StepJob, info: MovieInfo, frames: int) -> tuple[int, tuple[str, ...]]:
-    """Over how many frames the exposure's dose is spread, and a warning where that is not how many there are.
+def _defects(job: StepJob, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:
+    """The mask of the defect list, if there is one. A list that cannot be used is said, and stops nothing: the movie
+    itself shows most of its defects."""
+    if "defects" not in job.inputs:
+        return None, ()
+    try:
+        return read_defects(job.inputs["defects"], (shape[0], shape[1])), ()
+    except FormatError as error:
+        return None, (f"{error} Defects are found from the movie alone.",)
+
+
+def _frame_doses(job: StepJob, info: MovieInfo, frames: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Each frame's share of the exposure's dose, and a warning where the metadata count other frames than the file.
 
     A camera that stops halfway writes half the frames, and each has its share of the whole dose all the same. An EER
-    file's frames are made on reading, so that its metadata's count says nothing of them.
+    file's frames are made on reading: the metadata's count says nothing of them, and a fraction's share goes with the
+    camera frames in it.
     """
+    dose = _number(job, "dose_e_per_square_angstrom")
+    if info.container == "eer":
+        counts = frames_per_fraction(info)
+        return tuple(dose * count / sum(counts) for count in counts), ()
     planned = job.parameters.get("frame_count")
-    if info.container == "eer" or not isinstance(planned, int) or planned == frames:
-        return frames, ()
+    if not isinstance(planned, int) or planned == frames:
+        return (dose / frames,) * frames, ()
     said = f"the metadata says {planned} frames, the file has {frames}; each is given 1/{planned} of the dose"
-    return planned, (said,)
+    return (dose / planned,) * frames, (said,)
 
 
-def motion_result(aligned: AlignedMovie, pixel_size_angstrom: float, dose_per_frame: float) -> MotionResult:
+def motion_result(aligned: AlignedMovie, pixel_size_angstrom: float, doses: tuple[float, ...]) -> MotionResult:
     """The track in Å, and its length: in all, and before and after the first 4 e⁻/Å²."""
     x = aligned.shift_x_pixel * pixel_size_angstrom
     y = aligned.shift_y_pixel * pixel_size_angstrom
     lengths = np.hypot(np.diff(x), np.diff(y))
-    ends_early = (np.arange(len(lengths)) + 2) * dose_per_frame <= EARLY_DOSE_E_PER_SQUARE_ANGSTROM
+    ends_early = np.cumsum(doses)[1:] <= EARLY_DOSE_E_PER_SQUARE_ANGSTROM
     return MotionResult(
         shift_x_angstrom=tuple(float(v) for v in x),
         shift_y_angstrom=tuple(float(v) for v in y),
