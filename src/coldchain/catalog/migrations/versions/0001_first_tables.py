@@ -43,7 +43,21 @@ def _time() -> sa.DateTime:
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Make the tables, those that others refer to first."""
+    _instruments()
+    _projects()
+    _sessions()
+    _exposures()
+    _files()
+    _step_runs()
+    _ctf_results()
+    _events()
+    _motion_results()
+    _pick_results()
+    _replicas()
+
+
+def _instruments() -> None:
     op.create_table(
         "instruments",
         sa.Column("name", _name(), nullable=False),
@@ -53,6 +67,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_instruments"),
     )
     op.create_index("ix_instruments_name", "instruments", ["name"])
+
+
+def _projects() -> None:
     op.create_table(
         "projects",
         sa.Column("name", _name(), nullable=False),
@@ -62,6 +79,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_projects"),
     )
     op.create_index("ix_projects_name", "projects", ["name"])
+
+
+def _sessions() -> None:
     op.create_table(
         "sessions",
         sa.Column("name", _name(), nullable=False),
@@ -84,6 +104,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_sessions_instrument_id_folder_digest", "sessions", ["instrument_id", "folder_digest"])
     op.create_index("ix_sessions_name", "sessions", ["name"])
+
+
+def _exposures() -> None:
     op.create_table(
         "exposures",
         sa.Column("session_id", _id(), nullable=False),
@@ -105,6 +128,9 @@ def upgrade() -> None:
     op.create_index("ix_exposures_session_id_name_digest_id", "exposures", ["session_id", "name_digest", "id"])
     op.create_index("ix_exposures_session_id_state", "exposures", ["session_id", "state"])
     op.create_index("ix_exposures_site_state_id", "exposures", ["site", "state", "id"])
+
+
+def _files() -> None:
     op.create_table(
         "files",
         sa.Column("session_id", _id(), nullable=False),
@@ -128,6 +154,9 @@ def upgrade() -> None:
     op.create_index("ix_files_session_id_id", "files", ["session_id", "id"])
     op.create_index("ix_files_session_id_path_digest_id", "files", ["session_id", "path_digest", "id"])
     op.create_index("ix_files_session_id_state_id", "files", ["session_id", "state", "id"])
+
+
+def _step_runs() -> None:
     op.create_table(
         "step_runs",
         sa.Column("exposure_id", _id(), nullable=False),
@@ -147,6 +176,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_step_runs_exposure_id_step_state_id", "step_runs", ["exposure_id", "step", "state", "id"])
     op.create_index("ix_step_runs_site_state", "step_runs", ["site", "state"])
+
+
+def _ctf_results() -> None:
     op.create_table(
         "ctf_results",
         sa.Column("run_id", _id(), nullable=False),
@@ -166,6 +198,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["step_runs.id"], name="fk_ctf_results_run_id"),
     )
     op.create_index("ix_ctf_results_run_id", "ctf_results", ["run_id"])
+
+
+def _events() -> None:
     op.create_table(
         "events",
         sa.Column("at", _time(), nullable=False),
@@ -184,6 +219,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_events_session_id_severity_id", "events", ["session_id", "severity", "id"])
     op.create_index("ix_events_severity_id", "events", ["severity", "id"])
+
+
+def _motion_results() -> None:
     op.create_table(
         "motion_results",
         sa.Column("run_id", _id(), nullable=False),
@@ -199,6 +237,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["step_runs.id"], name="fk_motion_results_run_id"),
     )
     op.create_index("ix_motion_results_run_id", "motion_results", ["run_id"])
+
+
+def _pick_results() -> None:
     op.create_table(
         "pick_results",
         sa.Column("run_id", _id(), nullable=False),
@@ -211,6 +252,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["step_runs.id"], name="fk_pick_results_run_id"),
     )
     op.create_index("ix_pick_results_run_id", "pick_results", ["run_id"])
+
+
+def _replicas() -> None:
     op.create_table(
         "replicas",
         sa.Column("file_id", _id(), nullable=False),
