@@ -63,6 +63,7 @@ def test_a_template_survives_any_path(tmp_path: Path) -> None:
         ("[web]\nport = 70000", ["web.port = 70000", "65535"]),
         ('[web]\nport = "x"', ["web.port = 'x'", "integer"]),
         ("web = 3", ["web = 3", "a table"]),
+        ('[[instrument]]\nname = "k"\nmovie_rot = "m"', ["unknown key instrument[1].movie_rot", "mean movie_root?"]),
         ("x ==", ["is not TOML", "line 1"]),
         ("origin = 1", ["unknown key origin"]),
         (
@@ -71,7 +72,7 @@ def test_a_template_survives_any_path(tmp_path: Path) -> None:
         ),
         (
             '[[instrument]]\nname = "k"\nmovie_root = "m"\n[instrument.optics]\npixel_size_angstrom = 0',
-            ["instrument[1].optics.pixel_size_angstrom = 0", "greater than 0"],
+            ["instrument[1].optics.pixel_size_angstrom = 0", "greater than or equal to 0.05"],
         ),
     ],
 )

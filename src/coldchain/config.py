@@ -20,12 +20,18 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from coldchain.errors import ConfigError
+from coldchain.model import limits
 from coldchain.model.optics import Optics
 
 FILE_NAME = "facility.toml"
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+# Wide enough for every microscope, too narrow for another unit: nm for Å, V for kV, e⁻/nm² for e⁻/Å².
+PixelSize = Annotated[float, Field(ge=limits.PIXEL_SIZE_ANGSTROM[0], le=limits.PIXEL_SIZE_ANGSTROM[1])]
+Voltage = Annotated[float, Field(ge=limits.VOLTAGE_KILOVOLT[0], le=limits.VOLTAGE_KILOVOLT[1])]
+Dose = Annotated[float, Field(ge=limits.DOSE_E_PER_SQUARE_ANGSTROM[0], le=limits.DOSE_E_PER_SQUARE_ANGSTROM[1])]
 
 
 def _name(value: str) -> str:
@@ -63,11 +69,11 @@ class ResultsSection(_Section):
 class OpticsSection(_Section):
     """What to assume where neither metadata nor session say it."""
 
-    pixel_size_angstrom: Positive | None = None
-    voltage_kilovolt: Positive | None = None
+    pixel_size_angstrom: PixelSize | None = None
+    voltage_kilovolt: Voltage | None = None
     spherical_aberration_millimeter: NotNegative = 2.7
     amplitude_contrast: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    dose_e_per_square_angstrom: Positive | None = None
+    dose_e_per_square_angstrom: Dose | None = None
     gain: str | None = None
 
     def as_optics(self) -> Optics:
@@ -235,7 +241,9 @@ def _refuse_overlaps(settings: Settings) -> None:
 
 def _explain(path: Path, error: ValidationError) -> ConfigError:
     """The first fault of a validation, in the house's words."""
-    first = error.errors()[0]
+    faults = error.errors()
+    # A misspelt key is unknown and the right one missing: the former says more.
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     key = _dotted(first["loc"])
     if first["type"] == "extra_forbidden":
         return _unknown(path, key, _known_keys(first["loc"][:-1]))

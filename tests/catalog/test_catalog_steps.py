@@ -227,3 +227,26 @@ def test_events_are_read_newest_first_by_session_and_severity(catalog: Catalog, 
     assert events.recent(catalog, session_id=session.id, minimum=Severity.WARNING) == [made[3], made[0]]
     assert events.recent(catalog, limit=2) == [made[4], made[3]]
     assert events.recent(catalog, session_id=new_id()) == []
+
+
+def test_an_earlier_run_can_count_again_with_its_result(catalog: Catalog, session: Session) -> None:
+    """Going back to earlier values: the earlier result is the newest again, and nothing of either is lost."""
+    exposure = expose(catalog, session)
+    for step, first, second in (
+        (Step.CTF, ctf(), ctf()),
+        (Step.ALIGN, motion(), motion()),
+        (Step.PICK, picks(), picks()),
+    ):
+        early = steps.begin(catalog, exposure.id, step, f"{step}-early", {"a": 1})
+        steps.finish(catalog, early.id, outputs={"x": "early"}, seconds=1.0, result=first)
+        late = steps.begin(catalog, exposure.id, step, f"{step}-late", {"a": 2})
+        steps.finish(catalog, late.id, outputs={"x": "late"}, seconds=1.0, result=second)
+        again = steps.adopt(catalog, early.id)
+        assert (again.key, again.outputs, again.parameters) == (early.key, {"x": "early"}, {"a": 1})
+        assert [run.id for run in steps.runs_of(catalog, exposure.id) if run.step is step] == [
+            early.id,
+            late.id,
+            again.id,
+        ]
+    found = results.newest(catalog, exposure.id)
+    assert (found.ctf, found.motion, found.picks) == (ctf(), motion(), picks())

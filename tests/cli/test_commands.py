@@ -98,7 +98,10 @@ def test_a_sessions_life(facility: Path, typed: Typed) -> None:
     ("words", "status", "says"),
     [
         (["session", "show", "vist"], 1, "visit"),
-        (["session", "set", "visit", "--pixel-size", "0"], 2, "--pixel-size is 0.0"),
+        (["session", "set", "visit", "--pixel-size", "0"], 2, "--pixel-size is 0 Å"),
+        (["session", "set", "visit", "--pixel-size", "83"], 2, "another unit"),
+        (["session", "set", "visit", "--voltage", "300000"], 2, "another unit"),
+        (["session", "set", "visit"], 2, "nothing to change"),
         (["session", "set", "visit", "--pixel-size", "nan"], 2, "--pixel-size is nan"),
         (["session", "set", "visit", "--amplitude-contrast", "2"], 2, "from 0 to below 1"),
         (["session", "set", "visit", "--gain", "nowhere.mrc"], 2, "no such gain reference"),

@@ -244,6 +244,23 @@ def test_a_parameter_that_changes_during_a_step_counts(bench: Bench) -> None:
     assert bench.runs(exposure)[-1].step is Step.PREVIEW
 
 
+def test_going_back_to_earlier_values_shows_their_results_again(bench: Bench) -> None:
+    """The earlier runs count as the newest, with their results, and nothing is computed for it."""
+    exposure = bench.arrive("m.tif")
+    bench.run_through(exposure)
+    other = SessionParameters(Optics(pixel_size_angstrom=2.0).over(OPTICS))
+    sessions.change_parameters(bench.catalog, bench.session.id, lambda _: other)
+    bench.run_through(exposure)
+    jobs = len(bench.engine.jobs)
+    sessions.change_parameters(bench.catalog, bench.session.id, lambda _: SessionParameters(OPTICS))
+    wait_for(lambda: bench.state(exposure) is ExposureState.DONE)
+    newest = {run.step: run for run in bench.runs(exposure)}
+    assert newest[Step.ALIGN].parameters["pixel_size_angstrom"] == 1.0
+    first = bench.runs(exposure)[:4]
+    assert {run.key for run in newest.values()} == {run.key for run in first}
+    assert len(bench.engine.jobs) == jobs
+
+
 def test_what_a_killed_process_left_is_taken_up(bench: Bench, tmp_path: Path) -> None:
     """A run that was running is interrupted, its scratch is removed, and its exposure is computed."""
     exposure = bench.arrive("m.tif", digest=None)

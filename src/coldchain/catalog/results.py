@@ -88,6 +88,15 @@ def add(unit: orm.Session, run: StepRunRow, result: MotionResult | CtfResult | P
     unit.add(_row(unit.info["site"], run.id, result))
 
 
+def repeat(unit: orm.Session, run: StepRunRow, again: StepRunRow) -> None:
+    """Write a run's result down for another run as well, inside a transaction."""
+    for kind in (MotionRow, CtfRow, PicksRow):
+        for row in unit.scalars(select(kind).where(kind.run_id == run.id)).all():
+            names = {column.key for column in kind.__table__.columns} - {"id", "run_id"}
+            values = {name: getattr(row, name) for name in names}
+            unit.add(kind(run_id=again.id, **values))
+
+
 def _newest_run(exposure_id: UUID | orm.InstrumentedAttribute[UUID], step: Step) -> ScalarSelect[UUID]:
     return (
         select(StepRunRow.id)

@@ -11,7 +11,8 @@ from uuid import UUID
 import typer
 
 from coldchain import config
-from coldchain.catalog import events
+from coldchain.catalog import events, sessions
+from coldchain.catalog.engine import Catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, output
 from coldchain.cli.signals import stop_on_signals
 from coldchain.cli.site import site
@@ -41,11 +42,12 @@ def run(
     settings = config.load(config_file)
     with FacilityLock(settings), stop_on_signals() as stopping:
         facility = Facility(settings)
+        last = _newest_event(facility.catalog)
         facility.start()
         try:
             with site(facility.catalog, settings, enabled=web) as url:
                 output.print(f"{settings.facility.name} is running. {url}", markup=False, highlight=False)
-                _watch(facility, stopping)
+                _watch(facility, last, stopping)
         finally:
             log.info("finishing what is in hand")
             facility.stop()
@@ -59,23 +61,29 @@ def log_to_terminal() -> None:
         logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
-def _watch(facility: Facility, stopping: threading.Event) -> None:
-    """Until told to stop: say what happens, and end where a part has ended."""
-    last: UUID | None = None
+def _newest_event(catalog: Catalog) -> UUID:
+    newest = events.recent(catalog, limit=1)
+    return newest[0].id if newest else UUID(int=0)
+
+
+def _watch(facility: Facility, last: UUID, stopping: threading.Event) -> None:
+    """Until told to stop: say what has happened since the event `last`, and end where a part has ended."""
+    names: dict[UUID, str] = {}
     while not stopping.wait(_WATCH_SECONDS):
         facility.check()
         try:
-            last = _tell(facility, last)
+            for event in events.since(facility.catalog, last, limit=1000):
+                where = _session_name(facility.catalog, event.session_id, names)
+                log.log(_LEVELS[event.severity], "%s%s: %s", where, event.kind, printable(event.message))
+                last = event.id
         except CatalogError as error:  # away or busy; the parts wait for it too
             log.warning("%s", error)
 
 
-def _tell(facility: Facility, last: UUID | None) -> UUID:
-    """Log the events after the one with the id `last`, from now on where it is None; gives the newest one's id."""
-    if last is None:
-        newest = events.recent(facility.catalog, limit=1)
-        return newest[0].id if newest else UUID(int=0)
-    for event in events.since(facility.catalog, last, limit=1000):
-        log.log(_LEVELS[event.severity], "%s: %s", event.kind, printable(event.message))
-        last = event.id
-    return last
+def _session_name(catalog: Catalog, session_id: UUID | None, names: dict[UUID, str]) -> str:
+    """The session's name for a line of the log; `names` keeps those that were asked for."""
+    if session_id is None:
+        return ""
+    if session_id not in names:
+        names[session_id] = f"{printable(sessions.get(catalog, session_id).name)}: "
+    return names[session_id]

@@ -17,6 +17,7 @@ from coldchain.catalog.engine import Catalog, open_catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, plain, print_json
 from coldchain.config import Settings
 from coldchain.errors import UsageError
+from coldchain.model import limits
 from coldchain.model.identity import is_safe_relative
 from coldchain.model.optics import Optics
 from coldchain.model.session import Layout, Session, SessionParameters, SessionState
@@ -98,7 +99,9 @@ def create(
             project_name=project,
             owner_name=owner or "",
             owner_mail=mail or "",
-            parameters=SessionParameters(optics, _positive("--diameter", diameter)),
+            parameters=SessionParameters(
+                optics, _within("--diameter", diameter, limits.PARTICLE_DIAMETER_ANGSTROM, "Å")
+            ),
             only_new=True,
         )
     output.print(f"Created session {session.name}; its files are expected in {root}.", markup=False, highlight=False)
@@ -128,8 +131,10 @@ def set_parameters(
         session = sessions.by_name(catalog, name)
         root = Path(session.source_root, session.folder)
         given = _optics(pixel_size, dose, voltage, cs, amplitude_contrast, _gain(gain, root))
-        particle = _positive("--diameter", diameter)
+        particle = _within("--diameter", diameter, limits.PARTICLE_DIAMETER_ANGSTROM, "Å")
         forgotten = _known_overrides(clear or [])
+        if given == Optics() and particle is None and not forgotten and project is owner is mail is None:
+            raise UsageError("there is nothing to change", remedy="Give an option; see `coldchain session set --help`")
         sessions.update(catalog, session.id, project_name=project, owner_name=owner, owner_mail=mail)
         session = sessions.change_parameters(
             catalog, session.id, lambda before: _changed(before, given, particle, forgotten)
@@ -191,17 +196,17 @@ def list_sessions(json: JsonOption = False, config_file: ConfigOption = DEFAULT_
     if json:
         print_json([{"session": session, "counts": counts} for session, counts in rows])
         return
-    table = Table("session", "state", "instrument", "project", "exposures", "processed", "verified files", "failed")
+    table = Table("session", "state", "instrument", "exp.", "done", "waiting", "failed", "verified")
     for session, counts in rows:
         table.add_row(
             plain(session.name),
             session.state,
-            session.instrument.name,
-            plain(session.project.name if session.project else ""),
+            plain(session.instrument.name),
             str(counts.exposures),
             str(counts.processed),
-            f"{counts.files_verified} of {counts.files_arrived}",
+            str(counts.waiting),
             str(counts.quarantined + counts.files_failed),
+            f"{counts.files_verified} of {counts.files_arrived}",
         )
     output.print(table)
 
@@ -275,18 +280,23 @@ def _optics(
             f"--amplitude-contrast is {amplitude_contrast}", expected="from 0 to below 1", remedy="0.1 is usual in ice"
         )
     return Optics(
-        pixel_size_angstrom=_positive("--pixel-size", pixel_size),
-        voltage_kilovolt=_positive("--voltage", voltage),
+        pixel_size_angstrom=_within("--pixel-size", pixel_size, limits.PIXEL_SIZE_ANGSTROM, "Å"),
+        voltage_kilovolt=_within("--voltage", voltage, limits.VOLTAGE_KILOVOLT, "kV"),
         spherical_aberration_millimeter=cs,
         amplitude_contrast=amplitude_contrast,
-        dose_e_per_square_angstrom=_positive("--dose", dose),
+        dose_e_per_square_angstrom=_within("--dose", dose, limits.DOSE_E_PER_SQUARE_ANGSTROM, "e⁻/Å²"),
         gain=gain,
     )
 
 
-def _positive(option: str, value: float | None) -> float | None:
-    if value is not None and not 0 < value < float("inf"):
-        raise UsageError(f"{option} is {value}", expected="a number above 0", remedy="Mind its unit, or leave it out")
+def _within(option: str, value: float | None, bounds: tuple[float, float], unit: str) -> float | None:
+    """The value, if it can be true in that unit; UsageError asks about the unit where it cannot."""
+    if value is not None and not bounds[0] <= value <= bounds[1]:
+        raise UsageError(
+            f"{option} is {value:g} {unit}",
+            expected=f"from {bounds[0]:g} to {bounds[1]:g}",
+            remedy="Is it given in another unit?",
+        )
     return value
 
 

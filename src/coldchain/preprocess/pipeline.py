@@ -29,7 +29,7 @@ from coldchain.model.optics import Optics
 from coldchain.model.results import Step, StepRun
 from coldchain.model.session import Exposure, ExposureState, Session
 from coldchain.preprocess import room
-from coldchain.preprocess.plan import PipelineParameters, StepPlan, missing_values, next_step
+from coldchain.preprocess.plan import PipelineParameters, StepPlan, missing_values, next_step, overtaken, standing_runs
 from coldchain.preprocess.sources import ExposureSources, SourceFinder
 from coldchain.preprocess.steps import StepJob, StepOutcome, run_step
 from coldchain.preprocess.verdict import Pause, after_failure
@@ -233,7 +233,10 @@ class Pipeline:
         if sources is None:
             self._settle(exposure, ExposureState.READY)
             return
-        plan = next_step(sources.given, self._parameters, steps.done(self._catalog, exposure.id))
+        done = steps.done(self._catalog, exposure.id)
+        for run in overtaken(standing_runs(sources.given, self._parameters, done), done):
+            steps.adopt(self._catalog, run.id)
+        plan = next_step(sources.given, self._parameters, done)
         if plan is None:
             self._settle(exposure, ExposureState.DONE)
         else:

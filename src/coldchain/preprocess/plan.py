@@ -71,15 +71,32 @@ def steps_of(kind: FileKind) -> tuple[Step, ...]:
 
 def next_step(given: ExposureInput, parameters: PipelineParameters, done: Mapping[str, StepRun]) -> StepPlan | None:
     """The first step that is not done yet, or None where everything is."""
-    upstream: dict[Step, StepRun] = {}
+    upstream = standing_runs(given, parameters, done)
     for step in steps_of(given.kind):
-        chosen = step_parameters(step, given, parameters)
-        key = step_key(step, given, chosen, upstream)
-        run = done.get(key)
-        if run is None:
-            return StepPlan(step, key, chosen, upstream)
-        upstream[step] = run
+        if step not in upstream:
+            chosen = step_parameters(step, given, parameters)
+            return StepPlan(step, step_key(step, given, chosen, upstream), chosen, upstream)
     return None
+
+
+def standing_runs(
+    given: ExposureInput, parameters: PipelineParameters, done: Mapping[str, StepRun]
+) -> dict[Step, StepRun]:
+    """The runs that count for these inputs and values, up to the first step that is not done."""
+    standing: dict[Step, StepRun] = {}
+    for step in steps_of(given.kind):
+        run = done.get(step_key(step, given, step_parameters(step, given, parameters), standing))
+        if run is None:
+            break
+        standing[step] = run
+    return standing
+
+
+def overtaken(standing: Mapping[Step, StepRun], done: Mapping[str, StepRun]) -> list[StepRun]:
+    """Of the runs that count, those after which their step was done with other values: a page that shows the newest
+    would show the wrong one."""
+    newest = {step: max((run.id for run in done.values() if run.step is step), default=None) for step in standing}
+    return [run for step, run in standing.items() if newest[step] != run.id]
 
 
 def step_parameters(step: Step, given: ExposureInput, parameters: PipelineParameters) -> dict[str, object]:
