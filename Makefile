@@ -11,6 +11,7 @@ setup: $(READY)
 
 # uv where it is there, else pip. The stamp is made last, so that a broken set-up is set up again.
 $(READY): pyproject.toml
+	@echo "Setting up $(VENV): a minute or two, about 1 GB."
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing --python '>=3.11' $(VENV) && uv pip install --quiet --python $(BIN)/python -e '.[dev]'; \
 	else \

@@ -123,14 +123,14 @@ def test_kill_9_at_ten_random_moments_loses_nothing_and_repeats_nothing(facility
 
 
 def test_a_second_service_on_the_same_facility_is_refused(facility: TestFacility) -> None:
-    """Two services would take the same exposures: the second says so, and ends with status 2."""
+    """Two services would take the same exposures: the second says so, and ends with status 1."""
     with facility.running():
         deadline = time.monotonic() + 60
         while "is running" not in facility.log():
             assert time.monotonic() < deadline, facility.log()
             time.sleep(0.1)
         second = facility.start()
-        assert second.wait(60) == 2
+        assert second.wait(60) == 1
         assert "another `coldchain run` is at work" in facility.log()
 
 

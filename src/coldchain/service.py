@@ -21,7 +21,7 @@ from coldchain.collect.completeness import Timing
 from coldchain.collect.intake import Intake
 from coldchain.compute.local import LocalEngine
 from coldchain.config import InstrumentSection, Settings
-from coldchain.errors import ColdchainError, ConfigError, UsageError
+from coldchain.errors import ColdchainError, ConfigError
 from coldchain.preprocess.pipeline import Pipeline
 from coldchain.preprocess.plan import PipelineParameters
 from coldchain.storage.copier import Copier
@@ -45,7 +45,7 @@ class FacilityLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise UsageError(
+            raise ColdchainError(
                 "another `coldchain run` is at work on this facility",
                 remedy="Stop that one first, or give this one a facility.toml of its own.",
                 path=self._path,

@@ -145,7 +145,7 @@ def test_simulated_movie_and_session_bring_their_truth(tmp_path: Path, typed: Ty
     assert (tmp_path / "gain.mrc").is_file()
     session = ["simulate", "session", tmp_path / "visit", "--exposures", 2, "--layout", "plain", "--container", "mrc"]
     assert typed(*session, *small).status == 0
-    planted = SessionTruth.from_json((tmp_path / "visit.truth.json").read_text(encoding="utf-8"))
+    planted = SessionTruth.from_json((tmp_path / ".visit.truth.json").read_text(encoding="utf-8"))
     assert [probe_movie(tmp_path / "visit" / e.movie_path).frames for e in planted.exposures] == [3, 3]
 
 
@@ -166,5 +166,6 @@ def test_the_demonstration_takes_ones_own_files(tmp_path: Path, typed: Typed) ->
     optics = ["--pixel-size", 1.06, "--voltage", 300, "--dose", 6.4, "--diameter", 100]
     answer = typed("demo", "--input", movie, *optics)
     assert answer.status == 0, answer.out + answer.err
-    assert "done" in answer.out
+    assert "Found" in answer.out
     assert movie.read_bytes() == before
+    assert typed("demo", "--input", movie).status == 1

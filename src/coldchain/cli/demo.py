@@ -29,7 +29,7 @@ from coldchain.config import OpticsSection, Settings
 from coldchain.errors import ColdchainError, UsageError
 from coldchain.model.files import ReplicaState
 from coldchain.model.results import ExposureResults
-from coldchain.model.session import Exposure
+from coldchain.model.session import Exposure, ExposureState
 from coldchain.service import Facility
 from coldchain.simulate.plan import SessionPlan
 from coldchain.simulate.scoring import Check, score
@@ -96,7 +96,7 @@ def demo(
         try:
             with site(facility.catalog, settings) as url:
                 output.print(f"A facility in {root}. Its page: {url}", highlight=False, markup=False)
-                recovered = (
+                short = (
                     _simulated(facility, exposures_wanted, specimen, stopping)
                     if specimen is not None
                     else _own_files(facility, stopping)
@@ -106,8 +106,8 @@ def demo(
                     stopping.wait()
         finally:
             facility.stop()
-    if not recovered:
-        raise ColdchainError("not every planted value was recovered", remedy="See the rows above that say NO.")
+    if short:
+        raise ColdchainError(short, remedy="See the table; --pixel-size, --voltage and --dose say what files do not")
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def _settings(root: Path, given: Path | None, optics: OpticsSection, diameter: f
     )
 
 
-def _simulated(facility: Facility, count: int, specimen: Specimen, stopping: threading.Event) -> bool:
+def _simulated(facility: Facility, count: int, specimen: Specimen, stopping: threading.Event) -> str:
     """Simulate a session into the camera's folder, wait until it is through, and tell planted from found."""
     root = facility.settings.instrument[0].movie_root / "demo-session"
     movie = MovieParameters(width=_SIDE_PIXEL, height=_SIDE_PIXEL, gain=True, defects=True)
@@ -175,15 +175,15 @@ def _simulated(facility: Facility, count: int, specimen: Specimen, stopping: thr
         )
         progress = _Progress(bars, written, bars.add_task("verified copies"), bars.add_task("exposures computed"))
         _wait_until_through(facility, progress, taken, stopping)
-    return _tell_recovered(facility.catalog, taken.result())
+    recovered = _tell_recovered(facility.catalog, taken.result())
+    return "" if recovered else "not every planted value was recovered"
 
 
-def _own_files(facility: Facility, stopping: threading.Event) -> bool:
+def _own_files(facility: Facility, stopping: threading.Event) -> str:
     with _bars() as bars:
         progress = _Progress(bars, None, bars.add_task("verified copies"), bars.add_task("exposures computed"))
         _wait_until_through(facility, progress, None, stopping)
-    _tell_found(facility.catalog)
-    return True
+    return "" if _tell_found(facility.catalog) else "not every exposure was computed"
 
 
 def _bars() -> Progress:
@@ -260,18 +260,25 @@ def _verified_copies(catalog: Catalog, exposure: Exposure) -> int:
     return sum(replica.state is ReplicaState.VERIFIED and replica.sha256 == file.sha256 for replica in replicas)
 
 
-def _tell_found(catalog: Catalog) -> None:
-    """Print what was found in the user's own files."""
-    table = Table("exposure", "state", "defocus U / V, Å", "rings to, Å", "motion, Å", "picks", title="Found")
+def _tell_found(catalog: Catalog) -> bool:
+    """Print what was found in the user's own files; True where every exposure was computed."""
+    table = Table("exposure", "defocus U / V, Å", "to, Å", "trusted", "motion, Å", "picks", title="Found")
+    said = []
     for session in sessions.list_all(catalog):
         for exposure in exposures.page(catalog, session.id, limit=200, before=None):
             found = results.newest(catalog, exposure.id)
+            ctf = found.ctf
             table.add_row(
                 plain(exposure.name),
-                plain(": ".join(filter(None, (exposure.state, exposure.reason)))),
-                f"{found.ctf.defocus_u_angstrom:.0f} / {found.ctf.defocus_v_angstrom:.0f}" if found.ctf else "",
-                f"{found.ctf.fit_resolution_angstrom:.1f}" if found.ctf else "",
+                f"{ctf.defocus_u_angstrom:.0f} / {ctf.defocus_v_angstrom:.0f}" if ctf else "",
+                f"{ctf.fit_resolution_angstrom:.1f}" if ctf else "",
+                ("yes" if ctf.trustworthy else "no") if ctf else "",
                 f"{found.motion.total_motion_angstrom:.1f}" if found.motion else "",
                 str(len(found.picks.picks)) if found.picks else "",
             )
+            if exposure.state is not ExposureState.DONE:
+                said.append(f"{exposure.name} is {exposure.state}: {exposure.reason}")
     output.print(table)
+    for line in said:
+        output.print(plain(line))
+    return not said

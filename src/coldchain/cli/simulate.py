@@ -90,7 +90,9 @@ def movie_command(
 
 @app.command("session")
 def session_command(
-    folder: Annotated[Path, typer.Argument(help="The session's folder, new or empty; its truth goes beside it.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The session's folder, new or empty; its truth goes beside it, hidden.")
+    ],
     layout: Annotated[Layout, typer.Option("--layout", help="How the files lie.")] = Layout.EPU,
     exposures: Annotated[int, typer.Option("--exposures", min=1, help="How many.")] = 6,
     seconds_between: Annotated[float, typer.Option("--seconds-between", help="The pace.")] = 0.0,
@@ -133,13 +135,16 @@ def session_command(
     )
     with Progress(console=output) as bars:
         task = bars.add_task("exposures", total=exposures)
+        # Hidden: beside a session in a camera's folder it must not be taken for data.
+        truth_path = folder.with_name(f".{folder.name}.truth.json")
         simulate_session(
             plan,
             folder,
             specimen=load_specimen(structure, seed=seed),
+            truth_path=truth_path,
             progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
-    output.print(f"Wrote {folder} and {folder.name}.truth.json beside it.", markup=False, highlight=False)
+    output.print(f"Wrote {folder} and {truth_path.name} beside it.", markup=False, highlight=False)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coldchain.collect.layout import MOVIE_SUFFIXES, Placement, exposure_name, is_exposure_of_epu, split_suffix
 from coldchain.collect.metadata import header_metadata, read_description
-from coldchain.errors import ColdchainError, MetadataError, printable
+from coldchain.errors import ColdchainError, IncompleteFileError, MetadataError, printable
 from coldchain.formats.beneath import lstat_beneath, open_beneath
 from coldchain.formats.movie import probe_movie
 from coldchain.formats.structure import check_structure
@@ -26,6 +26,7 @@ REFERENCES = (FileKind.GAIN, FileKind.DEFECTS)
 _PARTNER_ENDINGS = (*sorted(MOVIE_SUFFIXES), "_fractions.tiff", "_Fractions.mrc", "_EER.eer", ".xml", ".mdoc")
 _PNG_COLOUR_TYPE_BYTE = 25
 _PNG_GREY_TYPES = (b"\x00", b"\x04")  # without and with transparency
+_WHOLE_REMEDY = "Bring the whole file; it is looked at again when it changes"
 _ACCESS_REMEDY = "Give the account that runs Coldchain permission to read it; it is tried again by itself"
 
 
@@ -142,4 +143,5 @@ def words(error: ColdchainError | OSError) -> str:
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror}). {_ACCESS_REMEDY}"
     expected = f"; expected {error.expected}" if error.expected else ""
-    return printable(f"{error.found}{expected}" + (f". {error.remedy}" if error.remedy else ""))
+    remedy = _WHOLE_REMEDY if isinstance(error, IncompleteFileError) else error.remedy  # it was waited for long enough
+    return printable(f"{error.found}{expected}" + (f". {remedy}" if remedy else ""))

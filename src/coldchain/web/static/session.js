@@ -35,7 +35,7 @@
     const element = section.querySelector(`[data-plot="${kind.key}"]`);
     const y = Plots.axis({ ticksuffix: kind.unit ? ` ${kind.unit}` : "", rangemode: "tozero", nticks: 5 });
     const x = Plots.axis({
-      type: "date", nticks: 5, showgrid: false, tickangle: 0,
+      type: "date", nticks: 3, showgrid: false, tickangle: 0,
       tickformatstops: [{ dtickrange: [null, 60000], value: "%H:%M:%S" }, { dtickrange: [60000, 72000000], value: "%H:%M" },
         { dtickrange: [72000000, null], value: "%b %-d" }],
     });
