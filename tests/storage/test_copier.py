@@ -163,6 +163,22 @@ def test_a_missing_store_holds_up_no_other_and_is_served_when_it_comes(
         wait_until(lambda: all(states(catalog, file)["usb"] is ReplicaState.VERIFIED for file in arrived))
 
 
+def test_a_store_that_was_away_is_served_as_soon_as_it_is_back(
+    catalog: Catalog, arrive, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the store waits, and never long: no copy of its own waits on when the store is there again."""
+    monkeypatch.setattr(backoff, "LONGEST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(backoff, "FIRST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(backoff, "LONGEST_STORE_WAIT_SECONDS", 0.05)
+    away = make_store("raid")
+    away.root.rename(away.root.with_name("unmounted"))
+    file = arrive("movie.tiff", ["raid"])
+    with running(catalog, away):
+        wait_until(lambda: states(catalog, file) == {"raid": ReplicaState.FAILED})
+        away.root.with_name("unmounted").rename(away.root)
+        wait_until(lambda: states(catalog, file) == {"raid": ReplicaState.VERIFIED})
+
+
 @pytest.mark.root
 def test_a_full_store_is_served_when_space_returns(
     catalog: Catalog, arrive, make_store: MakeStore, make_tmpfs: MakeTmpfs, monkeypatch: pytest.MonkeyPatch

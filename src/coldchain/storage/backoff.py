@@ -8,6 +8,8 @@ from coldchain.storage.posix import Space
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 300.0
+# Whether a store is back costs one look, and everything waits for it.
+LONGEST_STORE_WAIT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,12 @@ class Trouble:
     wanted_bytes: int = 0
 
 
-def next_try(failures: int, now_seconds: float) -> float:
-    """When to try again after so many failures in a row: the wait doubles from 1 s, up to 5 minutes."""
+def next_try(failures: int, now_seconds: float, longest_seconds: float | None = None) -> float:
+    """When to try again after so many failures in a row: the wait doubles from 1 s, up to `longest_seconds`, which is
+    `LONGEST_WAIT_SECONDS` where it is not given."""
+    longest = LONGEST_WAIT_SECONDS if longest_seconds is None else longest_seconds
     doublings = min(max(failures - 1, 0), 32)  # beyond any cap; keeps the power finite
-    return now_seconds + min(FIRST_WAIT_SECONDS * 2.0**doublings, LONGEST_WAIT_SECONDS)
+    return now_seconds + min(FIRST_WAIT_SECONDS * 2.0**doublings, longest)
 
 
 def after_failure(
@@ -35,12 +39,14 @@ def after_failure(
     reason: str,
     now_seconds: float,
     *,
+    longest_seconds: float | None = None,
     space_when_full: Space | None = None,
     wanted_bytes: int = 0,
 ) -> Trouble:
-    """The trouble that stands after one more failure."""
+    """The trouble that stands after one more failure; `longest_seconds` as in `next_try`."""
     failures = 1 if before is None else before.failures + 1
-    return Trouble(reason, failures, next_try(failures, now_seconds), space_when_full, wanted_bytes)
+    due = next_try(failures, now_seconds, longest_seconds)
+    return Trouble(reason, failures, due, space_when_full, wanted_bytes)
 
 
 def may_try(trouble: Trouble | None, now_seconds: float, space: Space | None = None) -> bool:

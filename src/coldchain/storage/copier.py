@@ -21,6 +21,7 @@ from coldchain.catalog import files, tasks
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError, StorageError, StoreFullError, printable
 from coldchain.model.files import CopyTask, KeptAside, Replica, ReplicaState
+from coldchain.storage import backoff
 from coldchain.storage.backoff import Trouble, after_failure, is_stale, may_try
 from coldchain.storage.copying import CopyOutcome, SourceVersion, copy_verified
 from coldchain.storage.posix import PosixStore, Space
@@ -227,11 +228,12 @@ class Copier:
             return trouble
 
     def _note_outcome(self, replica: Replica, outcome: CopyOutcome, size_bytes: int) -> None:
-        """Keep or clear the trouble of this copy, unless its store was merely full, and of the store."""
+        """Keep or clear the trouble of the store, or of this copy where the store is not at fault: what waits for a
+        store goes on as soon as that is back."""
         store, error = self._stores[replica.store], outcome.error
         full = isinstance(error, StoreFullError)
         at_fault = error is not None and store.is_at_fault(error)
-        if error is not None and not full:
+        if error is not None and not at_fault:
             self._note(replica.id, str(error))
         space = _space_of(store) if full else None
         with self._lock:
@@ -240,7 +242,12 @@ class Copier:
                 self._troubles.pop(replica.id, None)
             if at_fault:
                 self._store_troubles[replica.store] = after_failure(
-                    before, str(error), time.monotonic(), space_when_full=space, wanted_bytes=size_bytes
+                    before,
+                    str(error),
+                    time.monotonic(),
+                    longest_seconds=backoff.LONGEST_STORE_WAIT_SECONDS,
+                    space_when_full=space,
+                    wanted_bytes=size_bytes,
                 )
 
     def _sweep(self) -> None:
