@@ -335,8 +335,9 @@ _OPTIONS = {
 
 def _lacking(values: list[str], session: str) -> str:
     verb = "is" if len(values) == 1 else "are"
+    named = " and ".join(filter(None, (", ".join(values[:-1]), values[-1])))
     options = " ".join(f"{_OPTIONS[value]} …" for value in values)
     return (
-        f"{' and '.join(values)} {verb} not known, from neither metadata, session nor facility.toml. "
+        f"{named} {verb} not known, from neither metadata, session nor facility.toml. "
         f"Give with `coldchain session set {session} {options}`."
     )
