@@ -46,7 +46,14 @@
       layout.annotations = [{ text: "nothing yet", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }];
     }
     const first = !element.dataset.drawn;
-    Plotly.react(element, [traceOf(kind, readings, false), traceOf(kind, readings, true)], layout, Plots.config);
+    const traces = [traceOf(kind, readings, false), traceOf(kind, readings, true)];
+    if (traces[1].x.length) {
+      layout.annotations = [{
+        text: "× not to be trusted", showarrow: false, xref: "paper", yref: "paper", x: 1, y: 0, xanchor: "right",
+        yanchor: "bottom", font: { size: 11, color: Plots.colour("warn") },
+      }];
+    }
+    Plotly.react(element, traces, layout, Plots.config);
     if (first) {
       element.dataset.drawn = "yes";
       element.on("plotly_click", (click) => {
@@ -54,7 +61,10 @@
       });
     }
     const last = section.querySelector(`[data-last="${kind.key}"]`);
-    last.textContent = values.length ? `${(values.at(-1) * kind.scale).toFixed(kind.digits)} ${kind.unit}`.trim() : "";
+    const newest = readings[kind.field].findLastIndex((value) => value !== null);
+    const doubtful = newest >= 0 && isDoubtful(kind, readings, newest);
+    last.textContent = newest < 0 ? ""
+      : `${(readings[kind.field][newest] * kind.scale).toFixed(kind.digits)} ${kind.unit}${doubtful ? " ×" : ""}`.trim();
   }
 
   async function draw() {
