@@ -14,6 +14,12 @@ def test_an_error_says_path_found_expected_and_remedy() -> None:
     assert str(error) == "a.mrc: mode 7; expected mode 0, 1 or 2. Convert it."
 
 
+def test_a_remedy_ends_as_a_sentence_does() -> None:
+    """With its full stop, without it, or as a question: it reads the same."""
+    assert str(FormatError("a", remedy="Mend it")) == str(FormatError("a", remedy="Mend it.")) == "a. Mend it."
+    assert str(FormatError("a", remedy="In another unit?")) == "a. In another unit?"
+
+
 def test_an_error_keeps_its_fields_between_processes() -> None:
     """Pickling, as between worker and service, loses nothing."""
     error = IncompleteFileError("short", expected="long", remedy="Wait.", path=Path("x"))

@@ -46,7 +46,9 @@ class ColdchainError(Exception):
     def __str__(self) -> str:
         where = "" if self.path is None else f"{printable(str(self.path))}: "
         expected = f"; expected {self.expected}" if self.expected else ""
-        remedy = f". {self.remedy.rstrip('.')}." if self.remedy else ""
+        # A remedy may be written with or without its full stop, or be a question.
+        end = "" if self.remedy.endswith((".", "?")) else "."
+        remedy = f". {self.remedy}{end}" if self.remedy else ""
         return f"{where}{self.found}{expected}{remedy}"
 
     def __reduce__(self) -> tuple[object, ...]:

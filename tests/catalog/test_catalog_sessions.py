@@ -17,10 +17,23 @@ from tests.catalog.catalog_givens import SHA256, arrive, expose, new_session
 
 
 def test_instruments_and_projects_are_made_once(catalog: Catalog) -> None:
-    """The same name gives the same row."""
-    assert sessions.ensure_instrument(catalog, "krios") == sessions.ensure_instrument(catalog, "krios")
-    assert sessions.ensure_project(catalog, "p") == sessions.ensure_project(catalog, "p")
-    assert sessions.ensure_project(catalog, "P").id != sessions.ensure_project(catalog, "p").id
+    """Sessions that give the same names share instrument and project; names differ by their letters' case."""
+    given = {"p1": "p", "p2": "p", "p3": "P"}
+    first, second, third = (
+        sessions.create(
+            catalog,
+            name=folder,
+            instrument_name="krios",
+            source_root="/camera",
+            folder=folder,
+            layout=Layout.PLAIN,
+            project_name=project,
+        )
+        for folder, project in given.items()
+    )
+    assert first.instrument == second.instrument == third.instrument
+    assert first.project == second.project
+    assert third.project != first.project
 
 
 def test_a_session_comes_back_as_it_was_made(catalog: Catalog) -> None:
@@ -122,7 +135,9 @@ def test_what_is_not_given_stays(catalog: Catalog, session: Session) -> None:
     """An update changes what is given; the project's empty name takes the session out of its project."""
     sessions.update(catalog, session.id, project_name="p", owner_name="Ada", owner_mail="a@b")
     assert sessions.update(catalog, session.id, owner_name="Eve").owner_mail == "a@b"
-    assert sessions.get(catalog, session.id).project == sessions.ensure_project(catalog, "p")
+    project = sessions.get(catalog, session.id).project
+    assert project is not None
+    assert project.name == "p"
     assert sessions.update(catalog, session.id, project_name="").project is None
 
 

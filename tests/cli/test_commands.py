@@ -113,6 +113,8 @@ def test_a_sessions_life(facility: Path, typed: Typed) -> None:
         (["simulate", "movie", "x.png"], 2, "'.png'"),
         (["simulate", "session", "x", "--size", "big"], 2, "WIDTHxHEIGHT"),
         (["run", "--config", "nowhere.toml"], 1, "coldchain init"),
+        (["demo", "--input", ".", "--pixel-size", "83"], 2, "another unit"),
+        (["demo", "--diameter", "0"], 2, "--diameter is 0 Å"),
         (["nonsense"], 2, "nonsense"),
     ],
 )

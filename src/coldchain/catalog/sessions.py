@@ -33,18 +33,6 @@ from coldchain.model.session import (
 _NamedRow = TypeVar("_NamedRow", InstrumentRow, ProjectRow)
 
 
-def ensure_instrument(catalog: Catalog, name: str) -> Instrument:
-    """The instrument of that name, made if there is none."""
-    with catalog.writing() as unit:
-        return _instrument(_named(unit, catalog.site, InstrumentRow, name))
-
-
-def ensure_project(catalog: Catalog, name: str) -> Project:
-    """The project of that name, made if there is none."""
-    with catalog.writing() as unit:
-        return _project(_named(unit, catalog.site, ProjectRow, name))
-
-
 def create(
     catalog: Catalog,
     *,

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from coldchain.errors import printable
+from coldchain.errors import UsageError, printable
 
 output = Console(soft_wrap=True)
 errors = Console(stderr=True)
@@ -31,6 +31,17 @@ DEFAULT_CONFIG = Path("facility.toml")
 def plain(text: str) -> Text:
     """Text for a table: control characters shown, brackets not taken for markup."""
     return Text(printable(text))
+
+
+def within(option: str, value: float | None, bounds: tuple[float, float], unit: str) -> float | None:
+    """The value, if it can be true in that unit; UsageError asks about the unit where it cannot."""
+    if value is not None and not bounds[0] <= value <= bounds[1]:
+        raise UsageError(
+            f"{option} is {value:g} {unit}",
+            expected=f"from {bounds[0]:g} to {bounds[1]:g}",
+            remedy="Is it given in another unit?",
+        )
+    return value
 
 
 def print_json(value: object) -> None:

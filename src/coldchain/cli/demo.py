@@ -22,11 +22,12 @@ from rich.table import Table
 from coldchain import config
 from coldchain.catalog import exposures, files, results, sessions
 from coldchain.catalog.engine import Catalog, upgrade
-from coldchain.cli.console import output, plain
+from coldchain.cli.console import output, plain, within
 from coldchain.cli.signals import stop_on_signals
 from coldchain.cli.site import site
 from coldchain.config import OpticsSection, Settings
 from coldchain.errors import ColdchainError, UsageError
+from coldchain.model import limits
 from coldchain.model.files import ReplicaState
 from coldchain.model.results import ExposureResults
 from coldchain.model.session import Exposure, ExposureState
@@ -86,8 +87,11 @@ def demo(
     logging.basicConfig(level=logging.ERROR)
     with _facility_folder(folder) as root, stop_on_signals() as stopping:
         optics = OpticsSection(
-            pixel_size_angstrom=pixel_size, voltage_kilovolt=voltage, dose_e_per_square_angstrom=dose
+            pixel_size_angstrom=within("--pixel-size", pixel_size, limits.PIXEL_SIZE_ANGSTROM, "Å"),
+            voltage_kilovolt=within("--voltage", voltage, limits.VOLTAGE_KILOVOLT, "kV"),
+            dose_e_per_square_angstrom=within("--dose", dose, limits.DOSE_E_PER_SQUARE_ANGSTROM, "e⁻/Å²"),
         )
+        diameter = within("--diameter", diameter, limits.PARTICLE_DIAMETER_ANGSTROM, "Å")
         specimen = load_specimen(structure, seed=_SEED) if input_folder is None else None
         known = diameter or (specimen.diameter_angstrom if specimen else None)
         settings = _settings(root, input_folder, optics, known, port)

@@ -14,7 +14,7 @@ from rich.table import Table
 from coldchain import config
 from coldchain.catalog import sessions
 from coldchain.catalog.engine import Catalog, open_catalog
-from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, plain, print_json
+from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, plain, print_json, within
 from coldchain.config import Settings
 from coldchain.errors import UsageError
 from coldchain.model import limits
@@ -100,7 +100,7 @@ def create(
             owner_name=owner or "",
             owner_mail=mail or "",
             parameters=SessionParameters(
-                optics, _within("--diameter", diameter, limits.PARTICLE_DIAMETER_ANGSTROM, "Å")
+                optics, within("--diameter", diameter, limits.PARTICLE_DIAMETER_ANGSTROM, "Å")
             ),
             only_new=True,
         )
@@ -131,7 +131,7 @@ def set_parameters(
         session = sessions.by_name(catalog, name)
         root = Path(session.source_root, session.folder)
         given = _optics(pixel_size, dose, voltage, cs, amplitude_contrast, _gain(gain, root))
-        particle = _within("--diameter", diameter, limits.PARTICLE_DIAMETER_ANGSTROM, "Å")
+        particle = within("--diameter", diameter, limits.PARTICLE_DIAMETER_ANGSTROM, "Å")
         forgotten = _known_overrides(clear or [])
         if given == Optics() and particle is None and not forgotten and project is owner is mail is None:
             raise UsageError("there is nothing to change", remedy="Give an option; see `coldchain session set --help`")
@@ -280,24 +280,13 @@ def _optics(
             f"--amplitude-contrast is {amplitude_contrast}", expected="from 0 to below 1", remedy="0.1 is usual in ice"
         )
     return Optics(
-        pixel_size_angstrom=_within("--pixel-size", pixel_size, limits.PIXEL_SIZE_ANGSTROM, "Å"),
-        voltage_kilovolt=_within("--voltage", voltage, limits.VOLTAGE_KILOVOLT, "kV"),
+        pixel_size_angstrom=within("--pixel-size", pixel_size, limits.PIXEL_SIZE_ANGSTROM, "Å"),
+        voltage_kilovolt=within("--voltage", voltage, limits.VOLTAGE_KILOVOLT, "kV"),
         spherical_aberration_millimeter=cs,
         amplitude_contrast=amplitude_contrast,
-        dose_e_per_square_angstrom=_within("--dose", dose, limits.DOSE_E_PER_SQUARE_ANGSTROM, "e⁻/Å²"),
+        dose_e_per_square_angstrom=within("--dose", dose, limits.DOSE_E_PER_SQUARE_ANGSTROM, "e⁻/Å²"),
         gain=gain,
     )
-
-
-def _within(option: str, value: float | None, bounds: tuple[float, float], unit: str) -> float | None:
-    """The value, if it can be true in that unit; UsageError asks about the unit where it cannot."""
-    if value is not None and not bounds[0] <= value <= bounds[1]:
-        raise UsageError(
-            f"{option} is {value:g} {unit}",
-            expected=f"from {bounds[0]:g} to {bounds[1]:g}",
-            remedy="Is it given in another unit?",
-        )
-    return value
 
 
 def _known_overrides(names: list[str]) -> list[str]:

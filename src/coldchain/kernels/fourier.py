@@ -105,17 +105,6 @@ def radial_frequencies(shape: Shape, pixel_size_angstrom: float = 1.0) -> NDArra
     return np.hypot(y[:, np.newaxis], x[np.newaxis, :]).astype(np.float32)
 
 
-def azimuths(shape: Shape) -> NDArray[np.float32]:
-    """Angle of the frequency vector at every point of the half-plane, in radians from x towards y (increasing row).
-
-    Returns
-    -------
-    (rows, columns // 2 + 1) float32 in [−π/2, π/2]; zero at the zero frequency.
-    """
-    y, x = row_frequencies(shape[0]), column_frequencies(shape[1])
-    return np.arctan2(y[:, np.newaxis], x[np.newaxis, :]).astype(np.float32)
-
-
 def fourier_crop(transform: AnyHalfPlane, shape: Shape, new_shape: Shape) -> AnyHalfPlane:
     """The half-plane of the same picture on fewer pixels: what lies beyond the new Nyquist frequency is dropped.
 
