@@ -20,8 +20,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from coldchain.compiled import compiled, in_bands
 from coldchain.errors import ProcessingError
-from coldchain.kernels.compiled import compiled, in_bands
 from coldchain.kernels.dose import exposure_weights, frame_doses, frame_exposures
 from coldchain.kernels.fourier import column_frequencies, fourier_crop, irfft2, rfft2, row_frequencies
 from coldchain.kernels.prepare import Correction, Image, Mask, prepare

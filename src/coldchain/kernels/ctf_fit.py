@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.optimize import nnls
 
-from coldchain.kernels.compiled import compiled
+from coldchain.compiled import compiled
 from coldchain.kernels.ctf_model import Defocus, Floats, Lens
 from coldchain.kernels.spectrum import PolarSpectrum
 

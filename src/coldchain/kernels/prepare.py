@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from coldchain.compiled import compiled
 from coldchain.errors import ProcessingError
-from coldchain.kernels.compiled import compiled
 
 Mask: TypeAlias = NDArray[np.bool_]
 Image: TypeAlias = NDArray[np.float32]

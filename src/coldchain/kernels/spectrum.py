@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from coldchain.compiled import compiled
 from coldchain.errors import ProcessingError
-from coldchain.kernels.compiled import compiled
 from coldchain.kernels.fourier import HalfPlane, rfft2
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.kernels.compiled import compiled
+from coldchain.compiled import compiled
 from coldchain.kernels.fourier import Shape, column_frequencies, irfft2, radial_frequencies, row_frequencies
 
 Transform: TypeAlias = NDArray[np.complex64]
