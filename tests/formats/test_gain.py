@@ -1,15 +1,14 @@
-"""Gain references and defects: taken as they are meant, refused where they cannot be."""
+"""Gain references: taken as they are meant, refused where they cannot be."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from pictures import write_png
 
 from coldchain.errors import FormatError
 from coldchain.formats import eer, mrc, tiff
-from coldchain.formats.gain import read_defects, read_gain
+from coldchain.formats.gain import read_gain
 from coldchain.formats.structure import check_structure
 
 RNG = np.random.default_rng(29)
@@ -66,104 +65,3 @@ def test_a_dm4_gain_names_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "SuperRef.dm4").write_bytes(b"\0\0\0\4" + bytes(100))
     with pytest.raises(FormatError, match=r"dm2mrc SuperRef.dm4 SuperRef.mrc"):
         read_gain(tmp_path / "SuperRef.dm4")
-
-
-def test_boxes_count_from_the_first_stored_pixel(tmp_path: Path) -> None:
-    """RELION's and MotionCor2's text: x y width height."""
-    path = tmp_path / "defects.txt"
-    path.write_text("# a comment\n3 2 1 5\n\n10 0 4 1\n")
-    wanted = np.zeros((20, 30), dtype=bool)
-    wanted[2:7, 3] = True
-    wanted[0, 10:14] = True
-    assert np.array_equal(read_defects(path, (20, 30)), wanted)
-
-
-SERIALEM = """CameraSizeX 30
-CameraSizeY 20
-RotationAndFlip 0
-WasScaled 0
-K2Type 1
-UsableArea 0 0 19 29
-BadColumns 4 7
-BadRows 1
-PartialBadColumn 12 2 3 6
-PartialBadRow 15 1 20 25
-BadPixels 29 0 0 19
-"""
-
-
-def serialem_truth() -> np.ndarray:
-    """The list above, y from the picture's top."""
-    top_first = np.zeros((20, 30), dtype=bool)
-    top_first[:, [4, 7]] = True
-    top_first[1] = True
-    top_first[3:7, 12:14] = True
-    top_first[15, 20:26] = True
-    top_first[0, 29] = top_first[19, 0] = True
-    return top_first[::-1]
-
-
-def test_serialem_lists_count_from_the_top(tmp_path: Path) -> None:
-    """SerialEM's y runs down from the picture's top, so the list is turned over into our rows."""
-    path = tmp_path / "defects.txt"
-    path.write_text(SERIALEM)
-    assert np.array_equal(read_defects(path, (20, 30)), serialem_truth())
-
-
-def test_serialem_lists_grow_with_super_resolution(tmp_path: Path) -> None:
-    """A list for the camera's pixels marks blocks of two by two in super-resolution frames."""
-    path = tmp_path / "defects.txt"
-    path.write_text(SERIALEM)
-    assert np.array_equal(read_defects(path, (40, 60)), serialem_truth().repeat(2, 0).repeat(2, 1))
-    path.write_text(SERIALEM.replace("WasScaled 0", "WasScaled 1").replace("29 0 0 19", "28 0"))
-    defects = read_defects(path, (20, 30))[::-1]
-    assert defects[0:2, 28:30].all()
-
-
-def test_masks_are_defects_where_they_are_not_zero(tmp_path: Path) -> None:
-    """MRC and TIFF masks lie as the movie does."""
-    mask = np.zeros((20, 30), dtype=np.uint8)
-    mask[2, 3] = 1
-    mrc.write_mrc(tmp_path / "mask.mrc", mask, pixel_size_angstrom=1.0)
-    tiff.write_tiff_movie(tmp_path / "mask.tif", [mask])
-    for name in ("mask.mrc", "mask.tif"):
-        assert np.array_equal(read_defects(tmp_path / name, (20, 30)), mask > 0)
-        with pytest.raises(FormatError, match="30 × 20"):
-            read_defects(tmp_path / name, (20, 31))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("1 2 3\n", "a line of 3 numbers"),
-        ("a b c d\n", "'a b c d'"),
-        ("29 0 2 1\n", "at column 29, row 0"),
-        ("-1 0 1 1\n", "at column -1"),
-        ("0 0 0 1\n", "0 × 1 pixels"),
-        ("99999999999999999999 0 1 1\n", "at column 99999999999999999999"),
-        (SERIALEM.replace("CameraSizeX 30", "CameraSizeX 31"), "31 × 20"),
-        (SERIALEM.replace("CameraSizeX 30", "CameraSizeX 0"), "0 × 20"),
-        (SERIALEM.replace("CameraSizeX 30\n", ""), "no CameraSizeX"),
-        (SERIALEM.replace("RotationAndFlip 0", "RotationAndFlip 3"), "says RotationAndFlip 3; expected 0"),
-        (SERIALEM.replace("RotationAndFlip 0", "RotationFlip 7"), "says RotationFlip 7; expected 0"),
-        (SERIALEM.replace("BadColumns 4 7", "BadColumns 30"), "at column 30"),
-        (SERIALEM.replace("BadColumns 4 7", "BadColumns four"), "'four'"),
-        (SERIALEM.replace("12 2 3 6", "12 2 3"), "PartialBadColumn line has 3"),
-        (SERIALEM.replace("29 0 0 19", "29 0 0"), "BadPixels line has 3"),
-    ],
-)
-def test_impossible_defects_are_refused(tmp_path: Path, text: str, words: str) -> None:
-    """Text that makes no sense and defects outside the frame are stated errors."""
-    path = tmp_path / "defects.txt"
-    path.write_text(text)
-    with pytest.raises(FormatError, match=words):
-        read_defects(path, (20, 30))
-
-
-def test_an_empty_list_has_no_defects(tmp_path: Path) -> None:
-    """A camera without defects is a good camera; binary rubbish is no list."""
-    (tmp_path / "none.txt").write_text("")
-    assert not read_defects(tmp_path / "none.txt", (4, 5)).any()
-    write_png(tmp_path / "defects.txt", np.zeros((4, 5), np.uint8))
-    with pytest.raises(FormatError):
-        read_defects(tmp_path / "defects.txt", (4, 5))

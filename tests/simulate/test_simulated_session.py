@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from coldchain.errors import StorageError, UsageError
+from coldchain.formats.defects import read_defects
 from coldchain.formats.document import child, local_name, read_xml, text
 from coldchain.formats.epu import read_exposure_xml
-from coldchain.formats.gain import read_defects, read_gain
+from coldchain.formats.gain import read_gain
 from coldchain.formats.mdoc import read_mdoc
 from coldchain.formats.movie import probe_movie, read_movie
 from coldchain.formats.structure import check_structure

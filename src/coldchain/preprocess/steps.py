@@ -21,7 +21,8 @@ import starfile
 from numpy.typing import NDArray
 
 from coldchain.errors import ColdchainError, FormatError, ProcessingError, StorageError, StoreFullError
-from coldchain.formats.gain import read_defects, read_gain
+from coldchain.formats.defects import read_defects
+from coldchain.formats.gain import read_gain
 from coldchain.formats.image import read_image
 from coldchain.formats.movie import MovieInfo, frames_per_fraction, probe_movie, read_movie
 from coldchain.formats.mrc import read_mrc, write_mrc
