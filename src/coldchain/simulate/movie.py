@@ -8,17 +8,21 @@ the other. The camera counts every electron in the pixel where it lands (no MTF)
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-import scipy.ndimage
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from coldchain.errors import UsageError
 from coldchain.simulate import camera, optics
 from coldchain.simulate.specimen import Specimen, ice_scattering_power_per_square_angstrom, random_rotation
 from coldchain.simulate.truth import MovieParameters, MovieTruth
+from coldchain.simulate.warp import coefficient_factors, sample_spline
 
 __all__ = ["MovieParameters", "MovieTruth", "SimulatedMovie", "local_displacement_angstrom", "simulate_movie"]
 
@@ -28,8 +32,10 @@ _ICE_STRUCTURE_FLOOR = 0.1  # S(k) of amorphous ice at low frequency
 _ICE_PEAK_PER_ANGSTROM = 0.27  # its first ring, at 3.7 Å
 _ICE_PEAK_WIDTH_PER_ANGSTROM = 0.025
 _PARTICLE_COVERAGE = 1 / 3
-_PLACEMENT_TRIES = 20_000
+_PLACEMENT_ROUNDS = 200  # of 1000 candidates each
+_PLACEMENT_CANDIDATES = 1000
 _FIELD_MARGIN_PIXEL = 16
+_WARP_BAND_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,8 +55,8 @@ class SimulatedMovie:
     truth: MovieTruth
 
 
-def simulate_movie(parameters: MovieParameters, specimen: Specimen) -> SimulatedMovie:
-    """Make one movie. The same parameters and specimen give the same bytes.
+def simulate_movie(parameters: MovieParameters, specimen: Specimen, *, threads: int = 1) -> SimulatedMovie:
+    """Make one movie. The same parameters and specimen give the same bytes, with however many threads.
 
     Raises
     ------
@@ -64,8 +70,7 @@ def simulate_movie(parameters: MovieParameters, specimen: Specimen) -> Simulated
     spectrum = _image_spectrum(parameters, specimen, field, particle_x, particle_y, field_rng)
     detector = camera.make_camera(parameters)
     frames = np.empty((parameters.frames, parameters.height, parameters.width), dtype=np.uint8)
-    for index in range(parameters.frames):
-        contrast = _frame_contrast(parameters, field, spectrum, index, float(shift_x[index]), float(shift_y[index]))
+    for index, contrast in enumerate(_contrasts(parameters, field, spectrum, shift_x, shift_y, threads)):
         frames[index] = detector.count(1 + contrast, count_rng)
     ideal = 1 + field.crop(scipy.fft.irfft2(spectrum, field.shape))
     truth = MovieTruth(
@@ -150,13 +155,18 @@ def _place_particles(
     room = np.maximum(high - low, 0)
     fair_share = int(_PARTICLE_COVERAGE * float(room.prod()) / (0.25 * math.pi * diameter**2))
     wanted = max(fair_share, 1) if parameters.particles is None else parameters.particles
-    centres = np.empty((0, 2))
-    for _ in range(_PLACEMENT_TRIES if (high > low).all() else 0):
-        candidate = rng.uniform(low, high)
-        if not len(centres) or np.hypot(*(centres - candidate).T).min() >= diameter:
-            centres = np.vstack([centres, candidate])
+    centres: list[NDArray[np.float64]] = []
+    for _ in range(_PLACEMENT_ROUNDS if (high > low).all() else 0):
+        candidates = rng.uniform(low, high, size=(_PLACEMENT_CANDIDATES, 2))
+        if centres:
+            candidates = candidates[cdist(candidates, np.array(centres)).min(axis=1) >= diameter]
+        earlier = len(centres)
+        for candidate in candidates:
+            if len(centres) < wanted and all(math.dist(candidate, other) >= diameter for other in centres[earlier:]):
+                centres.append(candidate)
         if len(centres) == wanted:
-            return centres[:, 0], centres[:, 1]
+            placed = np.array(centres)
+            return placed[:, 0], placed[:, 1]
     raise UsageError(
         f"room for {len(centres)} particles of {specimen.diameter_angstrom:.0f} Å in {parameters.width} × "
         f"{parameters.height} pixels of {parameters.pixel_size_angstrom:g} Å",
@@ -238,6 +248,32 @@ def _ice_spectrum(parameters: MovieParameters, field: _Field, rng: np.random.Gen
     return spectrum
 
 
+def _contrasts(
+    parameters: MovieParameters,
+    field: _Field,
+    spectrum: NDArray[np.complex64],
+    shift_x: NDArray[np.float64],
+    shift_y: NDArray[np.float64],
+    threads: int,
+) -> Iterator[NDArray[np.float32]]:
+    """Each frame's contrast (rows, columns) in turn; with more threads than one, the next are made meanwhile."""
+
+    def contrast(index: int) -> NDArray[np.float32]:
+        return _frame_contrast(parameters, field, spectrum, index, float(shift_x[index]), float(shift_y[index]))
+
+    if threads <= 1:
+        yield from map(contrast, range(parameters.frames))
+        return
+    with ThreadPoolExecutor(threads - 1) as pool:
+        ahead: deque[Future[NDArray[np.float32]]] = deque()
+        for index in range(parameters.frames):
+            ahead.append(pool.submit(contrast, index))
+            if len(ahead) == threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
 def _frame_contrast(
     parameters: MovieParameters,
     field: _Field,
@@ -249,36 +285,43 @@ def _frame_contrast(
     """One frame's contrast (rows, columns): damaged by the exposure at the frame's middle, displaced by its shift."""
     exposure = (index + 0.5) * parameters.dose_per_frame_e_per_square_angstrom
     along_x, along_y = optics.shift_phases(field.kx, field.ky, shift_x_angstrom, shift_y_angstrom)
+    bent = parameters.local_motion_angstrom > 0
+    if bent:
+        pixel = parameters.pixel_size_angstrom
+        along_x *= coefficient_factors(field.kx * pixel).astype(np.float32)
+        along_y *= coefficient_factors(field.ky * pixel).astype(np.float32)
     damaged = spectrum * np.exp(field.decay * np.float32(-exposure))
     damaged *= along_x
     damaged *= along_y
-    contrast: NDArray[np.float32] = scipy.fft.irfft2(damaged, field.shape, overwrite_x=True)
-    if parameters.local_motion_angstrom == 0:
-        return field.crop(contrast)
-    return _warp(parameters, field, contrast, index, shift_x_angstrom, shift_y_angstrom)
+    picture: NDArray[np.float32] = scipy.fft.irfft2(damaged, field.shape, overwrite_x=True)
+    if not bent:
+        return field.crop(picture)
+    return _warp(parameters, field, picture, index, shift_x_angstrom, shift_y_angstrom)
 
 
 def _warp(
     parameters: MovieParameters,
     field: _Field,
-    contrast: NDArray[np.float32],
+    coefficients: NDArray[np.float32],
     index: int,
     shift_x_angstrom: float,
     shift_y_angstrom: float,
 ) -> NDArray[np.float32]:
-    """The field's frame with the local motion on top, by quintic splines.
+    """The frame with the local motion on top, from the spline coefficients of the field's.
 
-    What is at X in the frame came from X − s − d(X₀), X₀ its place in frame 0; d is smooth enough for X₀ ≈ X − s.
+    What is at X in the frame came from X₀ = X − s − d(X₀). d changes so little over its own length that the first step
+    of the iteration from X − s is within a thousandth of it.
     """
-    rows, columns = np.indices(field.frame_shape, dtype=np.float64)
-    x = columns - shift_x_angstrom / parameters.pixel_size_angstrom
-    y = rows - shift_y_angstrom / parameters.pixel_size_angstrom
-    moved_x, moved_y = local_displacement_angstrom(parameters, index, x, y)
-    source = np.stack(
-        [
-            rows + field.margin - moved_y / parameters.pixel_size_angstrom,
-            columns + field.margin - moved_x / parameters.pixel_size_angstrom,
-        ]
-    )
-    warped: NDArray[np.float32] = scipy.ndimage.map_coordinates(contrast, source, order=5, mode="grid-wrap")
+    height, width = field.frame_shape
+    pixel = parameters.pixel_size_angstrom
+    warped = np.empty(field.frame_shape, dtype=np.float32)
+    columns = np.arange(width, dtype=np.float64)[np.newaxis, :]
+    # A band's coordinates stay in the cache, and take no memory to speak of.
+    for first in range(0, height, _WARP_BAND_ROWS):
+        rows = np.arange(first, min(first + _WARP_BAND_ROWS, height), dtype=np.float64)[:, np.newaxis]
+        x, y = columns - shift_x_angstrom / pixel, rows - shift_y_angstrom / pixel
+        moved_x, moved_y = local_displacement_angstrom(parameters, index, x, y)
+        moved_x, moved_y = local_displacement_angstrom(parameters, index, x - moved_x / pixel, y - moved_y / pixel)
+        source_rows, source_columns = rows + field.margin - moved_y / pixel, columns + field.margin - moved_x / pixel
+        sample_spline(coefficients, source_rows, source_columns, warped[first : first + len(rows)])
     return warped

@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from coldchain.model.results import CtfResult, ExposureResults, MotionResult, PickResult
+from coldchain.simulate.movie import local_displacement_angstrom
 from coldchain.simulate.truth import MovieTruth
 
 # What "recovered" means, for the simulator's own movies of 1024² pixels and more at 1 Å and 40 e⁻/Å².
@@ -53,6 +55,30 @@ def track_error_angstrom(truth: MovieTruth, motion: MotionResult) -> float:
     difference = planted - found
     difference -= difference.mean(axis=1, keepdims=True)
     return float(np.sqrt((difference**2).sum(axis=0).mean()))
+
+
+def field_error_angstrom(
+    truth: MovieTruth,
+    x_pixel: NDArray[np.float64],
+    y_pixel: NDArray[np.float64],
+    found_x_pixel: NDArray[np.float64],
+    found_y_pixel: NDArray[np.float64],
+) -> float:
+    """Root mean square distance of found from planted displacements over all frames and places, each track's mean
+    removed.
+
+    `x_pixel`, `y_pixel`: (places,) of frame 0. `found_x_pixel`, `found_y_pixel`: (frames, places), where the specimen
+    at each place is displaced to in each frame.
+    """
+    pixel = truth.parameters.pixel_size_angstrom
+    local = [
+        local_displacement_angstrom(truth.parameters, frame, x_pixel, y_pixel)
+        for frame in range(truth.parameters.frames)
+    ]
+    planted = np.array([truth.shift_x_angstrom, truth.shift_y_angstrom]).T[:, :, np.newaxis] + np.array(local)
+    difference = pixel * np.stack([found_x_pixel, found_y_pixel], axis=1) - planted
+    difference -= difference.mean(axis=0)
+    return float(np.sqrt((difference**2).sum(axis=1).mean()))
 
 
 def pick_f1(truth: MovieTruth, picks: PickResult) -> float:
