@@ -1,4 +1,4 @@
-"""Gain references: what turns a camera's counts into electrons."""
+"""Gain and dark references: what turns a camera's counts into electrons."""
 
 from __future__ import annotations
 
@@ -9,24 +9,83 @@ from numpy.typing import NDArray
 
 from coldchain.errors import FormatError
 from coldchain.formats.container import Container, container_of
+from coldchain.formats.dm4 import is_dm, read_dm
+from coldchain.formats.files import reading
+from coldchain.formats.ifd import read_pages
 from coldchain.formats.image import read_values
+from coldchain.formats.mrc import HEADER_BYTES, read_header
+
+_DM_SUFFIXES = frozenset((".dm3", ".dm4"))
 
 
 def read_gain(path: Path) -> NDArray[np.float32]:
     """A gain reference as (row, column), float32: what each pixel is multiplied by; 0 is a defect pixel.
 
-    MRC and TIFF references are multiplicative and taken as they are, rows as `read_image` gives them. Falcon's EER
-    reference, a TIFF named `.gain`, is the inverse: what comes back is its mean over its value, and its rows are not
-    reversed, since those of an EER movie are not (RELION's renderEER.h). Raises FormatError where a value is negative
-    or no number, where all are 0, and for DigitalMicrograph files, with what to do; otherwise as `read_image`.
+    MRC, TIFF and DigitalMicrograph references are multiplicative and taken as they are, rows as `read_image` and
+    `read_dm` give them. Falcon's EER reference, a TIFF named `.gain`, is the inverse: what comes back is its mean over
+    its value, and its rows are not reversed, since those of an EER movie are not (RELION's renderEER.h). Whether a
+    reference fits a movie, the movie says: `kernels.orientation`.
+
+    Raises FormatError where the file holds more than one image (a `.gain` may), where a value is negative or no number,
+    and where all are 0; otherwise as `read_image` and `read_dm`.
     """
-    gain = read_values(path)
+    gain = _only_image(path, "gain reference")
     _refuse_impossible(gain, path)
-    if path.suffix.lower() != ".gain" or container_of(path) is not Container.TIFF:
+    if not _is_falcon(path):
         return gain
     inverse = np.zeros_like(gain)
     np.divide(gain.mean(dtype=np.float64), gain, out=inverse, where=gain > 0, casting="same_kind")
     return np.ascontiguousarray(inverse[::-1])
+
+
+def read_dark(path: Path) -> NDArray[np.float32]:
+    """A dark reference as (row, column), float32: what is subtracted from each pixel of each frame, of either sign.
+
+    Files and rows are as for `read_gain`. Raises FormatError where the file holds more than one image or a value is no
+    number; otherwise as `read_image` and `read_dm`.
+    """
+    dark = _only_image(path, "dark reference")
+    wrong = dark.size - int(np.count_nonzero(np.isfinite(dark)))
+    if wrong:
+        raise FormatError(
+            f"{wrong:,} of {dark.size:,} values of the dark reference are no numbers",
+            expected="counts",
+            remedy="Give the dark reference that belongs to the camera, or leave it out",
+            path=path,
+        )
+    return dark
+
+
+def _only_image(path: Path, what: str) -> NDArray[np.float32]:
+    with reading(path) as stream:
+        head = stream.read(HEADER_BYTES)
+    if is_dm(head) or path.suffix.lower() in _DM_SUFFIXES:
+        image = read_dm(path)
+        _refuse_stack(len(image) if image.ndim > 2 else 1, what, path)
+        with np.errstate(over="ignore"):  # a double beyond the range of float32 becomes infinite
+            return image.astype(np.float32, copy=False)
+    kind = container_of(path)
+    if kind is Container.MRC:
+        _refuse_stack(read_header(path).sections, what, path)
+    elif kind is not Container.PICTURE and not _is_falcon(path):
+        pages = read_pages(path)
+        sides = (pages[0].height, pages[0].width)
+        _refuse_stack(sum((page.height, page.width) == sides for page in pages), what, path)
+    return read_values(path)
+
+
+def _is_falcon(path: Path) -> bool:
+    return path.suffix.lower() == ".gain" and container_of(path) is Container.TIFF
+
+
+def _refuse_stack(count: int, what: str, path: Path) -> None:
+    if count > 1:
+        raise FormatError(
+            f"the {what} holds {count:,} images",
+            expected="one",
+            remedy=f"Give the camera's {what}; this may be a movie",
+            path=path,
+        )
 
 
 def _refuse_impossible(gain: NDArray[np.float32], path: Path) -> None:
