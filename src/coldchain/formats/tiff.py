@@ -23,6 +23,7 @@ from coldchain.errors import FormatError
 from coldchain.formats.arrays import allocate
 from coldchain.formats.files import reading, replacing
 from coldchain.formats.ifd import Page, walk
+from coldchain.formats.lzw import decode_lzw_strip
 
 Compression = Literal["lzw", "deflate", "none"]
 
@@ -182,9 +183,10 @@ def _decode_strip(data: bytes, compression: int, out: NDArray[np.uint8]) -> int 
             return f"it holds {len(data):,} bytes"
         out[:] = np.frombuffer(data, dtype=np.uint8, count=out.size)
         return out.size
-    decode = imagecodecs.lzw_decode if compression == _LZW else imagecodecs.zlib_decode
     try:
-        length = len(decode(data, out=out.data))
+        length = (
+            decode_lzw_strip(data, out) if compression == _LZW else len(imagecodecs.zlib_decode(data, out=out.data))
+        )
     except RuntimeError as failure:  # ImcdError and ZlibError are RuntimeErrors
         return str(failure)
     return length if length == out.size else f"it decodes to {length:,} bytes"
