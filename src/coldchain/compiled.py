@@ -1,4 +1,4 @@
-"""The one door to numba: a typed decorator, so that compiled kernels keep their signatures under strict types."""
+"""The one door to numba: typed decorators, so that compiled kernels keep their signatures under strict types."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ import numba
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# What may change the last bits, and lets sums be vectorised; NaN and infinity keep their meaning.
+_LOOSE = {"reassoc", "contract", "nsz"}
+
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile to machine code, cached on disk. The GIL is released, so that callers may run kernels in threads."""
     return cast(Callable[P, R], numba.njit(cache=True, nogil=True, fastmath=False)(function))
+
+
+def compiled_loosely(function: Callable[P, R]) -> Callable[P, R]:
+    """As `compiled`, but floating-point sums may be taken in another order: for long loops over pixels."""
+    return cast(Callable[P, R], numba.njit(cache=True, nogil=True, fastmath=_LOOSE)(function))
 
 
 def in_bands(work: Callable[[int, int], None], rows: int, threads: int) -> None:

@@ -21,21 +21,18 @@ _DM_SUFFIXES = frozenset((".dm3", ".dm4"))
 def read_gain(path: Path) -> NDArray[np.float32]:
     """A gain reference as (row, column), float32: what each pixel is multiplied by; 0 is a defect pixel.
 
-    MRC, TIFF and DigitalMicrograph references are multiplicative and taken as they are, rows as `read_image` and
-    `read_dm` give them. Falcon's EER reference, a TIFF named `.gain`, is the inverse: what comes back is its mean over
-    its value, and its rows are not reversed, since those of an EER movie are not (RELION's renderEER.h). Whether a
-    reference fits a movie, the movie says: `kernels.orientation`.
+    References are multiplicative, whatever holds them, and taken as they are, rows as `read_image` and `read_dm` give
+    them. The rows of Falcon's EER reference, a TIFF named `.gain`, are not reversed, since those of an EER movie are
+    not (RELION's renderEER.h). RELION and MotionCor3 multiply by it; by a reference in MRC, of which older Falcons'
+    are the inverse, RELION divides an EER movie. Whether a reference fits a movie, and in which sense, the movie says:
+    `kernels.orientation`.
 
     Raises FormatError where the file holds more than one image (a `.gain` may), where a value is negative or no number,
     and where all are 0; otherwise as `read_image` and `read_dm`.
     """
     gain = _only_image(path, "gain reference")
     _refuse_impossible(gain, path)
-    if not _is_falcon(path):
-        return gain
-    inverse = np.zeros_like(gain)
-    np.divide(gain.mean(dtype=np.float64), gain, out=inverse, where=gain > 0, casting="same_kind")
-    return np.ascontiguousarray(inverse[::-1])
+    return np.ascontiguousarray(gain[::-1]) if _is_falcon(path) else gain
 
 
 def read_dark(path: Path) -> NDArray[np.float32]:

@@ -1,20 +1,26 @@
-"""A movie's frames aligned and added up: gain, defects, the whole-frame track, the exposure filter.
+"""A movie's frames corrected, aligned and added up: the order of the steps.
+
+1. One look at all pixels: defects, and the frames binned to about 3 Å (`prepare`).
+2. The track of the whole frame, from those binned once more to about 8 Å (`track`).
+3. One fit of the track and of the local motion to patches (`patches`, `joint`).
+4. One pass over the pixels into a few sums, and their transforms (`accumulate`, `sums`).
 
 **Sign.** Frame f shows the specimen displaced by s_f = (shift_x, shift_y) relative to the first frame: positive x is
 towards higher columns, positive y towards higher rows. aligned(X) = frame_f(X + s_f), so the sum is a picture of the
 specimen where the *first* frame has it, as in RELION.
 
-**Edges.** A frame is first moved by whole pixels in real space, with the picture mirrored at its border, then by the
-remaining half pixel at most in Fourier space. So no strip of the opposite edge is moved in, nor zeros, whose step would
-shine through every later Fourier transform; only the half pixel sees the picture as periodic.
+**Edges.** Where a frame does not reach, the picture is mirrored at its border: no strip of the opposite edge is moved
+in, nor zeros, whose step would shine through every later Fourier transform.
 
-**Memory.** The frames stay in the camera's own type; at any time one of them is held in float32.
+**Memory.** The frames stay in the camera's own type. Beside them there are at most the small frames, or the few sums of
+the last pass.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -22,27 +28,39 @@ from numpy.typing import NDArray
 
 from coldchain.compiled import compiled, in_bands
 from coldchain.errors import ProcessingError
-from coldchain.kernels.dose import exposure_weights, frame_doses, frame_exposures
-from coldchain.kernels.fourier import column_frequencies, fourier_crop, irfft2, rfft2, row_frequencies
-from coldchain.kernels.prepare import Correction, Image, Mask, prepare
-from coldchain.kernels.track import Track, Transform, find_track, shift_phases
+from coldchain.kernels.dose import frame_doses, frame_exposures
+from coldchain.kernels.fourier import rfft2, taper
+from coldchain.kernels.joint import JointFit, fit_motion
+from coldchain.kernels.motion import Motion, still
+from coldchain.kernels.orientation import GainCheck
+from coldchain.kernels.patches import cut_patches
+from coldchain.kernels.prepare import Image, Mask, PreparedMovie, prepare
+from coldchain.kernels.sums import Exposures, add_up
+from coldchain.kernels.survey import Stack
+from coldchain.kernels.track import Track, find_track
 from coldchain.kernels.voltage import check_voltage
 
-ShiftedTransform: TypeAlias = tuple[Transform, Transform, Transform]
+Grid: TypeAlias = tuple[int, int]
 
-_BINNED_PIXEL_ANGSTROM = 4.0
-_BAND_ANGSTROM = 8.0
+_BINNED_PIXEL_ANGSTROM = 3.0
+_COARSE_PIXEL_ANGSTROM = 8.0
+_PATCH_ANGSTROM = 400.0
 _FEWEST_BINNED_PIXELS = 64
 _TAPER_FRACTION = 1 / 16
-_SAMPLES_PER_CYCLE = 4096
+_TRACK_BFACTOR_SQUARE_ANGSTROM = 150.0
+_WORTH_SAYING_ANGSTROM = 1.5
+_LARGEST_GRID = 64
 
 
 @dataclass(frozen=True, slots=True)
 class AlignmentParameters:
-    """What the alignment must know of the exposure.
+    """What the alignment must know of the exposure, and what is wanted of it.
 
     dose_per_frame_e_per_square_angstrom : one dose for every frame, or a dose for each; None: no exposure filter.
-    bfactor_square_angstrom : B of the weight exp(−B k²/4) on the amplitudes that are compared; larger is smoother.
+    patches : (columns, rows) from which local motion is found; (1, 1): none is looked for; None: chosen by size.
+    bin_factor : pixel of the sums over that of the movie, at least 1.
+    halves : whether sums of the even and of the odd frames are wanted.
+    automatic_gain, either_gain_sense : see `prepare`.
     threads : at most this many are used.
     """
 
@@ -50,27 +68,48 @@ class AlignmentParameters:
     voltage_kilovolt: float
     dose_per_frame_e_per_square_angstrom: float | tuple[float, ...] | None = None
     pre_exposure_e_per_square_angstrom: float = 0.0
-    bfactor_square_angstrom: float = 150.0
+    patches: Grid | None = None
+    bin_factor: float = 1.0
+    halves: bool = False
+    automatic_gain: bool = False
+    either_gain_sense: bool = False
     threads: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignedMovie:
-    """The sums of a movie, in the frame of reference of its first frame.
+    """The sums of a movie, in the frame of reference of its first frame, and the motion that was undone.
 
     micrograph : (rows, columns) float32, exposure-filtered if the dose is known, else the same as `unweighted`. Its
         mean and the strength of its noise are those of the plain sum.
     unweighted : (rows, columns) float32, the plain sum of the aligned frames.
-    shift_x_pixel, shift_y_pixel : (frames,) float64, displacement of the specimen in each frame; 0 in the first. A
-        blank frame, which is left out of the sums, is given a place between its neighbours'.
+    even, odd : sums of every second frame, counted from 1, filtered as the micrograph; None where not asked for.
+    amplitude_spectrum : (512, 512) float32, root mean square amplitudes of the micrograph; frequency 0 in the middle.
+    amplitude_spectrum_pixel_angstrom : pixel of a picture that has this spectrum.
+    pixel_size_angstrom : of the sums.
+    motion : displacements in pixels of the movie. A blank frame is given a place between its neighbours'.
+    error_angstrom : of the motion, root mean square, as the fit expects it of itself; infinite where there is no fit.
+    gain_check : what the movie says of its gain reference; None without one.
+    hot_pixels : (n, 2) columns and rows of the defects that only the movie's own sum showed.
+    rank : terms into which the exposure filter was taken apart.
     warnings : sentences for a reader of the result.
+    seconds : what finding the motion took, "align", and adding up, "sum".
     """
 
     micrograph: Image
     unweighted: Image
-    shift_x_pixel: NDArray[np.float64]
-    shift_y_pixel: NDArray[np.float64]
+    even: Image | None
+    odd: Image | None
+    amplitude_spectrum: Image
+    amplitude_spectrum_pixel_angstrom: float
+    pixel_size_angstrom: float
+    motion: Motion
+    error_angstrom: float
+    gain_check: GainCheck | None
+    hot_pixels: NDArray[np.int64]
+    rank: int
     warnings: tuple[str, ...]
+    seconds: dict[str, float]
 
 
 def align_movie(
@@ -78,6 +117,7 @@ def align_movie(
     *,
     gain: NDArray[np.generic] | None,
     defects: Mask | None,
+    dark: NDArray[np.generic] | None = None,
     parameters: AlignmentParameters,
 ) -> AlignedMovie:
     """Correct, align and add up the frames of a movie.
@@ -87,96 +127,62 @@ def align_movie(
     frames : (frames, rows, columns) as the camera wrote them, of any real type; they are left as they are.
     gain : (rows, columns), multiplicative, 0 or NaN where a pixel is defective; None if the frames need none.
     defects : (rows, columns), True where a pixel is known to be bad.
+    dark : (rows, columns), what the camera shows without a beam, in a frame's counts; None for counting cameras.
     parameters : see `AlignmentParameters`.
 
     Raises
     ------
-    ProcessingError : parameters that cannot be true, a gain or mask of another shape, more than a fifth of the pixels
-        defective, more than a tenth of the frames blank.
+    ProcessingError : parameters that cannot be true, a gain or mask of another shape, a gain that fits only turned or
+        inverted, more than a fifth of the pixels defective, more than a tenth of the frames blank.
 
     Notes
     -----
     The same input gives the same output: the noise that fills defects is seeded. The exposure filter is that of Grant &
     Grigorieff, eLife 2015, 4:e06980, https://doi.org/10.7554/eLife.06980.
     """
+    began = time.perf_counter()
     _check(parameters)
-    correction = prepare(frames, gain=gain, defects=defects)
-    track = _whole_frame_track(frames, correction, parameters)
-    unweighted, micrograph = _add_up(frames, correction, track, parameters)
-    return AlignedMovie(micrograph, unweighted, track.x_pixel, track.y_pixel, correction.warnings + track.warnings)
-
-
-def shift_image(picture: Image, y_pixel: float, x_pixel: float, threads: int = 1) -> ShiftedTransform:
-    """Transform of picture(X + shift), as a half-plane and the factors of its rows and columns that complete the shift.
-
-    Parameters
-    ----------
-    picture : (rows, columns) float32.
-    y_pixel, x_pixel : the shift; its whole part is applied with mirrored borders.
-
-    Returns
-    -------
-    (rows, columns // 2 + 1), (rows,), (columns // 2 + 1,) complex64; their product is the transform.
-    """
-    whole_y, whole_x = round(y_pixel), round(x_pixel)
-    moved = picture
-    if whole_y or whole_x:
-        moved = np.empty_like(picture)
-        in_bands(lambda first, end: _move_mirrored(picture, whole_y, whole_x, moved, first, end), len(moved), threads)
-    y_phases, x_phases = shift_phases((picture.shape[0], picture.shape[1]), y_pixel - whole_y, x_pixel - whole_x)
-    return rfft2(moved, threads), y_phases, x_phases
-
-
-def _whole_frame_track(frames: NDArray[np.generic], correction: Correction, parameters: AlignmentParameters) -> Track:
-    """Track in pixels of the movie, from frames binned to 3–4 Å and cropped to 8 Å in Fourier space."""
-    shape = (int(frames.shape[1]), int(frames.shape[2]))
-    used = correction.used
-    if used.size == 1:
-        return Track(np.zeros(frames.shape[0]), np.zeros(frames.shape[0]), ())
-    factor = int(_BINNED_PIXEL_ANGSTROM / parameters.pixel_size_angstrom)
-    factor = max(1, min(factor, min(shape) // _FEWEST_BINNED_PIXELS))
-    binned = (shape[0] // factor, shape[1] // factor)
-    shrink = min(1.0, 2 * factor * parameters.pixel_size_angstrom / _BAND_ANGSTROM)
-    small = (max(1, round(binned[0] * shrink)), max(1, round(binned[1] * shrink)))
-    window = np.outer(_taper(binned[0]), _taper(binned[1]))
-    transforms = np.empty((used.size, small[0], small[1] // 2 + 1), dtype=np.complex64)
-    for place, number in enumerate(used):
-        picture = bin_image(correction.apply(frames[number], number), factor, parameters.threads)
-        picture -= picture.mean(dtype=np.float64)
-        picture *= window
-        transforms[place] = fourier_crop(rfft2(picture, parameters.threads), binned, small)
-    # Rounding makes the two axes' sampling differ by parts in a thousand; shifts are scaled back for each axis exactly.
-    track = find_track(
-        transforms,
-        small,
-        pixel_size_angstrom=factor * parameters.pixel_size_angstrom * binned[0] / small[0],
-        bfactor_square_angstrom=parameters.bfactor_square_angstrom,
+    exposures = _exposures(frames.shape[0], parameters)
+    movie = prepare(
+        frames,
+        gain=gain,
+        defects=defects,
+        dark=dark,
+        factor=_binning(frames, parameters),
+        automatic_gain=parameters.automatic_gain,
+        either_gain_sense=parameters.either_gain_sense,
         threads=parameters.threads,
     )
-    y_scale, x_scale = factor * binned[0] / small[0], factor * binned[1] / small[1]
-    numbers = np.arange(frames.shape[0])
-    x_pixel, y_pixel = (np.interp(numbers, used, shifts) for shifts in (track.x_pixel, track.y_pixel))
-    return Track(x_pixel * x_scale, y_pixel * y_scale, track.warnings)
-
-
-def _add_up(
-    frames: NDArray[np.generic], correction: Correction, track: Track, parameters: AlignmentParameters
-) -> tuple[Image, Image]:
-    """Plain sum and exposure-filtered sum of the frames, each shifted exactly."""
-    shape = (int(frames.shape[1]), int(frames.shape[2]))
-    half_plane = (shape[0], shape[1] // 2 + 1)
-    plain = np.zeros(half_plane, dtype=np.complex64)
-    table = _weight_table(frames.shape[0], correction.used, parameters)
-    weighted = None if table is None else np.zeros(half_plane, dtype=np.complex64)
-    for place, number in enumerate(correction.used):
-        picture = correction.apply(frames[number], number)
-        shifted = shift_image(picture, track.y_pixel[number], track.x_pixel[number], parameters.threads)
-        if weighted is None or table is None:
-            _add(plain, shifted, parameters.threads)
-        else:
-            _add_weighted(plain, weighted, shifted, table[place], shape[1], parameters.threads)
-    unweighted = irfft2(plain, shape, parameters.threads)
-    return unweighted, unweighted.copy() if weighted is None else irfft2(weighted, shape, parameters.threads)
+    fit, warnings = _find_motion(movie, exposures, parameters)
+    # The small frames are as large as several of the sums.
+    movie = replace(movie, binned=movie.binned[:0].copy())
+    found = time.perf_counter()
+    sums = add_up(
+        movie,
+        fit.motion,
+        pixel_size_angstrom=parameters.pixel_size_angstrom,
+        exposures=exposures,
+        bin_factor=parameters.bin_factor,
+        halves=parameters.halves,
+        threads=parameters.threads,
+    )
+    y, x = np.divmod(movie.correction.found_index, frames.shape[2])
+    return AlignedMovie(
+        micrograph=sums.weighted,
+        unweighted=sums.plain,
+        even=sums.even,
+        odd=sums.odd,
+        amplitude_spectrum=sums.amplitudes,
+        amplitude_spectrum_pixel_angstrom=sums.amplitudes_pixel_angstrom,
+        pixel_size_angstrom=sums.pixel_size_angstrom,
+        motion=fit.motion,
+        error_angstrom=fit.error_angstrom,
+        gain_check=movie.correction.gain_check,
+        hot_pixels=np.stack([x, y], axis=1),
+        rank=sums.rank,
+        warnings=movie.correction.warnings + warnings,
+        seconds={"align": found - began, "sum": time.perf_counter() - found},
+    )
 
 
 def bin_image(picture: Image, factor: int, threads: int = 1) -> Image:
@@ -186,47 +192,116 @@ def bin_image(picture: Image, factor: int, threads: int = 1) -> Image:
     return binned
 
 
-def _weight_table(frames: int, used: NDArray[np.intp], parameters: AlignmentParameters) -> NDArray[np.float32] | None:
-    """Exposure weights (frames used, samples), with `_SAMPLES_PER_CYCLE`; None if no dose is known."""
+def _binning(frames: NDArray[np.generic], parameters: AlignmentParameters) -> int:
+    """Pixels to a bin of the small frames, which stay large enough to be compared."""
+    factor = int(_BINNED_PIXEL_ANGSTROM / parameters.pixel_size_angstrom)
+    return max(1, min(factor, min(frames.shape[1:], default=1) // _FEWEST_BINNED_PIXELS))
+
+
+def _exposures(frames: int, parameters: AlignmentParameters) -> Exposures | None:
     dose = parameters.dose_per_frame_e_per_square_angstrom
     if dose is None:
         return None
-    exposures = frame_exposures(frames, dose, parameters.pre_exposure_e_per_square_angstrom)
-    # To the corner of Fourier space, and to the interpolation's upper neighbour.
-    samples = math.ceil(math.sqrt(0.5) * _SAMPLES_PER_CYCLE) + 2
-    frequency = np.arange(samples) / (_SAMPLES_PER_CYCLE * parameters.pixel_size_angstrom)
-    weights = exposure_weights(frequency, exposures[used], parameters.voltage_kilovolt, frame_doses(frames, dose)[used])
-    return weights.astype(np.float32)
+    middle = frame_exposures(frames, dose, parameters.pre_exposure_e_per_square_angstrom)
+    return Exposures(tuple(middle.tolist()), tuple(frame_doses(frames, dose).tolist()), parameters.voltage_kilovolt)
 
 
-def _add(plain: Transform, shifted: ShiftedTransform, threads: int) -> None:
-    """Add a shifted frame to the plain sum."""
-    in_bands(lambda first, end: _add_band(plain, *shifted, first, end), plain.shape[0], threads)
-
-
-def _add_weighted(
-    plain: Transform,
-    weighted: Transform,
-    shifted: ShiftedTransform,
-    weights: NDArray[np.float32],
-    columns: int,
-    threads: int,
-) -> None:
-    """Add a shifted frame to the plain sum and, times its exposure weights, to the filtered one."""
-    y = row_frequencies(plain.shape[0]) * _SAMPLES_PER_CYCLE
-    x = column_frequencies(columns) * _SAMPLES_PER_CYCLE
-    in_bands(
-        lambda first, end: _add_weighted_band(plain, weighted, *shifted, weights, y, x, first, end),
-        plain.shape[0],
-        threads,
+def _find_motion(
+    movie: PreparedMovie, exposures: Exposures | None, parameters: AlignmentParameters
+) -> tuple[JointFit, tuple[str, ...]]:
+    """The motion of all frames, and what is to be said of it."""
+    frames, rows, columns = movie.frames.shape
+    used = movie.correction.used
+    none = JointFit(still((rows, columns), frames), math.inf, 0.0, math.inf)
+    if used.size == 1:
+        return none, ()
+    binned = movie.binned if used.size == frames else movie.binned[used]
+    track = _coarse_track(binned, movie.factor, parameters)
+    if track.frames_together == frames:
+        return none, track.warnings
+    grid = parameters.patches
+    patches = cut_patches(
+        binned,
+        movie.factor,
+        track.y_pixel,
+        track.x_pixel,
+        grid=grid,
+        patch_pixel=_PATCH_ANGSTROM / parameters.pixel_size_angstrom,
+        threads=parameters.threads,
     )
+    fit = fit_motion(
+        patches,
+        (rows, columns),
+        track.y_pixel,
+        track.x_pixel,
+        pixel_size_angstrom=parameters.pixel_size_angstrom,
+        exposures=None if exposures is None else np.array(exposures.at_middle)[used],
+        voltage_kilovolt=parameters.voltage_kilovolt,
+        local=min(patches.grid) > 1,
+        threads=parameters.threads,
+    )
+    about_local: tuple[str, ...] = ()
+    if fit.local_angstrom < fit.local_error_angstrom:
+        about_local = ("What moves locally is less than this movie can tell; only the whole frames were aligned.",)
+        fit = replace(fit, motion=fit.motion.whole_frame_only())
+    weak: tuple[str, ...] = ()
+    if fit.error_angstrom > _WORTH_SAYING_ANGSTROM:
+        weak = (f"The frames are weak: the motion is right to about {fit.error_angstrom:.1f} Å only.",)
+    return replace(fit, motion=_for_all_frames(fit.motion, used, frames)), track.warnings + about_local + weak
 
 
-def _taper(length: int) -> Image:
-    """Cosine rise and fall over a sixteenth of the length at either end, so that the borders do not correlate."""
-    edge = max(1, int(length * _TAPER_FRACTION))
-    distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
-    return np.asarray(0.5 - 0.5 * np.cos(np.pi * np.minimum(distance / edge, 1)), dtype=np.float32)
+def _coarse_track(binned: Stack, factor: int, parameters: AlignmentParameters) -> Track:
+    """Track of the whole frame in pixels of the movie: from frames of 8 Å a pixel, or where these do not tell, from the
+    finer ones."""
+    pixel = factor * parameters.pixel_size_angstrom
+    again = max(1, min(round(_COARSE_PIXEL_ANGSTROM / pixel), min(binned.shape[1:]) // _FEWEST_BINNED_PIXELS))
+    track = _track_at(binned, again, pixel, parameters.threads)
+    if track.warnings and again > 1:
+        finer = _track_at(binned, max(1, again // 2), pixel, parameters.threads)
+        track = min(track, finer, key=lambda either: either.frames_together)
+    return replace(track, x_pixel=track.x_pixel * factor, y_pixel=track.y_pixel * factor)
+
+
+def _track_at(binned: Stack, factor: int, pixel_size_angstrom: float, threads: int) -> Track:
+    """Track in pixels of `binned`, from its frames binned once more."""
+    rows, columns = binned.shape[1] // factor, binned.shape[2] // factor
+    window = np.outer(taper(rows, _TAPER_FRACTION), taper(columns, _TAPER_FRACTION))
+    transforms = np.empty((len(binned), rows, columns // 2 + 1), dtype=np.complex64)
+
+    def transform(first: int, end: int) -> None:
+        for number in range(first, end):
+            picture = bin_image(binned[number], factor)
+            picture -= picture.mean(dtype=np.float64)
+            picture *= window
+            transforms[number] = rfft2(picture)
+
+    in_bands(transform, len(binned), threads)
+    track = find_track(
+        transforms,
+        (rows, columns),
+        pixel_size_angstrom=pixel_size_angstrom * factor,
+        bfactor_square_angstrom=_TRACK_BFACTOR_SQUARE_ANGSTROM,
+        threads=threads,
+    )
+    return replace(track, x_pixel=track.x_pixel * factor, y_pixel=track.y_pixel * factor)
+
+
+def _for_all_frames(motion: Motion, used: NDArray[np.intp], frames: int) -> Motion:
+    """The motion with a place for the frames that were left out, between their neighbours'."""
+    if used.size == frames:
+        return motion
+    numbers = np.arange(frames)
+
+    def between(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([np.interp(numbers, used, row) for row in values]) if len(values) else np.zeros((0, frames))
+
+    return replace(
+        motion,
+        shift_x_pixel=np.interp(numbers, used, motion.shift_x_pixel),
+        shift_y_pixel=np.interp(numbers, used, motion.shift_y_pixel),
+        field_x=between(motion.field_x),
+        field_y=between(motion.field_y),
+    )
 
 
 def _check(parameters: AlignmentParameters) -> None:
@@ -236,29 +311,11 @@ def _check(parameters: AlignmentParameters) -> None:
             f"the pixel size is {pixel_size} Å", expected="a positive number", remedy="Correct the session's pixel size"
         )
     check_voltage(parameters.voltage_kilovolt)
-    if not math.isfinite(parameters.bfactor_square_angstrom) or parameters.bfactor_square_angstrom < 0:
-        raise ProcessingError(
-            f"the B-factor is {parameters.bfactor_square_angstrom} Å²", expected="a number that is not negative"
-        )
-
-
-@compiled
-def _move_mirrored(picture: Image, whole_y: int, whole_x: int, out: Image, first: int, end: int) -> None:
-    rows, columns = picture.shape
-    inside_first = min(max(0, -whole_x), columns)
-    inside_end = max(min(columns, columns - whole_x), inside_first)
-    for y in range(first, end):
-        # The remainder is taken of 2n, for a mirrored picture repeats itself after there and back.
-        source_y = (y + whole_y) % (2 * rows)
-        source = picture[min(source_y, 2 * rows - 1 - source_y)]
-        for x in range(inside_first, inside_end):
-            out[y, x] = source[x + whole_x]
-        for x in range(inside_first):
-            source_x = (x + whole_x) % (2 * columns)
-            out[y, x] = source[min(source_x, 2 * columns - 1 - source_x)]
-        for x in range(inside_end, columns):
-            source_x = (x + whole_x) % (2 * columns)
-            out[y, x] = source[min(source_x, 2 * columns - 1 - source_x)]
+    if not math.isfinite(parameters.bin_factor) or parameters.bin_factor < 1:
+        raise ProcessingError(f"frames cannot be binned by {parameters.bin_factor}", expected="1 or more")
+    if parameters.patches is not None and not all(1 <= count <= _LARGEST_GRID for count in parameters.patches):
+        columns, rows = parameters.patches
+        raise ProcessingError(f"{columns} × {rows} patches were asked for", expected=f"1 to {_LARGEST_GRID} each way")
 
 
 @compiled
@@ -271,36 +328,3 @@ def _bin(picture: Image, factor: int, out: Image, first: int, end: int) -> None:
                 for source_x in range(x * factor, (x + 1) * factor):
                     total += picture[source_y, source_x]
                 out[y, x] += total
-
-
-@compiled
-def _add_band(
-    plain: Transform, transform: Transform, y_phases: Transform, x_phases: Transform, first: int, end: int
-) -> None:
-    for j in range(first, end):
-        for i in range(plain.shape[1]):
-            plain[j, i] += transform[j, i] * (y_phases[j] * x_phases[i])
-
-
-@compiled
-def _add_weighted_band(
-    plain: Transform,
-    weighted: Transform,
-    transform: Transform,
-    y_phases: Transform,
-    x_phases: Transform,
-    weights: NDArray[np.float32],
-    y_samples: NDArray[np.float64],
-    x_samples: NDArray[np.float64],
-    first: int,
-    end: int,
-) -> None:
-    """The same into two sums; `y_samples` and `x_samples` are the frequency's components in samples of `weights`."""
-    for j in range(first, end):
-        for i in range(plain.shape[1]):
-            value = transform[j, i] * (y_phases[j] * x_phases[i])
-            plain[j, i] += value
-            sample = np.sqrt(y_samples[j] * y_samples[j] + x_samples[i] * x_samples[i])
-            below = int(sample)
-            part = np.float32(sample - below)
-            weighted[j, i] += value * (weights[below] + part * (weights[below + 1] - weights[below]))

@@ -107,6 +107,34 @@ def exposure_weights(
     return np.asarray(kept / np.sqrt(np.average(kept**2, axis=0, weights=shares)), dtype=np.float64)
 
 
+def few_terms(weights: NDArray[np.float64], tolerance: float = 1e-3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights as a product of few: w_f(k) ≈ Σ_r v_rf u_r(k), the rows of v orthonormal, the first of them constant.
+
+    Exposure weights fall smoothly with frame and frequency, so that as a matrix their singular values fall by about ten
+    a term. A sum over frames of weight × transform thereby becomes a sum over a few terms of u_r × the transform of
+    Σ_f v_rf · frame, and that of the first term is the plain sum.
+
+    Parameters
+    ----------
+    weights : (frames, samples); a frame that is left out has the weight 0 everywhere.
+    tolerance : largest error at any frequency, of any frame, relative to the largest weight.
+
+    Returns
+    -------
+    v (terms, frames), u (terms, samples).
+    """
+    used = weights.any(axis=1)
+    constant = np.asarray(used / math.sqrt(max(1, int(np.count_nonzero(used)))), dtype=np.float64)
+    rest = weights - np.outer(constant, constant @ weights)
+    vectors = np.linalg.svd(rest @ rest.T).U.T if rest.any() else np.zeros((0, len(weights)))
+    v = constant[np.newaxis]
+    for vector in vectors:
+        if np.abs(weights - v.T @ (v @ weights)).max() <= tolerance * np.abs(weights).max():
+            break
+        v = np.concatenate([v, vector[np.newaxis]])
+    return v, v @ weights
+
+
 def _beta_squared(voltage_kilovolt: float) -> float:
     """(v/c)² of an electron, from its wavelength: momentum over mc is the Compton wavelength over its own."""
     momentum = _ELECTRON_COMPTON_WAVELENGTH_ANGSTROM / electron_wavelength_angstrom(voltage_kilovolt)

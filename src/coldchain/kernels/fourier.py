@@ -206,6 +206,13 @@ def good_size(length: int, *, even: bool = False) -> int:
     return size
 
 
+def taper(length: int, edge_fraction: float) -> NDArray[np.float32]:
+    """Cosine rise and fall over a fraction of the length at either end, so that borders do not correlate: (length,)."""
+    edge = max(1, int(length * edge_fraction))
+    distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * np.minimum(distance / edge, 1)), dtype=np.float32)
+
+
 def _check_half_plane(transform: HalfPlane, shape: Shape) -> None:
     expected = (shape[0], shape[1] // 2 + 1)
     if transform.shape[-2:] != expected:

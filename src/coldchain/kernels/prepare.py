@@ -1,4 +1,4 @@
-"""From a camera's raw frames to pictures: gain, defects found and filled. The stack stays in the camera's integers.
+"""From a camera's raw frames to pictures: gain, dark, defects found and filled. The stack stays in the camera's type.
 
 A defect is a pixel that tells nothing about the specimen: the gain has no value there (0, NaN, negative), the
 facility's mask names it, a frame has no finite number there, or the movie's own sum shows it (hot and dead pixels,
@@ -9,31 +9,21 @@ noise are then those of the neighbourhood, whatever the detector's statistics ar
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from coldchain.compiled import compiled
 from coldchain.errors import ProcessingError
+from coldchain.kernels.defects import find_defects
+from coldchain.kernels.orientation import GainCheck, fitting_gain, gain_at_size
+from coldchain.kernels.survey import Stack, Survey, donor_of, survey
 
 Mask: TypeAlias = NDArray[np.bool_]
 Image: TypeAlias = NDArray[np.float32]
 
 _DONORS = 8
-_PIXEL_DEVIATIONS = 7.0
-_LINE_DEVIATIONS = 8.0
-_LINE_CONTRAST = 0.1
-_LINE_LENGTH_PIXEL = 64
-_LINE_NEIGHBOURS_PIXEL = 7
-_BLOCK_PIXEL = 32
-# Noise of a detector that integrates reaches to the next pixels, the specimen further.
-_LAG_PIXEL = 4
-_NORMAL_MEDIAN = 0.6745
-_LARGEST_FOUND_FRACTION = 0.02
 # More cannot be filled from what is around them; and a mask that is meant the other way round asks for it.
 _LARGEST_DEFECT_FRACTION = 0.2
 _LARGEST_BLANK_FRACTION = 0.1
@@ -43,35 +33,55 @@ _LARGEST_BLANK_FRACTION = 0.1
 class Correction:
     """What turns a raw frame into a picture.
 
-    gain : (rows, columns) float32, multiplicative, finite everywhere; None where the frames need none.
+    gain : (rows, columns) float32, multiplicative, finite everywhere, 0 at known defects; ones where none is needed.
+    dark : (rows, columns) float32, subtracted before; None where none is needed.
     defects : (rows, columns) bool, every pixel that is filled.
-    found : how many of them only the movie's own sum showed.
-    defect_index : (n,) positions of the defects in the flattened frame.
-    donor_index : (n, 8) positions of good pixels near each.
+    found_index : (m,) flattened positions of those defects that only the movie's own sum showed.
+    defect_index : (n,) flattened positions of all defects, ascending.
+    donor_index : (n, 8) flattened positions of good pixels near each.
     seed : of the choice among the donors.
     used : (m,) numbers, from 0, of the frames that hold a picture; the few that hold one value alone are left out.
+    gain_check : what the movie says of its gain reference; None without one.
     warnings : what a reader of the result should know.
     """
 
-    gain: Image | None
+    gain: Image
+    dark: Image | None
     defects: Mask
-    found: int
-    defect_index: NDArray[np.intp]
-    donor_index: NDArray[np.intp]
+    found_index: NDArray[np.int64]
+    defect_index: NDArray[np.int64]
+    donor_index: NDArray[np.int64]
     seed: int
     used: NDArray[np.intp]
+    gain_check: GainCheck | None
     warnings: tuple[str, ...]
 
     def apply(self, frame: NDArray[np.generic], number: int) -> Image:
         """The picture of a raw frame: (rows, columns) float32, a new array. `number` is the frame's, from 0."""
         picture = frame.astype(np.float32)
-        if self.gain is not None:
-            picture *= self.gain
-        if self.defect_index.size:
-            flat = picture.reshape(-1)
-            choice = np.random.default_rng((self.seed, number)).integers(0, _DONORS, self.defect_index.size)
-            flat[self.defect_index] = flat[self.donor_index[np.arange(choice.size), choice]]
+        if self.dark is not None:
+            picture -= self.dark
+        picture *= self.gain
+        flat = picture.reshape(-1)
+        chosen = [donor_of(int(defect), number, self.seed, _DONORS) for defect in self.defect_index]
+        flat[self.defect_index] = flat[self.donor_index[np.arange(len(chosen)), chosen]]
         return picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedMovie:
+    """A movie, ready to be aligned.
+
+    frames : (frames, rows, columns) as given; where they held numbers that are none, a copy with 0 in their place.
+    correction : how each frame becomes a picture.
+    binned : (frames, rows // factor, columns // factor) float32, sums of factor × factor pixels of each picture.
+    factor : of the binning.
+    """
+
+    frames: NDArray[np.generic]
+    correction: Correction
+    binned: Stack
+    factor: int
 
 
 def prepare(
@@ -79,119 +89,148 @@ def prepare(
     *,
     gain: NDArray[np.generic] | None = None,
     defects: Mask | None = None,
+    dark: NDArray[np.generic] | None = None,
+    factor: int = 1,
+    automatic_gain: bool = False,
+    either_gain_sense: bool = False,
     seed: int = 0,
-) -> Correction:
-    """Look once at every frame and say how each is corrected.
+    threads: int = 1,
+) -> PreparedMovie:
+    """Look once at every frame, say how each is corrected, and bin the corrected frames.
 
     Parameters
     ----------
     frames : (frames, rows, columns) of any real type, as the camera wrote them.
-    gain : (rows, columns), multiplicative; 0, negative and non-finite values are defects.
+    gain : (rows, columns), multiplicative; 0, negative and non-finite values are defects. Also of half, a quarter,
+        twice or four times the size. The movie checks it: one that fits only turned or inverted is refused.
     defects : (rows, columns), True where a pixel is known to be bad.
+    dark : (rows, columns), subtracted from the frames before the gain; non-finite values are defects.
+    factor : pixels to a bin along each axis.
+    automatic_gain : take a gain reference as it fits, instead of refusing it.
+    either_gain_sense : take one that is to be divided by as well; EER's references have had both senses.
     seed : the same seed gives the same picture.
+    threads : at most this many.
 
     Raises
     ------
-    ProcessingError : the frames are no stack of real images, gain or mask are of another shape, more than a tenth of
-        the frames hold one value in every pixel, or more than a fifth of the pixels are defects.
+    ProcessingError : the frames are no stack of real images, gain, dark or mask are of another shape, the gain fits
+        only otherwise, more than a tenth of the frames hold one value in every pixel, or more than a fifth of the
+        pixels are defects.
     """
     _check_stack(frames)
     shape = (int(frames.shape[1]), int(frames.shape[2]))
-    _check_shape("gain", gain, shape)
-    _check_shape("defect mask", defects, shape)
-    clean_gain, bad = _clean_gain(gain, shape)
-    if defects is not None:
-        bad |= defects.astype(np.bool_)
+    for name, array in (("defect mask", defects), ("dark reference", dark)):
+        _check_shape(name, array, shape)
+    bad = np.zeros(shape, dtype=np.bool_) if defects is None else defects.astype(np.bool_)
+    clean_dark = _clean_dark(dark, bad)
     _check_defects(bad)
-    total, unreadable, blank = _sum_frames(frames)
-    bad |= unreadable
+    frames, used, warnings = _readable(frames, bad)
     _check_defects(bad)
-    if clean_gain is not None:
-        total *= clean_gain
-    found, warnings = find_defects(total, bad)
+    look = _Look(frames, clean_dark, factor, threads)
+    seen, clean_gain, check = look.with_gain(gain, bad, automatic=automatic_gain, either_sense=either_gain_sense)
+    total = seen.total
+    total *= clean_gain
+    found, about_found = find_defects(total, bad, threads)
     bad |= found
     _check_defects(bad)
     index = np.flatnonzero(bad)
-    return Correction(
+    donors = _donors(bad, index, seed)
+    seen.fill(frames, clean_gain, clean_dark, index, donors, seed, threads)
+    about_gain = (check.warning,) if check is not None and check.warning else ()
+    correction = Correction(
         gain=clean_gain,
+        dark=clean_dark,
         defects=bad,
-        found=int(np.count_nonzero(found)),
+        found_index=np.flatnonzero(found),
         defect_index=index,
-        donor_index=_donors(bad, index, seed),
+        donor_index=donors,
         seed=seed,
-        used=np.setdiff1d(np.arange(frames.shape[0]), blank),
-        warnings=_blank_warning(blank, frames.shape[0]) + warnings,
+        used=used,
+        gain_check=check,
+        warnings=warnings + about_gain + about_found,
     )
+    return PreparedMovie(frames, correction, seen.binned, factor)
 
 
-def find_defects(total: Image, known: Mask) -> tuple[Mask, tuple[str, ...]]:
-    """Pixels, columns and rows that stand out of the sum of a movie as no specimen does.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """A survey, with the gain reference that the movie lets pass."""
 
-    A column (or row) is bad over a stretch of 64 pixels if its mean there differs from the median of the columns beside
-    it by 8 standard errors and a tenth. A pixel is bad if it lies 7 standard deviations beyond the second third of the
-    5 × 5 pixels around it (beyond, not off their median: at the edge of gold both sides are right), of a Poisson
-    distribution where electrons are counted. If more than a fiftieth of the pixels are bad, they are no single
-    defects: they are left, and a warning asks for the gain.
+    frames: NDArray[np.generic]
+    dark: Image | None
+    factor: int
+    threads: int
 
-    Parameters
-    ----------
-    total : (rows, columns) float32 sum of the gain-corrected frames.
-    known : (rows, columns) pixels that are known to be bad and are left out of every statistic.
+    def with_gain(
+        self, gain: NDArray[np.generic] | None, bad: Mask, *, automatic: bool, either_sense: bool
+    ) -> tuple[Survey, Image, GainCheck | None]:
+        """The survey, the gain as it is to be applied, whose defects become `bad`, and what the movie says of it."""
+        shape = (bad.shape[0], bad.shape[1])
+        if gain is None:
+            none = np.ones(shape, dtype=np.float32)
+            return self._survey(none), none, None
+        sized = gain_at_size(gain.astype(np.float32, copy=False), shape)
+        given = _clean_gain(sized) if sized.shape == shape else np.ones(shape, dtype=np.float32)
+        _check_defects(bad | (given == 0))
+        seen = self._survey(given)
+        wanted, check = fitting_gain(seen.total, sized, automatic=automatic, either_sense=either_sense, defects=bad)
+        if wanted is not sized:
+            given = _clean_gain(wanted)
+            seen = self._survey(given)
+        bad |= given == 0
+        _check_defects(bad)
+        return seen, given, check
 
-    Returns
-    -------
-    (rows, columns) bool, without the known ones, and warnings.
-    """
-    level, sigma = _level_and_noise(total, known)
-    if sigma == 0.0:
-        return np.zeros(total.shape, dtype=np.bool_), ()
-    # Of counted electrons, the variance over the mean: one, times the gain. 0: something else than counts.
-    electron = sigma**2 / level if level > 0 else 0.0
-    pixels = np.zeros(total.shape, dtype=np.bool_)
-    _mark_outliers(total, known, _block_levels(total), sigma, electron, pixels)
-    # Pixels first: a single hot one would make its whole stretch of a column stand out.
-    rest = known | pixels
-    lines = _bad_columns(total, rest, sigma)
-    lines |= _bad_columns(np.ascontiguousarray(total.T), np.ascontiguousarray(rest.T), sigma).T
-    share = np.count_nonzero(pixels & ~lines) / pixels.size
-    if share > _LARGEST_FOUND_FRACTION:
-        return np.asarray(lines & ~known), (
-            f"{100 * share:.1f} % of the pixels differ from their neighbours, too many for single defects; they were"
-            " left as they are. Is this the right gain reference, and is one needed?",
-        )
-    return np.asarray((lines | pixels) & ~known), ()
+    def _survey(self, gain: Image) -> Survey:
+        seen = survey(self.frames, gain, self.dark, self.factor, self.threads)
+        if self.dark is not None:
+            total = seen.total
+            total -= np.float32(len(self.frames)) * self.dark
+        return seen
 
 
-def _sum_frames(frames: NDArray[np.generic]) -> tuple[Image, Mask, list[int]]:
-    """Sum of the frames that are not blank; the pixels at which some frame has no finite number (0 is summed there);
-    the numbers of the blank frames, a tenth of all at most."""
+def _readable(frames: NDArray[np.generic], bad: Mask) -> tuple[NDArray[np.generic], NDArray[np.intp], tuple[str, ...]]:
+    """The frames with 0 for what is no number, whose pixels become `bad`; the numbers of those that hold a picture."""
+    if np.issubdtype(frames.dtype, np.floating):
+        frames = _without_nan(frames, bad)
     count = frames.shape[0]
-    total = np.zeros(frames.shape[1:], dtype=np.float32)
-    unreadable = np.zeros(frames.shape[1:], dtype=np.bool_)
     blank: list[int] = []
     for number in range(count):
-        frame = frames[number]
-        if np.issubdtype(frame.dtype, np.floating):
-            finite = np.isfinite(frame)
-            if not finite.all():
-                unreadable |= ~finite
-                if np.count_nonzero(finite) < finite.size / 2:
-                    raise ProcessingError(
-                        f"{np.count_nonzero(~finite)} of {finite.size} pixels of frame {number + 1} are no numbers",
-                        remedy="Read the movie again from the camera's disk, or leave it out",
-                    )
-                frame = np.where(finite, frame, 0)
-        if frame.size > 1 and frame.min() == frame.max():
-            blank.append(number)
-            if len(blank) > _LARGEST_BLANK_FRACTION * count:
-                raise ProcessingError(
-                    f"frame {number + 1} of {count} holds the same value, {frame.flat[0]}, in every pixel{_as(blank)}",
-                    expected=f"electrons, but in {_LARGEST_BLANK_FRACTION:.0%} of the frames at most",
-                    remedy="Check the camera and the beam; the movie cannot be aligned",
-                )
-        else:
-            total += frame
-    return total, unreadable, blank
+        if not _is_blank(frames[number]):
+            continue
+        blank.append(number)
+        if len(blank) > _LARGEST_BLANK_FRACTION * count:
+            raise ProcessingError(
+                f"frame {number + 1} of {count} holds the same value, {frames[number].flat[0]}, in every pixel"
+                f"{_as(blank)}",
+                expected=f"electrons, but in {_LARGEST_BLANK_FRACTION:.0%} of the frames at most",
+                remedy="Check the camera and the beam; the movie cannot be aligned",
+            )
+    return frames, np.setdiff1d(np.arange(count), blank), _blank_warning(blank, count)
+
+
+def _is_blank(frame: NDArray[np.generic]) -> bool:
+    """Whether all pixels are equal; one row tells, almost always."""
+    sample = frame[len(frame) // 2]
+    return frame.size > 1 and bool(sample.min() == sample.max()) and bool(frame.min() == frame.max())
+
+
+def _without_nan(frames: NDArray[np.generic], bad: Mask) -> NDArray[np.generic]:
+    clean = frames
+    for number, frame in enumerate(frames):
+        finite = np.isfinite(frame)
+        if finite.all():
+            continue
+        if np.count_nonzero(finite) < finite.size / 2:
+            raise ProcessingError(
+                f"{np.count_nonzero(~finite)} of {finite.size} pixels of frame {number + 1} are no numbers",
+                remedy="Read the movie again from the camera's disk, or leave it out",
+            )
+        if clean is frames:
+            clean = frames.copy()
+        clean[number][~finite] = 0
+        bad |= ~finite
+    return clean
 
 
 def _as(blank: list[int]) -> str:
@@ -207,111 +246,28 @@ def _blank_warning(blank: list[int], count: int) -> tuple[str, ...]:
     return (f"{which} the same value in every pixel; the movie was aligned and added up without.",)
 
 
-def _clean_gain(gain: NDArray[np.generic] | None, shape: tuple[int, int]) -> tuple[Image | None, Mask]:
-    if gain is None:
-        return None, np.zeros(shape, dtype=np.bool_)
-    values = gain.astype(np.float32)
+def _clean_gain(gain: Image) -> Image:
+    """The reference with 0 wherever it is no number above it."""
     with np.errstate(invalid="ignore"):
-        bad = ~(np.isfinite(values) & (values > 0))
-    values[bad] = 0
-    return values, bad
+        wrong = ~((gain >= 0) & (gain < np.inf))
+    return np.where(wrong, np.float32(0), gain) if wrong.any() else np.ascontiguousarray(gain)
 
 
-def _level_and_noise(total: Image, known: Mask) -> tuple[float, float]:
-    """Mean of the good pixels (0 if they are no counts) and the noise's deviation, unmoved by a few that stand out."""
-    lag = min(_LAG_PIXEL, total.shape[1] - 1)
-    good = _sample(total[~known])
-    lowest, highest = np.quantile(good, (0.01, 0.995))
-    level = float(np.minimum(good, highest).mean(dtype=np.float64)) if lowest >= 0 else 0.0
-    if lag < 1:
-        return level, 0.0
-    both = ~(known[:, lag:] | known[:, :-lag])
-    difference = np.abs(_sample((total[:, lag:] - total[:, :-lag])[both]))
-    if difference.size == 0:
-        return level, 0.0
-    sigma = float(np.median(difference)) / (math.sqrt(2) * _NORMAL_MEDIAN)
-    if sigma == 0.0:
-        # So few electrons that most pixels are equal.
-        clipped = np.minimum(difference, np.quantile(difference, 0.995))
-        sigma = math.sqrt(float(np.mean(np.square(clipped, dtype=np.float64))) / 2)
-    return level, sigma
+def _clean_dark(dark: NDArray[np.generic] | None, bad: Mask) -> Image | None:
+    if dark is None:
+        return None
+    values = dark.astype(np.float32)
+    unknown = ~np.isfinite(values)
+    values[unknown] = 0
+    bad |= unknown
+    return values
 
 
-def _sample(values: Image) -> Image:
-    """About a million of the values at most: quantiles of more are not better, only slower."""
-    return values[:: 1 + values.size // 1_000_000]
-
-
-def _bad_columns(total: Image, known: Mask, sigma: float) -> Mask:
-    """Stretches of columns whose mean stands out of the columns beside them."""
-    rows = total.shape[0]
-    starts = np.arange(0, max(1, rows - _LINE_LENGTH_PIXEL // 2), _LINE_LENGTH_PIXEL)
-    good = (~known).astype(np.float32)
-    counts = np.add.reduceat(good, starts, axis=0)
-    means = np.add.reduceat(total * good, starts, axis=0) / np.maximum(counts, 1)
-    means[counts == 0] = np.median(total)
-    beside = ndimage.median_filter(means, size=(1, _LINE_NEIGHBOURS_PIXEL), mode="mirror")
-    # The median of seven has a variance of a fifth of one column's own.
-    error = sigma * np.sqrt(1.2 / np.maximum(counts, 1))
-    difference = np.abs(means - beside)
-    # A detector whose pixels differ, or a missing gain, makes all columns differ by more than chance.
-    error = np.maximum(error, np.median(difference) / _NORMAL_MEDIAN)
-    bad = (difference > _LINE_DEVIATIONS * error) & (difference > _LINE_CONTRAST * np.abs(beside)) & (counts > 1)
-    lengths = np.diff(np.append(starts, rows))
-    return np.asarray(np.repeat(bad, lengths, axis=0))
-
-
-def _block_levels(total: Image) -> Image:
-    """Median of each block of 32 × 32 pixels, from every second row and column; the rest at the edge is left out."""
-    block = min(_BLOCK_PIXEL, *total.shape)
-    rows, columns = total.shape[0] // block, total.shape[1] // block
-    blocks = total[: rows * block, : columns * block].reshape(rows, block, columns, block)[:, ::2, :, ::2]
-    return np.median(blocks.transpose(0, 2, 1, 3).reshape(rows, columns, -1), axis=2).astype(np.float32)
-
-
-@compiled
-def _mark_outliers(total: Image, bad: Mask, block_levels: Image, sigma: float, electron: float, out: Mask) -> None:
-    """Mark pixels beyond the limits. Only those far from their block's level are compared with their own neighbours."""
-    rows, columns = total.shape
-    block = min(_BLOCK_PIXEL, rows, columns)
-    near = np.empty(25, dtype=np.float32)
-    for y in range(rows):
-        block_row = min(y // block, block_levels.shape[0] - 1)
-        for x in range(columns):
-            value = total[y, x]
-            coarse = block_levels[block_row, min(x // block, block_levels.shape[1] - 1)]
-            if bad[y, x] or _limit(float(coarse), -4.0, sigma, electron) <= value <= _limit(
-                float(coarse), 4.0, sigma, electron
-            ):
-                continue
-            count = 0
-            for yy in range(max(0, y - 2), min(rows, y + 3)):
-                for xx in range(max(0, x - 2), min(columns, x + 3)):
-                    if not bad[yy, xx] and (yy != y or xx != x):
-                        near[count] = total[yy, xx]
-                        count += 1
-            if count < 5:
-                continue
-            ordered = np.sort(near[:count])
-            high, low = float(ordered[(2 * count) // 3 - 1]), float(ordered[count - (2 * count) // 3])
-            too_high = value > _limit(high, _PIXEL_DEVIATIONS, sigma, electron)
-            out[y, x] = too_high or value < _limit(low, -_PIXEL_DEVIATIONS, sigma, electron)
-
-
-@compiled
-def _limit(level: float, deviations: float, sigma: float, electron: float) -> float:
-    """The value so many standard deviations off a level; of counts, whose roots deviate by ½ at any level."""
-    if electron == 0.0 or level < 0:
-        return float(level + deviations * sigma)
-    root = np.sqrt(level) + deviations / 2 * np.sqrt(electron)
-    return float(root * root) if root > 0 else -np.inf
-
-
-def _donors(bad: Mask, index: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+def _donors(bad: Mask, index: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """For each defect, eight good pixels (some twice) from the smallest neighbourhood in which chance finds them."""
     rows, columns = bad.shape
     rng = np.random.default_rng(seed)
-    donors = np.full((index.size, _DONORS), -1, dtype=np.intp)
+    donors = np.full((index.size, _DONORS), -1, dtype=np.int64)
     y, x = np.divmod(index, columns)
     radius = 2
     while radius < 4 * max(rows, columns):

@@ -8,6 +8,7 @@ sum that holds itself every frame fits best where it is.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,14 +25,12 @@ _LOWEST_RESOLUTION_ANGSTROM = 120.0
 _FIRST_SEARCH_ANGSTROM = 80.0
 _LATER_SEARCH_ANGSTROM = 20.0
 _CORRELATION_LENGTH_ANGSTROM = 8.0
-_TOLERANCE_ANGSTROM = 0.02
-_COARSE_TOLERANCE_ANGSTROM = 0.2
-_WORTH_SAYING_ANGSTROM = 1.5
+_TOLERANCE_ANGSTROM = 0.1
+_COARSE_TOLERANCE_ANGSTROM = 0.3
 _FIRST_GROUPS = 6
 _ITERATIONS = 12
 _NEWTON_STEPS = 4
 _FEWEST_COEFFICIENTS = 50
-_FEWEST_TO_SMOOTH = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,11 +38,14 @@ class Track:
     """Displacement of the specimen in each frame relative to the first, in pixels of the images that were compared.
 
     x_pixel, y_pixel : (frames,) float64; x grows with the column, y with the row.
+    frames_together : how many consecutive frames share a place: 1, or more where they are weak; all, where there is no
+        track at all.
     warnings : why the track is coarser than one place a frame, or not there at all.
     """
 
     x_pixel: Vector
     y_pixel: Vector
+    frames_together: int
     warnings: tuple[str, ...]
 
 
@@ -62,8 +64,7 @@ def find_track(
     Coarse to fine in time: first about six groups of consecutive frames, then ever smaller ones down to single frames.
     A group is moved only if its correlation peak stands out of the noise of the whole correlation map by more than
     chance would do within the search window; others follow their neighbours. Where fewer than half of a level's groups
-    stand out, the level is given up and the coarser track stays, with a warning. At the end the path is made as smooth
-    as it shows itself to be (`smooth_path`).
+    stand out, the level is given up and the coarser track stays, with a warning.
 
     Correlations carry the band from 120 Å to the images' Nyquist frequency with the weight exp(−B k²/2), which is a
     B-factor on either amplitude. The two axes in Fourier space are left out: whatever is wrong with whole columns or
@@ -81,59 +82,20 @@ def find_track(
     y, x = np.zeros(frames), np.zeros(frames)
     weights = _band_weights(shape, pixel_size_angstrom, bfactor_square_angstrom)
     if frames == 1:
-        return Track(x, y, ())
+        return Track(x, y, 1, ())
     if np.count_nonzero(weights) < _FEWEST_COEFFICIENTS:
-        return Track(x, y, ("The frames are too small to be aligned; they were added as they are.",))
+        return Track(x, y, frames, ("The frames are too small to be aligned; they were added as they are.",))
     search = _Search(transforms, shape, weights, pixel_size_angstrom, threads)
     size, coarser = max(1, frames // _FIRST_GROUPS), 0
     while True:
         window_angstrom = _LATER_SEARCH_ANGSTROM if coarser else _FIRST_SEARCH_ANGSTROM
         level = search.settle(y, x, size, window_angstrom)
         if level is None:
-            return Track(x - x[0], y - y[0], (_warning(coarser),))
+            return Track(x - x[0], y - y[0], coarser or frames, (_warning(coarser),))
         y, x = level
         if size == 1:
-            y, x, error_pixel = smooth_path(y, x)
-            return Track(x - x[0], y - y[0], _uncertainty(error_pixel * pixel_size_angstrom))
+            return Track(x - x[0], y - y[0], 1, ())
         size, coarser = size // 2, size
-
-
-def smooth_path(y: Vector, x: Vector) -> tuple[Vector, Vector, float]:
-    """A path with the noise of its places taken out, as far as the path itself shows that it is noise.
-
-    Minimises Σ |path − place|² + λ Σ |second difference|², with the λ that best predicts a place left out (generalised
-    cross-validation: G. H. Golub, M. Heath and G. Wahba, Technometrics 1979, 21, 215,
-    https://doi.org/10.1080/00401706.1979.10489751). The first two second differences count for a hundredth: there the
-    specimen jumps as the beam strikes it. Fewer than eight places stay as they are.
-
-    Parameters
-    ----------
-    y, x : (frames,) places.
-
-    Returns
-    -------
-    y, x : (frames,) the path.
-    error : root mean square distance of the path from the truth, in the unit of the places, as their scatter lets
-        expect; zero where it cannot be told.
-    """
-    frames = y.size
-    if frames < _FEWEST_TO_SMOOTH:
-        return y, x, 0.0
-    second = np.diff(np.eye(frames), 2, axis=0)
-    second[:2] *= 0.1
-    roughness, modes = np.linalg.eigh(second.T @ second)
-    places = modes.T @ np.stack([y, x], axis=1)
-    best = (math.inf, np.ones(frames))
-    for smoothing in np.geomspace(1e-3, 1e6, 91):
-        kept = 1 / (1 + smoothing * np.maximum(roughness, 0))
-        residual = float(np.sum(((1 - kept)[:, np.newaxis] * places) ** 2))
-        freedom = frames - float(kept.sum())
-        best = min(best, (residual / freedom**2, kept), key=lambda score_and_kept: score_and_kept[0])
-    kept = best[1]
-    path = modes @ (kept[:, np.newaxis] * places)
-    freedom = frames - float(kept.sum())
-    variance = best[0] * freedom * float(np.sum(kept**2)) / frames
-    return path[:, 0], path[:, 1], math.sqrt(variance)
 
 
 def shift_phases(shape: Shape, y_pixel: float, x_pixel: float) -> tuple[Transform, Transform]:
@@ -186,14 +148,15 @@ class _Search:
         return y, x
 
     def _compare(self, y: Vector, x: Vector, groups: list[NDArray[np.intp]], window_angstrom: float) -> list[_Peak]:
-        total = self._sum(y, x, np.arange(self.transforms.shape[0]))
         radius = max(1, min(round(window_angstrom / self.pixel_size_angstrom), (min(self.shape) - 1) // 2))
-        peaks = []
-        for group in groups:
-            one = self._sum(y, x, group)
-            scale = _cross_spectrum(one, total, self.weights)
-            peaks.append(_find_peak(one, scale, self.shape, radius, self.threads))
-        return peaks
+        with ThreadPoolExecutor(self.threads) as pool:
+            sums = list(pool.map(lambda group: self._sum(y, x, group), groups))
+            total = np.sum(sums, axis=0)
+
+            def find(one: Transform) -> _Peak:
+                return _find_peak(one, _cross_spectrum(one, total, self.weights), self.shape, radius)
+
+            return list(pool.map(find, sums))
 
     def _sum(self, y: Vector, x: Vector, members: NDArray[np.intp]) -> Transform:
         total = np.zeros(self.transforms.shape[1:], dtype=np.complex64)
@@ -206,12 +169,6 @@ def _warning(coarser: int) -> str:
     if coarser:
         return f"The frames are too weak to be placed one by one; the track is that of groups of {coarser} frames."
     return "The frames have no signal in common that stands out of the noise; they were added as they are."
-
-
-def _uncertainty(error_angstrom: float) -> tuple[str, ...]:
-    if error_angstrom < _WORTH_SAYING_ANGSTROM:
-        return ()
-    return (f"The frames are weak: the track is right to about {error_angstrom:.1f} Å only.",)
 
 
 def _band_weights(shape: Shape, pixel_size_angstrom: float, bfactor_square_angstrom: float) -> NDArray[np.float32]:
@@ -230,9 +187,9 @@ def _chance_limit(window_angstrom: float) -> float:
     return math.sqrt(2 * math.log(cells)) + 1.5
 
 
-def _find_peak(cross: Transform, scale: float, shape: Shape, radius: int, threads: int) -> _Peak:
+def _find_peak(cross: Transform, scale: float, shape: Shape, radius: int) -> _Peak:
     """Highest point of the correlation within `radius` pixels of no shift, refined by Newton's method."""
-    correlation = irfft2(cross, shape, threads)
+    correlation = irfft2(cross, shape)
     deviation = math.sqrt(float(np.mean(np.square(correlation, dtype=np.float64))))
     offsets = np.arange(-radius, radius + 1)
     window = correlation[np.ix_(offsets % shape[0], offsets % shape[1])]

@@ -69,8 +69,8 @@ def record_references(plan: SessionPlan, folder: Path) -> References:
     if camera.gain is not None:
         gain_name = "EER_GainReference.gain" if plan.container == "eer" else "gain.mrc"
         if plan.container == "eer":
-            # A Falcon's reference is what the pixels count, in a TIFF whose rows stand as the events' rows do.
-            tiff.write_tiff_movie(folder / gain_name, camera.response[np.newaxis, ::-1], compression="none")
+            # A Falcon's reference is a TIFF whose rows stand as the events' rows do.
+            tiff.write_tiff_movie(folder / gain_name, camera.gain[np.newaxis, ::-1], compression="none")
         else:
             mrc.write_mrc(folder / gain_name, camera.gain, pixel_size_angstrom=parameters.pixel_size_angstrom)
         files.append((folder / gain_name, gain_name))
