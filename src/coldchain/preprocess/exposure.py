@@ -1,0 +1,199 @@
+"""What is known of a lone movie: what the user says, what lies beside it, what its own headers say, in that order.
+
+A facility's exposures get their metadata from the catalog. A movie that is named on a command line has only its
+neighbours: SerialEM's mdoc, EPU's XML, and the references that the mdoc names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coldchain.errors import FormatError, ProcessingError, printable
+from coldchain.formats.epu import read_exposure_xml
+from coldchain.formats.fei import read_extended_header
+from coldchain.formats.mdoc import read_mdoc
+from coldchain.formats.movie import MovieInfo
+from coldchain.model.optics import ExposureMetadata, Optics
+
+_FRACTIONS = re.compile(r"_(?:fractions|eer)$", re.IGNORECASE)
+# What most programs write into an MRC header where they know nothing.
+_UNSET_PIXEL_SIZE_ANGSTROM = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the user says of every movie; None where the metadata is to decide.
+
+    pixel_size_angstrom : of the frames as they are stored; of an EER, of the sensor's pixel.
+    dose_per_frame_e_per_square_angstrom : of a frame as it is read; of an EER, of a fraction.
+    dose_per_camera_frame_e_per_square_angstrom : the same for the frames that the camera wrote, where these differ.
+    gain : the reference; `no_gain`: there is none, whatever the metadata names.
+    """
+
+    pixel_size_angstrom: float | None = None
+    voltage_kilovolt: float | None = None
+    dose_per_frame_e_per_square_angstrom: float | None = None
+    dose_per_camera_frame_e_per_square_angstrom: float | None = None
+    gain: Path | None = None
+    no_gain: bool = False
+    defects: Path | None = None
+    dark: Path | None = None
+    counts_per_electron: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownExposure:
+    """A movie and all that has to be known to align it.
+
+    info : what its headers say of its frames.
+    pixel_size_angstrom : of the frames as they are stored; of an EER, of the sensor's pixel.
+    dose_per_camera_frame_e_per_square_angstrom : None where nobody knows it.
+    gain, defects, dark : references, None where there is none.
+    defects_matter : whether a defect list that cannot be used is an error: one that the user named is.
+    counts_per_electron : by which the frames are divided; 1 for counting cameras.
+    warnings : what the reader of a result should know.
+    """
+
+    movie: Path
+    info: MovieInfo
+    pixel_size_angstrom: float
+    voltage_kilovolt: float
+    dose_per_camera_frame_e_per_square_angstrom: float | None
+    gain: Path | None = None
+    defects: Path | None = None
+    defects_matter: bool = False
+    dark: Path | None = None
+    counts_per_electron: float = 1.0
+    warnings: tuple[str, ...] = ()
+
+
+def find_exposure(info: MovieInfo, stated: Stated, *, camera_frames_per_frame: int = 1) -> KnownExposure:
+    """All that is known of a lone movie.
+
+    Parameters
+    ----------
+    info : of the movie.
+    stated : what the user says; it counts over all else.
+    camera_frames_per_frame : of an EER, the camera frames in its first fraction.
+
+    Raises ProcessingError where the pixel size or the voltage is known from nowhere, or where the metadata name a gain
+    reference that is not there.
+    """
+    metadata, warnings = _metadata(info)
+    optics = Optics(pixel_size_angstrom=stated.pixel_size_angstrom, voltage_kilovolt=stated.voltage_kilovolt).over(
+        metadata.optics
+    )
+    if optics.pixel_size_angstrom is None or optics.voltage_kilovolt is None:
+        raise _lacking(optics, info.path)
+    dose, about_dose = _camera_frame_dose(stated, metadata.optics, info, camera_frames_per_frame)
+    defects = stated.defects or _reference(metadata.defects_name, info.path)
+    if defects is None and metadata.defects_name:
+        about_dose += (
+            f"The defect list {printable(metadata.defects_name)} is not there; defects are found from the movie alone.",
+        )
+    return KnownExposure(
+        movie=info.path,
+        info=info,
+        pixel_size_angstrom=optics.pixel_size_angstrom,
+        voltage_kilovolt=optics.voltage_kilovolt,
+        dose_per_camera_frame_e_per_square_angstrom=dose,
+        gain=_gain(stated, metadata.gain_name, info.path),
+        defects=defects,
+        defects_matter=stated.defects is not None,
+        dark=stated.dark,
+        counts_per_electron=stated.counts_per_electron or 1.0,
+        warnings=warnings + about_dose,
+    )
+
+
+def share_of_dose(total_e_per_square_angstrom: float, planned: int | None, info: MovieInfo) -> tuple[float, str]:
+    """A camera frame's share of the exposure's dose, and a warning, or "".
+
+    A camera that stops halfway writes half the frames, and each has its share of the whole dose all the same: that of
+    the frames that the metadata count. An EER file's frames are made on reading: the metadata's count says nothing of
+    them.
+    """
+    if info.container == "eer" or planned is None or planned == info.frames:
+        return total_e_per_square_angstrom / info.frames, ""
+    said = f"The metadata says {planned} frames, the file has {info.frames}; each is given 1/{planned} of the dose."
+    return total_e_per_square_angstrom / planned, said
+
+
+def _camera_frame_dose(
+    stated: Stated, optics: Optics, info: MovieInfo, camera_frames_per_frame: int
+) -> tuple[float | None, tuple[str, ...]]:
+    if stated.dose_per_camera_frame_e_per_square_angstrom is not None:
+        return stated.dose_per_camera_frame_e_per_square_angstrom, ()
+    if stated.dose_per_frame_e_per_square_angstrom is not None:
+        return stated.dose_per_frame_e_per_square_angstrom / camera_frames_per_frame, ()
+    if optics.dose_e_per_square_angstrom is None:
+        return None, ()
+    dose, warning = share_of_dose(optics.dose_e_per_square_angstrom, optics.frame_count, info)
+    return dose, (warning,) if warning else ()
+
+
+def _metadata(info: MovieInfo) -> tuple[ExposureMetadata, tuple[str, ...]]:
+    """What mdoc or XML beside the movie say, and its headers where these are silent. One that cannot be used is said,
+    and is as if it were not there."""
+    found, warnings = ExposureMetadata(), []
+    for path in _descriptions(info.path):
+        try:
+            read = read_exposure_xml if path.suffix.lower() == ".xml" else read_mdoc
+            found = found.over(read(path))
+        except FormatError as error:
+            warnings.append(f"{error} It was not used.")
+    return found.over(_header(info)), tuple(warnings)
+
+
+def _descriptions(movie: Path) -> Iterator[Path]:
+    stem = movie.stem
+    names = (f"{movie.name}.mdoc", f"{stem}.mdoc", f"{_FRACTIONS.sub('', stem) or stem}.xml", f"{stem}.xml")
+    yield from (path for name in dict.fromkeys(names) if (path := movie.with_name(name)).is_file())
+
+
+def _header(info: MovieInfo) -> ExposureMetadata:
+    pixel = info.pixel_size_angstrom
+    if info.container == "mrc" and pixel == _UNSET_PIXEL_SIZE_ANGSTROM:
+        pixel = None
+    plain = ExposureMetadata(optics=Optics(pixel_size_angstrom=pixel))
+    extended = read_extended_header(info.path) if info.container == "mrc" else None
+    return plain if extended is None else extended.over(plain)
+
+
+def _gain(stated: Stated, named: str | None, movie: Path) -> Path | None:
+    if stated.no_gain or stated.gain is not None or not named:
+        return stated.gain
+    found = _reference(named, movie)
+    if found is None:
+        raise ProcessingError(
+            f"its metadata name the gain reference {printable(named)}, which is neither beside it nor one folder up",
+            remedy="Bring it, give one with --gain FILE, or say --gain none",
+            path=movie,
+        )
+    return found
+
+
+def _reference(name: str | None, movie: Path) -> Path | None:
+    """A reference that the metadata name, perhaps with the camera computer's own path: beside the movie, or one up."""
+    base = (name or "").replace("\\", "/").rpartition("/")[2]
+    if base in ("", ".", ".."):
+        return None
+    folders = (movie.parent, movie.absolute().parent.parent)
+    return next((path for folder in folders if (path := folder / base).is_file()), None)
+
+
+def _lacking(optics: Optics, movie: Path) -> ProcessingError:
+    options = {
+        "pixel size": ("--pixel-size Å", optics.pixel_size_angstrom),
+        "voltage": ("--voltage kV", optics.voltage_kilovolt),
+    }
+    missing = [name for name, (_, value) in options.items() if value is None]
+    verb = "is" if len(missing) == 1 else "are"
+    return ProcessingError(
+        f"{' and '.join(missing)} {verb} not known, neither from an mdoc or XML beside it nor from its header",
+        remedy=f"Give with {' and '.join(options[name][0] for name in missing)}",
+        path=movie,
+    )
