@@ -1,17 +1,21 @@
-"""Run the measurements and print them: `python -m benchmarks [all|chain|storage]`."""
+"""Run the measurements and print them: `python -m benchmarks [all|alignment|chain|storage] [OPTIONS OF THE PART]`."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import chain, storage
+from benchmarks import alignment, chain, storage
 
-PARTS: dict[str, Callable[[], None]] = {"chain": chain.main, "storage": storage.main}
+PARTS: dict[str, Callable[[Sequence[str]], None]] = {
+    "alignment": alignment.main,
+    "chain": lambda _: chain.main(),
+    "storage": storage.main,
+}
 
 
 def _machine() -> str:
@@ -36,7 +40,7 @@ def main() -> int:
     print(f"{datetime.now(UTC):%Y-%m-%d}, {_machine()}\n")
     for name, part in PARTS.items():
         if wanted in {"all", name}:
-            part()
+            part(sys.argv[2:] if wanted == name else ())
             print()
     return 0
 
