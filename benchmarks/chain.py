@@ -33,7 +33,6 @@ _OPTICS: dict[str, object] = {
     "pixel_size_angstrom": 1.06,
     "voltage_kilovolt": 300.0,
     "dose_e_per_square_angstrom": 44.0,
-    "bfactor_square_angstrom": 150.0,
     "spherical_aberration_millimeter": 2.7,
     "amplitude_contrast": 0.1,
     "particle_diameter_angstrom": None,

@@ -117,7 +117,6 @@ class StoreSection(_Section):
 class PipelineSection(_Section):
     """What is computed for each exposure."""
 
-    bfactor_square_angstrom: NotNegative = 150.0
     particle_diameter_angstrom: Positive | None = None
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
 

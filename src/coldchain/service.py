@@ -106,7 +106,6 @@ class Facility:
             self._engine,
             results_root=settings.results.folder,
             parameters=PipelineParameters(
-                bfactor_square_angstrom=settings.pipeline.bfactor_square_angstrom,
                 particle_diameter_angstrom=settings.pipeline.particle_diameter_angstrom,
                 attempts=settings.pipeline.attempts,
                 threads=settings.compute.threads_per_worker,

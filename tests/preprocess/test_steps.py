@@ -29,7 +29,6 @@ PARAMETERS: dict[str, object] = {
     "pixel_size_angstrom": 2.0,
     "voltage_kilovolt": 300.0,
     "dose_e_per_square_angstrom": 20.0,
-    "bfactor_square_angstrom": 150.0,
     "frame_count": 4,
 }
 

@@ -6,7 +6,8 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,89 +17,110 @@ from coldchain.cli.console import errors, output, print_json, within
 from coldchain.errors import UsageError, printable
 from coldchain.model import limits
 from coldchain.preprocess.exposure import Stated
-from coldchain.preprocess.raw_movie import FramesWanted, Wishes
-from coldchain.preprocess.series import Done, Failed, align_all
+from coldchain.preprocess.series import Asked, Done, Failed, align_all
+from coldchain.preprocess.wishes import FramesWanted, Wishes
 
 app = typer.Typer(add_completion=False)
 
-_GRID = re.compile(r"([0-9]{1,4})[xX×]([0-9]{1,4})")
-_NO_GAIN = "none"
+_AUTO, _NONE = "auto", "none"
+_GRID = re.compile(r"([0-9]{1,2})[xX×]([0-9]{1,2})")
+_BINNING = (1.0, 16.0)
+_COUNTS_PER_ELECTRON = (1e-3, 1e6)
+_PRE_EXPOSURE_E_PER_SQUARE_ANGSTROM = (0.0, limits.DOSE_E_PER_SQUARE_ANGSTROM[1])
 _BYTES_PER_KIB = 1024
+_DOSE_UNIT = "e⁻/Å²"
 
 
 @app.command()
 def align(
     movies: Annotated[
-        list[Path], typer.Argument(metavar="MOVIE…", help="TIFF, MRC or EER, or a text that names one file a frame.")
+        list[Path], typer.Argument(metavar="MOVIE…", help="TIFF, MRC, EER, or a text that names one file a frame.")
     ],
-    gain: Annotated[str | None, typer.Option("--gain", help="FILE, or 'none' [as the mdoc names it].")] = None,
+    gain: Annotated[
+        str | None, typer.Option("--gain", metavar="FILE", help="Or 'none' [the one that the mdoc names].")
+    ] = None,
     gain_auto: Annotated[
         bool, typer.Option("--gain-auto", help="Turn, flip or invert a gain reference that fits only so.")
     ] = False,
-    defects: Annotated[Path | None, typer.Option("--defects", help="FILE [as the mdoc names it].")] = None,
-    dark: Annotated[Path | None, typer.Option("--dark", help="FILE, subtracted first: integrating cameras.")] = None,
+    defects: Annotated[
+        Path | None, typer.Option("--defects", metavar="FILE", help="Text or mask [the one that the mdoc names].")
+    ] = None,
+    dark: Annotated[
+        Path | None, typer.Option("--dark", metavar="FILE", help="Subtracted before the gain: integrating cameras.")
+    ] = None,
     counts_per_electron: Annotated[
-        float | None, typer.Option("--counts-per-electron", help="The frames are divided by it [1].")
+        float | None, typer.Option("--counts-per-electron", help="Of an integrating camera [with --dark, the mdoc's].")
     ] = None,
     pixel_size: Annotated[
-        float | None, typer.Option("--pixel-size", help="Å, of the frames as stored; EER: of the sensor's pixel.")
+        float | None, typer.Option("--pixel-size", help="Å, of the frames as stored; of an EER, of the sensor's pixel.")
     ] = None,
     voltage: Annotated[float | None, typer.Option("--voltage", help="kV.")] = None,
     dose_per_frame: Annotated[
         float | None,
         typer.Option(
             "--dose-per-frame",
-            help="e⁻/Å² of a frame as read; EER: of a fraction, or with --eer-dose of a frame of the camera.",
+            help="e⁻/Å² of a frame as read: of an EER, a fraction, or with --eer-dose a frame of the camera.",
         ),
     ] = None,
-    pre_exposure: Annotated[float, typer.Option("--pre-exposure", help="e⁻/Å² before the first frame.")] = 0.0,
-    patches: Annotated[str, typer.Option("--patches", help="auto, or COLSxROWS; 1x1: whole frames only.")] = "auto",
+    pre_exposure: Annotated[float, typer.Option("--pre-exposure", help="e⁻/Å² before the movie's first frame.")] = 0.0,
+    patches: Annotated[str, typer.Option("--patches", help="auto, or COLSxROWS; 1x1: whole frames only.")] = _AUTO,
     bin_factor: Annotated[float, typer.Option("--bin", help="Pixel of the sums over that of the frames.")] = 1.0,
-    first: Annotated[int, typer.Option("--first", min=1, help="First frame used, counted from 1.")] = 1,
-    last: Annotated[int | None, typer.Option("--last", min=1, help="Last frame used [the last].")] = None,
+    first: Annotated[int, typer.Option("--first", min=1, help="The first frame that is used, from 1.")] = 1,
+    last: Annotated[int | None, typer.Option("--last", min=1, help="The last one [the last].")] = None,
     eer_fractions: Annotated[
         int | None, typer.Option("--eer-fractions", min=1, help="About how many frames an EER is rendered to [40].")
     ] = None,
     eer_dose: Annotated[
         float | None,
         typer.Option(
-            "--eer-dose", help="e⁻/Å² of a rendered frame, instead; the dose comes from metadata or --dose-per-frame."
+            "--eer-dose", help="e⁻/Å² of a rendered frame, instead; needs the dose, of metadata or --dose-per-frame."
         ),
     ] = None,
     eer_upsampling: Annotated[
-        int, typer.Option("--eer-upsampling", min=1, max=2, help="1: the sensor's pixels; 2: half of them.")
+        int, typer.Option("--eer-upsampling", min=1, max=2, help="1: the sensor's pixels, 2: halves of them.")
     ] = 1,
-    halves: Annotated[bool, typer.Option("--halves", help="Also the sums of even and of odd frames.")] = False,
+    halves: Annotated[bool, typer.Option("--halves", help="Also the sums of the even and of the odd frames.")] = False,
     no_dose_weighting: Annotated[
-        bool, typer.Option("--no-dose-weighting", help="The plain sum, even if the dose is known.")
+        bool, typer.Option("--no-dose-weighting", help="The plain sum, even where the dose is known.")
     ] = False,
     tolerate_frames: Annotated[
-        int, typer.Option("--tolerate-frames", min=0, help="Go on without so many frames that cannot be read.")
+        int, typer.Option("--tolerate-frames", min=0, help="Go on without up to so many that cannot be read.")
     ] = 0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="In all [one a core].")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path(),
-    json: Annotated[bool, typer.Option("--json", help="Print an array with an object per movie.")] = False,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="That compute [one a core].")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")] = Path(),
+    json: Annotated[bool, typer.Option("--json", help="Print an array with an object for each movie.")] = False,
 ) -> None:
-    """Align the frames of movies: gain, defects, local motion, dose weighting; micrographs and RELION's motion STAR.
+    """Align the frames of movies and add them up: gain, defects, local motion, dose weighting, RELION's motion STAR.
 
     Pixel size, voltage, dose and gain come from an mdoc or EPU's XML beside the movie, or from its header, where they
-    are not given.
+    are not given. Status 1 if a movie failed; the others are there all the same.
 
     Example: coldchain align *.tif --gain gain.mrc --dose-per-frame 1.1 --out aligned
     """
+    dose = within("--dose-per-frame", dose_per_frame, limits.DOSE_E_PER_SQUARE_ANGSTROM, _DOSE_UNIT)
+    if eer_dose is not None and eer_fractions is not None:
+        raise UsageError("--eer-dose and --eer-fractions contradict each other", remedy="Give one of the two")
     stated = Stated(
         pixel_size_angstrom=within("--pixel-size", pixel_size, limits.PIXEL_SIZE_ANGSTROM, "Å"),
         voltage_kilovolt=within("--voltage", voltage, limits.VOLTAGE_KILOVOLT, "kV"),
-        dose_per_frame_e_per_square_angstrom=within(
-            "--dose-per-frame", dose_per_frame, limits.DOSE_E_PER_SQUARE_ANGSTROM, "e⁻/Å²"
-        ),
-        gain=None if gain in (None, _NO_GAIN) else _file("--gain", Path(gain)),
-        no_gain=gain == _NO_GAIN,
+        dose_per_frame_e_per_square_angstrom=dose if eer_dose is None else None,
+        dose_per_camera_frame_e_per_square_angstrom=None if eer_dose is None else dose,
+        gain=None if gain is None or gain == _NONE else _file("--gain", Path(gain)),
+        no_gain=gain == _NONE,
         defects=_file("--defects", defects),
         dark=_file("--dark", dark),
-        counts_per_electron=counts_per_electron,
+        counts_per_electron=within("--counts-per-electron", counts_per_electron, _COUNTS_PER_ELECTRON, "counts"),
     )
-    wanted = FramesWanted(first, last, eer_fractions, eer_upsampling, tolerate_frames)
+    frames = FramesWanted(
+        first=first,
+        last=_not_before(first, last),
+        eer_fractions=eer_fractions,
+        eer_dose_e_per_square_angstrom=within("--eer-dose", eer_dose, limits.DOSE_E_PER_SQUARE_ANGSTROM, _DOSE_UNIT),
+        eer_upsampling=eer_upsampling,
+        tolerate=tolerate_frames,
+    )
+    within("--pre-exposure", pre_exposure, _PRE_EXPOSURE_E_PER_SQUARE_ANGSTROM, _DOSE_UNIT)
+    within("--bin", bin_factor, _BINNING, "pixels")
     wishes = Wishes(
         patches=_grid(patches),
         bin_factor=bin_factor,
@@ -106,88 +128,129 @@ def align(
         dose_weighting=not no_dose_weighting,
         pre_exposure_e_per_square_angstrom=pre_exposure,
         gain_auto=gain_auto,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads or len(os.sched_getaffinity(0)),
     )
-    _refuse_equal_stems(movies)
+    _refuse_equal_names(movies)
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = align_all(movies, stated, wanted, wishes, out)
-    if not _tell(outcomes, json=json):
+    outcomes = align_all(movies, Asked(stated, frames, wishes, out))
+    if not (_as_json(outcomes) if json else _as_lines(outcomes, len(movies))):
         raise typer.Exit(1)
 
 
+def _not_before(first: int, last: int | None) -> int | None:
+    if last is not None and last < first:
+        raise UsageError(f"--last is {last}", expected=f"{first} or more, which is --first")
+    return last
+
+
 def _grid(text: str) -> tuple[int, int] | None:
-    if text == "auto":
+    if text == _AUTO:
         return None
     found = _GRID.fullmatch(text)
-    if found is None:
+    if found is None or 0 in (grid := (int(found[1]), int(found[2]))):
         raise UsageError(f"--patches is {text!r}", expected="auto, or COLSxROWS such as 7x5")
-    return int(found[1]), int(found[2])
+    return grid
 
 
 def _file(option: str, path: Path | None) -> Path | None:
     if path is not None and not path.is_file():
-        raise UsageError(f"{option} names no file", remedy="Name one that is there", path=path)
+        raise UsageError(f"{option}: there is no such file", remedy="Name one that is there", path=path)
     return path
 
 
-def _refuse_equal_stems(movies: list[Path]) -> None:
+def _refuse_equal_names(movies: list[Path]) -> None:
     stem, count = Counter(movie.stem for movie in movies).most_common(1)[0]
     if count > 1:
         raise UsageError(
-            f"{count} movies are called {printable(stem)}, and their results would be",
-            expected="movies of different names",
-            remedy="Align them in calls of their own, each with another --out",
+            f"{count} of the movies are called {printable(stem)}, and so would be their results",
+            remedy="Align them in calls of their own, each with an --out of its own",
         )
 
 
-def _tell(outcomes: Iterable[Done | Failed], *, json: bool) -> bool:
-    """Say what became of each movie; whether all went well."""
-    told: list[dict[str, object]] = []
-    well = True
-    for outcome in outcomes:
-        if isinstance(outcome, Failed):
-            well = False
-            told.append({"movie": str(outcome.movie), "error": str(outcome.error)})
-            errors.print(f"coldchain: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
-        else:
-            told.append(_record(outcome))
-            if not json:
-                _say(outcome)
-    if json:
-        print_json(told)
-    return well
+def _as_json(outcomes: Iterator[Done | Failed]) -> bool:
+    """Print one array when all are through; whether all went well."""
+    told = [_failure(outcome) if isinstance(outcome, Failed) else _record(outcome) for outcome in outcomes]
+    print_json(told)
+    return not any("error" in record for record in told)
 
 
-def _say(done: Done) -> None:
-    record = _record(done)
-    output.print(str(record), markup=False, highlight=False)
+def _as_lines(outcomes: Iterator[Done | Failed], count: int) -> bool:
+    """Say what became of each movie as soon as it is known; whether all went well."""
+    failures = 0
+    with _bar(count) as advance:
+        for outcome in outcomes:
+            if isinstance(outcome, Failed):
+                failures += 1
+                errors.print(f"coldchain: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
+            else:
+                for line in _lines(outcome):
+                    output.print(line, markup=False, highlight=False)
+            advance()
+    if failures and count > 1:
+        errors.print(f"{failures} of {count} movies failed.", markup=False, highlight=False)
+    return not failures
+
+
+@contextmanager
+def _bar(count: int) -> Iterator[Callable[[], None]]:
+    """A bar where somebody looks; gives what moves it on by one."""
+    if not output.is_terminal:
+        yield lambda: None
+        return
+    from rich.progress import Progress  # as long to import as a small movie to write
+
+    with Progress(console=output, transient=True) as bars:
+        task = bars.add_task("movies", total=count)
+        yield lambda: bars.advance(task)
+
+
+def _lines(done: Done) -> Iterator[str]:
+    columns, rows = done.alignment.aligned.motion.grid
+    patches = f"{columns} × {rows} patches" if columns * rows > 1 else "whole frames only"
+    moved = f"{len(done.alignment.numbers)} frames, {done.lengths.total_angstrom:.1f} Å motion"
+    yield printable(f"{done.files['micrograph']}: {moved}, {patches}, {done.seconds['total']:.1f} s")
+    yield from (f"  {printable(warning)}" for warning in done.alignment.warnings)
+
+
+def _failure(failed: Failed) -> dict[str, object]:
+    return {"movie": str(failed.movie), "error": str(failed.error)}
 
 
 def _record(done: Done) -> dict[str, object]:
-    from coldchain.preprocess.alignment import track_lengths
-
-    alignment = done.alignment
-    aligned, lengths = alignment.aligned, track_lengths(alignment)
+    alignment, lengths = done.alignment, done.lengths
+    aligned, exposure = alignment.aligned, alignment.exposure
     return {
         "movie": str(done.movie),
         "output": str(done.files["micrograph"]),
+        "files": {role: str(path) for role, path in done.files.items()},
         "frames": len(alignment.numbers),
+        "frames_of_movie": len(alignment.camera_frames),
         "shape": list(aligned.micrograph.shape),
         "pixel_size_angstrom": aligned.pixel_size_angstrom,
+        "voltage_kilovolt": exposure.voltage_kilovolt,
+        "dose_e_per_square_angstrom": _sum(alignment.doses_e_per_square_angstrom),
+        "dose_weighted": alignment.dose_weighted,
+        "gain": None if exposure.gain is None else str(exposure.gain),
+        "gain_verdict": None if aligned.gain_check is None else str(aligned.gain_check.verdict),
         "total_motion_angstrom": lengths.total_angstrom,
         "early_motion_angstrom": lengths.early_angstrom,
         "late_motion_angstrom": lengths.late_angstrom,
-        "patches": list(aligned.motion.grid),
-        "rank": aligned.rank,
         "error_angstrom": aligned.error_angstrom if math.isfinite(aligned.error_angstrom) else None,
+        "patches": list(aligned.motion.grid),
+        "hot_pixels": len(aligned.hot_pixels),
+        "rank": aligned.rank,
         "warnings": list(alignment.warnings),
         "timings_s": done.seconds,
         "peak_rss_bytes": _peak_rss_bytes(),
     }
 
 
+def _sum(doses: tuple[float, ...] | None) -> float | None:
+    return None if doses is None else sum(doses)
+
+
 def _peak_rss_bytes() -> int:
-    """The most memory that this process has held; what its parent held before it does not count."""
+    """The most memory that this process has held; getrusage would count what its parent held before it, too."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     found = re.search(r"VmHWM:\s*([0-9]+) kB", status)
     return int(found[1]) * _BYTES_PER_KIB if found else 0

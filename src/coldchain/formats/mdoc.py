@@ -60,6 +60,7 @@ def read_mdoc(path: Path, *, zone: tzinfo | None = None) -> ExposureMetadata:
         stage_z_micrometer=number("StageZ"),
         tilt_degrees=number("TiltAngle"),
         energy_slit_electronvolt=_positive(number("FilterSlitAndLoss")),
+        counts_per_electron=_positive(number("CountsPerElectron")),
         gain_name=_file_name(values.get("GainReference")),
         defects_name=_file_name(values.get("DefectFile")),
         movie_name=_file_name(values.get("SubFramePath")),

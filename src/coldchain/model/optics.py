@@ -34,8 +34,9 @@ class ExposureMetadata:
     """What the microscope wrote about one exposure (EPU XML, SerialEM mdoc, extended MRC header).
 
     Stage positions are in micrometres, tilts in degrees. `applied_defocus_micrometer` is as the microscope counts it:
-    negative is underfocus. `gain_name` and `defects_name` are file names as the metadata gives them. `source` names the
-    kind of metadata ("epu-xml", "mdoc", "fei1", "fei2", "mrc-header").
+    negative is underfocus. `counts_per_electron` is that of the picture that SerialEM shows. `gain_name` and
+    `defects_name` are file names as the metadata gives them. `source` names the kind of metadata ("epu-xml", "mdoc",
+    "fei1", "fei2", "mrc-header").
     """
 
     optics: Optics = Optics()
@@ -52,6 +53,7 @@ class ExposureMetadata:
     beam_shift_x: float | None = None
     beam_shift_y: float | None = None
     energy_slit_electronvolt: float | None = None
+    counts_per_electron: float | None = None
     gain_name: str | None = None
     defects_name: str | None = None
     movie_name: str | None = None

@@ -1,6 +1,6 @@
 """What is known of a lone movie: what the user says, what lies beside it, what its own headers say, in that order.
 
-A facility's exposures get their metadata from the catalog. A movie that is named on a command line has only its
+A facility's exposures have their metadata from the catalog. A movie that is named on a command line has only its
 neighbours: SerialEM's mdoc, EPU's XML, and the references that the mdoc names.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldchain.errors import FormatError, ProcessingError, printable
+from coldchain.errors import FormatError, MetadataError, ProcessingError, printable
 from coldchain.formats.epu import read_exposure_xml
 from coldchain.formats.fei import read_extended_header
 from coldchain.formats.mdoc import read_mdoc
@@ -29,8 +29,9 @@ class Stated:
 
     pixel_size_angstrom : of the frames as they are stored; of an EER, of the sensor's pixel.
     dose_per_frame_e_per_square_angstrom : of a frame as it is read; of an EER, of a fraction.
-    dose_per_camera_frame_e_per_square_angstrom : the same for the frames that the camera wrote, where these differ.
-    gain : the reference; `no_gain`: there is none, whatever the metadata names.
+    dose_per_camera_frame_e_per_square_angstrom : the same for an EER's frames as the camera wrote them.
+    gain : the reference. `no_gain`: there is none, whatever the metadata names.
+    counts_per_electron : the frames are divided by it.
     """
 
     pixel_size_angstrom: float | None = None
@@ -50,24 +51,33 @@ class KnownExposure:
 
     info : what its headers say of its frames.
     pixel_size_angstrom : of the frames as they are stored; of an EER, of the sensor's pixel.
-    dose_per_camera_frame_e_per_square_angstrom : None where nobody knows it.
-    gain, defects, dark : references, None where there is none.
-    defects_matter : whether a defect list that cannot be used is an error: one that the user named is.
-    counts_per_electron : by which the frames are divided; 1 for counting cameras.
+    frame_dose_e_per_square_angstrom : of a frame as the camera wrote it; None where nobody knows.
+    gain, defects, dark : references; None where there is none.
+    defects_stated : whether the user named the defects: then it is an error if they cannot be used.
+    counts_per_electron : the frames are divided by it; 1 for counting cameras.
     warnings : what the reader of a result should know.
     """
 
-    movie: Path
     info: MovieInfo
     pixel_size_angstrom: float
     voltage_kilovolt: float
-    dose_per_camera_frame_e_per_square_angstrom: float | None
+    frame_dose_e_per_square_angstrom: float | None
     gain: Path | None = None
     defects: Path | None = None
-    defects_matter: bool = False
+    defects_stated: bool = False
     dark: Path | None = None
     counts_per_electron: float = 1.0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def movie(self) -> Path:
+        """The movie's path."""
+        return self.info.path
+
+    @property
+    def is_eer(self) -> bool:
+        """Whether its frames are made on reading."""
+        return self.info.container == "eer"
 
 
 def find_exposure(info: MovieInfo, stated: Stated, *, camera_frames_per_frame: int = 1) -> KnownExposure:
@@ -79,50 +89,45 @@ def find_exposure(info: MovieInfo, stated: Stated, *, camera_frames_per_frame: i
     stated : what the user says; it counts over all else.
     camera_frames_per_frame : of an EER, the camera frames in its first fraction.
 
-    Raises ProcessingError where the pixel size or the voltage is known from nowhere, or where the metadata name a gain
+    Raises ProcessingError where pixel size or voltage are known from nowhere, or where the metadata name a gain
     reference that is not there.
     """
-    metadata, warnings = _metadata(info)
-    optics = Optics(pixel_size_angstrom=stated.pixel_size_angstrom, voltage_kilovolt=stated.voltage_kilovolt).over(
-        metadata.optics
-    )
+    metadata, about_metadata = _metadata(info)
+    own = Optics(pixel_size_angstrom=stated.pixel_size_angstrom, voltage_kilovolt=stated.voltage_kilovolt)
+    optics = own.over(metadata.optics)
     if optics.pixel_size_angstrom is None or optics.voltage_kilovolt is None:
-        raise _lacking(optics, info.path)
-    dose, about_dose = _camera_frame_dose(stated, metadata.optics, info, camera_frames_per_frame)
-    defects = stated.defects or _reference(metadata.defects_name, info.path)
-    if defects is None and metadata.defects_name:
-        about_dose += (
-            f"The defect list {printable(metadata.defects_name)} is not there; defects are found from the movie alone.",
-        )
+        raise _lacking(optics, info.path, about_metadata)
+    dose, about_dose = _frame_dose(stated, metadata.optics, info, camera_frames_per_frame)
+    defects, about_defects = _defects(stated, metadata.defects_name, info.path)
     return KnownExposure(
-        movie=info.path,
         info=info,
         pixel_size_angstrom=optics.pixel_size_angstrom,
         voltage_kilovolt=optics.voltage_kilovolt,
-        dose_per_camera_frame_e_per_square_angstrom=dose,
+        frame_dose_e_per_square_angstrom=dose,
         gain=_gain(stated, metadata.gain_name, info.path),
         defects=defects,
-        defects_matter=stated.defects is not None,
+        defects_stated=stated.defects is not None,
         dark=stated.dark,
-        counts_per_electron=stated.counts_per_electron or 1.0,
-        warnings=warnings + about_dose,
+        counts_per_electron=_counts_per_electron(stated, metadata),
+        warnings=(*about_metadata, *about_dose, *about_defects),
     )
 
 
-def share_of_dose(total_e_per_square_angstrom: float, planned: int | None, info: MovieInfo) -> tuple[float, str]:
-    """A camera frame's share of the exposure's dose, and a warning, or "".
+def share_of_dose(
+    total_e_per_square_angstrom: float, planned: int | None, info: MovieInfo
+) -> tuple[float, tuple[str, ...]]:
+    """A camera frame's share of the exposure's dose, and a warning where the metadata count other frames than the file.
 
-    A camera that stops halfway writes half the frames, and each has its share of the whole dose all the same: that of
-    the frames that the metadata count. An EER file's frames are made on reading: the metadata's count says nothing of
-    them.
+    A camera that stops halfway writes half the frames, and each has its share of the whole dose all the same. An EER
+    file's frames are made on reading: the metadata's count says nothing of them.
     """
     if info.container == "eer" or planned is None or planned == info.frames:
-        return total_e_per_square_angstrom / info.frames, ""
+        return total_e_per_square_angstrom / info.frames, ()
     said = f"The metadata says {planned} frames, the file has {info.frames}; each is given 1/{planned} of the dose."
-    return total_e_per_square_angstrom / planned, said
+    return total_e_per_square_angstrom / planned, (said,)
 
 
-def _camera_frame_dose(
+def _frame_dose(
     stated: Stated, optics: Optics, info: MovieInfo, camera_frames_per_frame: int
 ) -> tuple[float | None, tuple[str, ...]]:
     if stated.dose_per_camera_frame_e_per_square_angstrom is not None:
@@ -131,21 +136,31 @@ def _camera_frame_dose(
         return stated.dose_per_frame_e_per_square_angstrom / camera_frames_per_frame, ()
     if optics.dose_e_per_square_angstrom is None:
         return None, ()
-    dose, warning = share_of_dose(optics.dose_e_per_square_angstrom, optics.frame_count, info)
-    return dose, (warning,) if warning else ()
+    return share_of_dose(optics.dose_e_per_square_angstrom, optics.frame_count, info)
+
+
+def _counts_per_electron(stated: Stated, metadata: ExposureMetadata) -> float:
+    """The user's, or for an integrating camera, whose dark reference is given, the mdoc's. A counting camera's frames
+    count electrons, and SerialEM's number is for the image that it shows."""
+    if stated.counts_per_electron is not None:
+        return stated.counts_per_electron
+    return metadata.counts_per_electron or 1.0 if stated.dark is not None else 1.0
 
 
 def _metadata(info: MovieInfo) -> tuple[ExposureMetadata, tuple[str, ...]]:
-    """What mdoc or XML beside the movie say, and its headers where these are silent. One that cannot be used is said,
-    and is as if it were not there."""
+    """What mdoc or XML beside the movie say, and its headers where these are silent. What cannot be used is said, and
+    is as if it were not there."""
     found, warnings = ExposureMetadata(), []
     for path in _descriptions(info.path):
         try:
-            read = read_exposure_xml if path.suffix.lower() == ".xml" else read_mdoc
-            found = found.over(read(path))
+            found = found.over(read_exposure_xml(path) if path.suffix.lower() == ".xml" else read_mdoc(path))
         except FormatError as error:
             warnings.append(f"{error} It was not used.")
-    return found.over(_header(info)), tuple(warnings)
+    try:
+        found = found.over(_header(info))
+    except MetadataError as error:
+        warnings.append(f"{error} Its header was not used.")
+    return found, tuple(warnings)
 
 
 def _descriptions(movie: Path) -> Iterator[Path]:
@@ -176,24 +191,33 @@ def _gain(stated: Stated, named: str | None, movie: Path) -> Path | None:
     return found
 
 
-def _reference(name: str | None, movie: Path) -> Path | None:
+def _defects(stated: Stated, named: str | None, movie: Path) -> tuple[Path | None, tuple[str, ...]]:
+    if stated.defects is not None or not named:
+        return stated.defects, ()
+    found = _reference(named, movie)
+    missing = f"The defect list {printable(named)} is not there; defects are found from the movie alone."
+    return found, () if found else (missing,)
+
+
+def _reference(name: str, movie: Path) -> Path | None:
     """A reference that the metadata name, perhaps with the camera computer's own path: beside the movie, or one up."""
-    base = (name or "").replace("\\", "/").rpartition("/")[2]
+    base = name.replace("\\", "/").rpartition("/")[2]
     if base in ("", ".", ".."):
         return None
     folders = (movie.parent, movie.absolute().parent.parent)
     return next((path for folder in folders if (path := folder / base).is_file()), None)
 
 
-def _lacking(optics: Optics, movie: Path) -> ProcessingError:
-    options = {
+def _lacking(optics: Optics, movie: Path, warnings: tuple[str, ...]) -> ProcessingError:
+    values = {
         "pixel size": ("--pixel-size Å", optics.pixel_size_angstrom),
         "voltage": ("--voltage kV", optics.voltage_kilovolt),
     }
-    missing = [name for name, (_, value) in options.items() if value is None]
+    missing = {name: option for name, (option, value) in values.items() if value is None}
     verb = "is" if len(missing) == 1 else "are"
+    why = f" ({' '.join(warnings)})" if warnings else ""
     return ProcessingError(
-        f"{' and '.join(missing)} {verb} not known, neither from an mdoc or XML beside it nor from its header",
-        remedy=f"Give with {' and '.join(options[name][0] for name in missing)}",
+        f"{' and '.join(missing)} {verb} not known, neither from an mdoc or XML beside it nor from its header{why}",
+        remedy=f"Give with {' and '.join(missing.values())}",
         path=movie,
     )

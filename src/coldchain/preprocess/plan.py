@@ -15,14 +15,13 @@ from coldchain.model.optics import Optics
 from coldchain.model.results import Step, StepRun
 
 # Raised when a step's results change for the same input; every exposure is then computed again on request.
-STEP_VERSIONS: Mapping[Step, int] = {Step.ALIGN: 1, Step.CTF: 1, Step.PICK: 1, Step.PREVIEW: 1}
+STEP_VERSIONS: Mapping[Step, int] = {Step.ALIGN: 2, Step.CTF: 1, Step.PICK: 1, Step.PREVIEW: 1}
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineParameters:
     """The facility's own choices for every session."""
 
-    bfactor_square_angstrom: float = 150.0
     particle_diameter_angstrom: float | None = None
     attempts: int = 3
     threads: int = 1
@@ -111,7 +110,6 @@ def step_parameters(step: Step, given: ExposureInput, parameters: PipelineParame
             return imaging | {
                 "dose_e_per_square_angstrom": optics.dose_e_per_square_angstrom,
                 "frame_count": optics.frame_count,
-                "bfactor_square_angstrom": parameters.bfactor_square_angstrom,
                 "gain_sha256": given.gain_sha256,
                 "defects_sha256": given.defects_sha256,
             }

@@ -1,58 +1,40 @@
 """A movie as the camera wrote it, in memory, with its references: all that has to be read before it can be aligned.
 
-It stands apart from `alignment` so that decoding can begin while the kernels are still being imported.
+It stands apart from `alignment` so that reading can begin while the kernels are still being imported.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.errors import FormatError
+from coldchain.errors import FormatError, ProcessingError
 from coldchain.formats.defects import read_defects
 from coldchain.formats.gain import read_dark, read_gain
 from coldchain.formats.movie import frames_per_fraction, read_movie
 from coldchain.preprocess.exposure import KnownExposure
+from coldchain.preprocess.wishes import FramesWanted
 
-
-@dataclass(frozen=True, slots=True)
-class FramesWanted:
-    """Which frames are read, and how. Frames (of an EER: fractions) count from 1, both ends included."""
-
-    first: int = 1
-    last: int | None = None
-    eer_fractions: int | None = None
-    eer_upsampling: int = 1
-    tolerate: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What is wanted of an alignment. `patches`: (columns, rows), None: as the size suggests. `gain_auto`: a gain
-    reference that fits otherwise is taken as it fits."""
-
-    patches: tuple[int, int] | None = None
-    bin_factor: float = 1.0
-    halves: bool = False
-    dose_weighting: bool = True
-    pre_exposure_e_per_square_angstrom: float = 0.0
-    gain_auto: bool = False
-    threads: int = 1
+Image = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawMovie:
     """The frames of a movie and its references.
 
+    wanted : how it was read.
     frames : (frames, rows, columns), as the camera wrote them.
     numbers : (frames,) each frame's number in the movie, from 1.
     camera_frames : of each frame that the movie has, read or not, how many of the camera's it holds.
-    left_out : numbers and reasons of those that were wanted and could not be read.
+    left_out : sentences on the frames that were wanted and could not be read.
     gain, dark, defects : None where there is none.
+    warnings : what the reader of a result should know.
     seconds : what reading took.
     """
 
@@ -61,21 +43,48 @@ class RawMovie:
     frames: NDArray[Any]
     numbers: tuple[int, ...]
     camera_frames: tuple[int, ...]
-    left_out: tuple[tuple[int, str], ...]
-    gain: NDArray[np.float32] | None
-    dark: NDArray[np.float32] | None
+    left_out: tuple[str, ...]
+    gain: Image | None
+    dark: Image | None
     defects: NDArray[np.bool_] | None
     warnings: tuple[str, ...]
     seconds: float
 
 
-def read_raw(exposure: KnownExposure, wanted: FramesWanted, *, threads: int = 1) -> RawMovie:
+class References:
+    """Gain and dark references; the one of either kind that was read last is kept, as one serves a whole session."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Callable[[Path], Image], tuple[tuple[Path, int, int], Image]] = {}
+
+    def gain(self, path: Path | None) -> Image | None:
+        """A gain reference; raises as `read_gain`."""
+        return self._read(read_gain, path)
+
+    def dark(self, path: Path | None) -> Image | None:
+        """A dark reference; raises as `read_dark`."""
+        return self._read(read_dark, path)
+
+    def _read(self, read: Callable[[Path], Image], path: Path | None) -> Image | None:
+        if path is None:
+            return None
+        status = path.stat()
+        key = (path, status.st_size, status.st_mtime_ns)
+        if read not in self._kept or self._kept[read][0] != key:
+            self._kept[read] = key, read(path)
+        return self._kept[read][1]
+
+
+def read_raw(
+    exposure: KnownExposure, wanted: FramesWanted, references: References | None = None, *, threads: int = 1
+) -> RawMovie:
     """Read a movie and its references. Raises as the formats do."""
     began = time.perf_counter()
+    references = references or References()
+    gain, dark = references.gain(exposure.gain), references.dark(exposure.dark)
     frames = read_movie(
         exposure.movie, eer_fractions=wanted.eer_fractions, eer_upsampling=wanted.eer_upsampling, threads=threads
     )
-    total = len(frames)
     frames = frames[wanted.first - 1 : wanted.last]
     defects, warnings = _defects(exposure, (frames.shape[1], frames.shape[2]))
     return RawMovie(
@@ -83,14 +92,33 @@ def read_raw(exposure: KnownExposure, wanted: FramesWanted, *, threads: int = 1)
         wanted=wanted,
         frames=frames,
         numbers=tuple(range(wanted.first, wanted.first + len(frames))),
-        camera_frames=frames_per_fraction(exposure.info, eer_fractions=wanted.eer_fractions)[:total],
+        camera_frames=frames_per_fraction(exposure.info, eer_fractions=wanted.eer_fractions),
         left_out=(),
-        gain=None if exposure.gain is None else read_gain(exposure.gain),
-        dark=None if exposure.dark is None else read_dark(exposure.dark),
+        gain=gain,
+        dark=dark,
         defects=defects,
         warnings=warnings,
         seconds=time.perf_counter() - began,
     )
+
+
+def with_fractions(wanted: FramesWanted, exposure: KnownExposure) -> FramesWanted:
+    """The same with the number of an EER's fractions, where these are wanted by their dose.
+
+    Raises ProcessingError where the dose is not known.
+    """
+    dose = wanted.eer_dose_e_per_square_angstrom
+    if dose is None or not exposure.is_eer:
+        return wanted
+    frame_dose, info = exposure.frame_dose_e_per_square_angstrom, exposure.info
+    if frame_dose is None:
+        raise ProcessingError(
+            "its dose is not known, and its frames are wanted by their dose",
+            remedy="Give the dose of a camera frame with --dose-per-frame, or use --eer-fractions",
+            path=info.path,
+        )
+    fractions = round(frame_dose * info.frames / dose)
+    return replace(wanted, eer_fractions=max(1, min(info.frames, fractions)))
 
 
 def _defects(exposure: KnownExposure, shape: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:
@@ -101,6 +129,6 @@ def _defects(exposure: KnownExposure, shape: tuple[int, int]) -> tuple[NDArray[n
     try:
         return read_defects(exposure.defects, shape), ()
     except FormatError as error:
-        if exposure.defects_matter:
+        if exposure.defects_stated:
             raise
         return None, (f"{error} Defects are found from the movie alone.",)

@@ -1,30 +1,39 @@
-"""Movies one after the other: each is read, aligned and written; a failure is that movie's own."""
+"""Movies one after the other: each is read, aligned and written; a failure is that movie's own.
+
+While one is aligned, the next is read and the last one written, by one more thread of the lowest priority: it takes
+what the others leave, where one of them works alone. So there are at most two stacks of frames in memory.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coldchain.errors import ColdchainError, ProcessingError, StorageError
 from coldchain.formats.movie import frames_per_fraction, probe_movie
 from coldchain.preprocess.exposure import Stated, find_exposure
-from coldchain.preprocess.raw_movie import FramesWanted, RawMovie, Wishes, read_raw
+from coldchain.preprocess.raw_movie import RawMovie, References, read_raw, with_fractions
+from coldchain.preprocess.wishes import FramesWanted, Wishes
 
 if TYPE_CHECKING:
-    from coldchain.preprocess.alignment import Alignment
+    from coldchain.preprocess.alignment import Alignment, TrackLengths
+
+_LOWEST_PRIORITY = 19
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Done:
-    """A movie that was aligned and written. `files` by role; `seconds` by stage."""
+    """A movie that was aligned and written: its files by role, the seconds of each stage and in all."""
 
     movie: Path
     alignment: Alignment
+    lengths: TrackLengths
     files: dict[str, Path]
     seconds: dict[str, float]
 
@@ -37,49 +46,132 @@ class Failed:
     error: ColdchainError
 
 
-def align_all(
-    movies: Sequence[Path], stated: Stated, wanted: FramesWanted, wishes: Wishes, folder: Path
-) -> Iterator[Done | Failed]:
-    """Align movies in turn into a folder; what became of each is told as soon as it is known."""
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
-        reading = reader.submit(_read, movies[0], stated, wanted, wishes.threads)
-        # Kernels take longest to import; meanwhile the first movie is being read.
-        import_module("coldchain.preprocess.alignment")
-        for index, movie in enumerate(movies):
-            outcome = _outcome(movie, reading, wishes, folder)
-            if index + 1 < len(movies):
-                reading = reader.submit(_read, movies[index + 1], stated, wanted, wishes.threads)
-            yield outcome
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of every movie of a series, and where the results go."""
+
+    stated: Stated
+    frames: FramesWanted
+    wishes: Wishes
+    folder: Path
 
 
-def _read(movie: Path, stated: Stated, wanted: FramesWanted, threads: int) -> tuple[float, RawMovie]:
-    began = time.perf_counter()
-    info = probe_movie(movie)
-    camera_frames = frames_per_fraction(info, eer_fractions=wanted.eer_fractions)
-    exposure = find_exposure(info, stated, camera_frames_per_frame=camera_frames[0])
-    return began, read_raw(exposure, wanted, threads=threads)
+def align_all(movies: Sequence[Path], asked: Asked) -> Iterator[Done | Failed]:
+    """Align movies in turn; what became of each is told as soon as it is written."""
+    stages, threads = _Stages(asked), asked.wishes.threads
+    if threads == 1:
+        stages.import_kernels()
+        for movie in movies:
+            yield stages.write(stages.align(stages.read(movie, 1)), 1)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as first:
+        reading = first.submit(stages.read, movies[0], threads)
+        stages.import_kernels()
+    writing: Future[Done | Failed] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="aside", initializer=_step_back) as aside:
+        for index in range(len(movies)):
+            read = reading.result()
+            is_last = index + 1 == len(movies)
+            if not is_last:
+                reading = aside.submit(stages.read, movies[index + 1], 1)
+            aligned = stages.align(read)
+            del read
+            if writing is not None:
+                yield writing.result()
+            if is_last:
+                yield stages.write(aligned, threads)
+            else:
+                writing = aside.submit(stages.write, aligned, 1)
 
 
-def _outcome(movie: Path, reading: Future[tuple[float, RawMovie]], wishes: Wishes, folder: Path) -> Done | Failed:
-    try:
-        return _finish(movie, reading, wishes, folder)
-    except ColdchainError as error:
-        return Failed(movie, error)
-    except MemoryError:
-        return Failed(movie, ProcessingError("there was not enough memory", remedy="Align fewer at once", path=movie))
-    except OSError as error:
-        return Failed(movie, StorageError(error.strerror or str(error), path=error.filename or movie))
+def _step_back() -> None:
+    """Let all other threads come first; those that this one starts are as modest."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
 
 
-def _finish(movie: Path, reading: Future[tuple[float, RawMovie]], wishes: Wishes, folder: Path) -> Done:
-    from coldchain.preprocess.alignment import align_raw, publish_alignment
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    movie: Path
+    began: float
+    raw: RawMovie
 
-    began, raw = reading.result()
-    alignment = align_raw(raw, wishes)
-    decode = raw.seconds
-    del raw, reading
-    aligned = time.perf_counter()
-    files = publish_alignment(alignment, folder, movie.stem, threads=wishes.threads)
-    ended = time.perf_counter()
-    seconds = {"decode": decode, **alignment.aligned.seconds, "write": ended - aligned, "total": ended - began}
-    return Done(movie, alignment, files, seconds)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Aligned:
+    movie: Path
+    began: float
+    decode_seconds: float
+    alignment: Alignment
+
+
+class _Stages:
+    """What is done to a movie, step by step. A movie that failed is passed on as it is.
+
+    The kernels are imported where they are needed, and not with this module: it takes as long as reading a movie.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._references = References()
+
+    def import_kernels(self) -> None:
+        from coldchain.preprocess.alignment_files import Publisher
+
+        self._publisher = Publisher(self._asked.folder)
+
+    def read(self, movie: Path, threads: int) -> _Read | Failed:
+        began = time.perf_counter()
+        try:
+            return _Read(movie, began, self._read(movie, threads))
+        except _EXPECTED as error:
+            return Failed(movie, _stated(error, movie))
+
+    def _read(self, movie: Path, threads: int) -> RawMovie:
+        info, stated, frames = probe_movie(movie), self._asked.stated, self._asked.frames
+        camera_frames = frames_per_fraction(info, eer_fractions=frames.eer_fractions)
+        exposure = find_exposure(info, stated, camera_frames_per_frame=camera_frames[0])
+        wanted = with_fractions(frames, exposure)
+        return read_raw(exposure, wanted, self._references, threads=threads)
+
+    def align(self, read: _Read | Failed) -> _Aligned | Failed:
+        if isinstance(read, Failed):
+            return read
+        from coldchain.preprocess.alignment import align_raw
+
+        try:
+            return _Aligned(read.movie, read.began, read.raw.seconds, align_raw(read.raw, self._asked.wishes))
+        except _EXPECTED as error:
+            return Failed(read.movie, _stated(error, read.movie))
+
+    def write(self, aligned: _Aligned | Failed, threads: int) -> Done | Failed:
+        if isinstance(aligned, Failed):
+            return aligned
+        from coldchain.preprocess.alignment import track_lengths
+
+        began, alignment = time.perf_counter(), aligned.alignment
+        try:
+            files = self._publisher.publish(alignment, aligned.movie.stem, threads=threads)
+        except _EXPECTED as error:
+            return Failed(aligned.movie, _stated(error, aligned.movie))
+        ended = time.perf_counter()
+        seconds = {
+            "decode": aligned.decode_seconds,
+            **alignment.aligned.seconds,
+            "write": ended - began,
+            "total": ended - aligned.began,
+        }
+        return Done(aligned.movie, alignment, track_lengths(alignment), files, seconds)
+
+
+_EXPECTED = (ColdchainError, OSError, MemoryError)
+
+
+def _stated(error: ColdchainError | OSError | MemoryError, movie: Path) -> ColdchainError:
+    """The failure as one of ours that names a file."""
+    if isinstance(error, MemoryError):
+        return ProcessingError("there was not enough memory", remedy="Align it where there is more", path=movie)
+    if isinstance(error, OSError):
+        return StorageError(error.strerror or str(error), remedy="Check its permissions and its disk", path=movie)
+    if error.path is None:
+        return type(error)(error.found, expected=error.expected, remedy=error.remedy, path=movie)
+    return error

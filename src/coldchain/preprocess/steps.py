@@ -20,20 +20,19 @@ import pandas
 import starfile
 from numpy.typing import NDArray
 
-from coldchain.errors import ColdchainError, FormatError, ProcessingError, StorageError, StoreFullError
-from coldchain.formats.defects import read_defects
-from coldchain.formats.gain import read_gain
+from coldchain.errors import ColdchainError, ProcessingError, StorageError, StoreFullError
 from coldchain.formats.image import read_image
-from coldchain.formats.movie import MovieInfo, frames_per_fraction, probe_movie, read_movie
+from coldchain.formats.movie import probe_movie
 from coldchain.formats.mrc import read_mrc, write_mrc
-from coldchain.kernels.align import AlignedMovie, AlignmentParameters, align_movie
 from coldchain.kernels.ctf import CtfParameters, fit_ctf
 from coldchain.kernels.pick import PickParameters, pick_particles
 from coldchain.model.results import CtfResult, MotionResult, Pick, PickResult, Step
 from coldchain.preprocess import previews
-
-# "Early" and "late" part where RELION parts them: after the first 4 e⁻/Å².
-EARLY_DOSE_E_PER_SQUARE_ANGSTROM = 4.0
+from coldchain.preprocess.alignment import Alignment, align_raw, track_lengths
+from coldchain.preprocess.alignment_files import usable_gain, write_alignment
+from coldchain.preprocess.exposure import KnownExposure, share_of_dose
+from coldchain.preprocess.raw_movie import read_raw
+from coldchain.preprocess.wishes import FramesWanted, Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,72 +126,44 @@ def _number(job: StepJob, name: str) -> float:
 
 
 def _align(job: StepJob) -> Written:
-    movie = job.inputs["movie"]
-    info = probe_movie(movie)
-    frames = read_movie(movie, threads=job.threads)
-    pixel_size = _number(job, "pixel_size_angstrom")
-    doses, warnings = _frame_doses(job, info, len(frames))
-    defects, about_defects = _defects(job, frames.shape[1:])
-    aligned = align_movie(
-        frames,
-        gain=read_gain(job.inputs["gain"]) if "gain" in job.inputs else None,
-        defects=defects,
-        parameters=AlignmentParameters(
-            pixel_size_angstrom=pixel_size,
-            voltage_kilovolt=_number(job, "voltage_kilovolt"),
-            dose_per_frame_e_per_square_angstrom=doses,
-            bfactor_square_angstrom=_number(job, "bfactor_square_angstrom"),
-            threads=job.threads,
-        ),
+    alignment = align_raw(
+        read_raw(_exposure(job), FramesWanted(), threads=job.threads), Wishes(gain_auto=True, threads=job.threads)
     )
-    write_mrc(job.scratch / "micrograph.mrc", aligned.micrograph, pixel_size_angstrom=pixel_size)
-    write_mrc(job.scratch / "unweighted.mrc", aligned.unweighted, pixel_size_angstrom=pixel_size)
-    outputs = {"micrograph": "micrograph.mrc", "unweighted": "unweighted.mrc"}
-    return outputs, motion_result(aligned, pixel_size, doses), (*warnings, *about_defects, *aligned.warnings)
+    gain = usable_gain(alignment)
+    gain_name = None if gain is None else str(gain)
+    outputs = write_alignment(alignment, job.scratch, "micrograph", gain_name=gain_name, threads=job.threads)
+    return outputs, motion_result(alignment), alignment.warnings
 
 
-def _defects(job: StepJob, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:
-    """The mask of the defect list, if there is one. A list that cannot be used is said, and stops nothing: the movie
-    itself shows most of its defects."""
-    if "defects" not in job.inputs:
-        return None, ()
-    try:
-        return read_defects(job.inputs["defects"], (shape[0], shape[1])), ()
-    except FormatError as error:
-        return None, (f"{error} Defects are found from the movie alone.",)
-
-
-def _frame_doses(job: StepJob, info: MovieInfo, frames: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    """Each frame's share of the exposure's dose, and a warning where the metadata count other frames than the file.
-
-    A camera that stops halfway writes half the frames, and each has its share of the whole dose all the same. An EER
-    file's frames are made on reading: the metadata's count says nothing of them, and a fraction's share goes with the
-    camera frames in it.
-    """
-    dose = _number(job, "dose_e_per_square_angstrom")
-    if info.container == "eer":
-        counts = frames_per_fraction(info)
-        return tuple(dose * count / sum(counts) for count in counts), ()
+def _exposure(job: StepJob) -> KnownExposure:
+    info = probe_movie(job.inputs["movie"])
     planned = job.parameters.get("frame_count")
-    if not isinstance(planned, int) or planned == frames:
-        return (dose / frames,) * frames, ()
-    said = f"the metadata says {planned} frames, the file has {frames}; each is given 1/{planned} of the dose"
-    return (dose / planned,) * frames, (said,)
+    dose, warnings = share_of_dose(
+        _number(job, "dose_e_per_square_angstrom"), planned if isinstance(planned, int) else None, info
+    )
+    return KnownExposure(
+        info=info,
+        pixel_size_angstrom=_number(job, "pixel_size_angstrom"),
+        voltage_kilovolt=_number(job, "voltage_kilovolt"),
+        frame_dose_e_per_square_angstrom=dose,
+        gain=job.inputs.get("gain"),
+        defects=job.inputs.get("defects"),
+        warnings=warnings,
+    )
 
 
-def motion_result(aligned: AlignedMovie, pixel_size_angstrom: float, doses: tuple[float, ...]) -> MotionResult:
+def motion_result(alignment: Alignment) -> MotionResult:
     """The track in Å, and its length: in all, and before and after the first 4 e⁻/Å²."""
-    x = aligned.shift_x_pixel * pixel_size_angstrom
-    y = aligned.shift_y_pixel * pixel_size_angstrom
-    lengths = np.hypot(np.diff(x), np.diff(y))
-    ends_early = np.cumsum(doses)[1:] <= EARLY_DOSE_E_PER_SQUARE_ANGSTROM
+    motion, lengths = alignment.aligned.motion, track_lengths(alignment)
+    assert lengths.early_angstrom is not None  # the dose of a facility's exposure is known
+    assert lengths.late_angstrom is not None
     return MotionResult(
-        shift_x_angstrom=tuple(float(v) for v in x),
-        shift_y_angstrom=tuple(float(v) for v in y),
-        total_motion_angstrom=float(lengths.sum()),
-        early_motion_angstrom=float(lengths[ends_early].sum()),
-        late_motion_angstrom=float(lengths[~ends_early].sum()),
-        dose_weighted=True,
+        shift_x_angstrom=tuple((motion.shift_x_pixel * alignment.pixel_size_angstrom).tolist()),
+        shift_y_angstrom=tuple((motion.shift_y_pixel * alignment.pixel_size_angstrom).tolist()),
+        total_motion_angstrom=lengths.total_angstrom,
+        early_motion_angstrom=lengths.early_angstrom,
+        late_motion_angstrom=lengths.late_angstrom,
+        dose_weighted=alignment.dose_weighted,
     )
 
 

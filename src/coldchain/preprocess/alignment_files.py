@@ -1,0 +1,227 @@
+"""What an alignment leaves on the disk.
+
+| role | file | what it holds |
+|---|---|---|
+| micrograph | STEM.mrc | the sum, dose-weighted where the dose is known and nobody switched it off |
+| unweighted | STEM_noDW.mrc | the plain sum |
+| even, odd | STEM_even.mrc, STEM_odd.mrc | the sums of every second frame, counted from 1, weighted as the micrograph |
+| spectrum | STEM_PS.mrc | the amplitude spectrum to which RELION fits a CTF |
+| motion | STEM.star | RELION's motion STAR |
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldchain.errors import StorageError, StoreFullError
+from coldchain.formats.mrc import write_mrc
+from coldchain.formats.relion_motion import PatchShifts, RelionMotion, opposite, write_motion
+from coldchain.kernels.motion import Motion
+from coldchain.kernels.orientation import GainFit, Verdict, apply_fit, gain_at_size
+from coldchain.preprocess.alignment import Alignment
+from coldchain.preprocess.raw_movie import Image
+
+_RELION_MULTIPLIES = frozenset((".mrc", ".tif", ".tiff"))
+
+
+def write_alignment(
+    alignment: Alignment, folder: Path, stem: str, *, gain_name: str | None = None, threads: int = 1
+) -> dict[str, str]:
+    """Write an alignment's files into a folder; their names by role (see the module). Each is whole or absent.
+
+    Parameters
+    ----------
+    gain_name : of the gain reference, as RELION is to find it and as it has to be applied (`usable_gain`).
+    threads : so many files are written at once.
+
+    Raises StorageError where a file cannot be written, FormatError where the movie's name cannot stand in a STAR.
+    """
+    aligned = alignment.aligned
+    pictures = {
+        "micrograph": (f"{stem}.mrc", aligned.micrograph),
+        "unweighted": (f"{stem}_noDW.mrc", aligned.unweighted),
+        "even": (f"{stem}_even.mrc", aligned.even),
+        "odd": (f"{stem}_odd.mrc", aligned.odd),
+        "spectrum": (f"{stem}_PS.mrc", aligned.amplitude_spectrum),
+    }
+
+    def write(role: str) -> None:
+        name, picture = pictures[role]
+        assert picture is not None
+        pixel = aligned.amplitude_spectrum_pixel_angstrom if role == "spectrum" else aligned.pixel_size_angstrom
+        write_mrc(folder / name, picture, pixel_size_angstrom=pixel)
+
+    names = {role: name for role, (name, picture) in pictures.items() if picture is not None}
+    with ThreadPoolExecutor(max(1, min(threads, len(names)))) as pool:
+        list(pool.map(write, names))
+    names["motion"] = f"{stem}.star"
+    write_motion(folder / names["motion"], relion_motion(alignment, gain_name=gain_name))
+    return names
+
+
+class Publisher:
+    """Writes alignments into a folder, each under its final names only when all of its files are whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._gains: dict[tuple[Path, str], Path] = {}
+
+    def publish(self, alignment: Alignment, stem: str, *, threads: int = 1) -> dict[str, Path]:
+        """Write an alignment; its files by role. Those of an earlier one are replaced.
+
+        RELION can neither turn a reference here nor read every kind: where it could not use the file that was given,
+        the reference as it was applied lies beside the results, once for all movies.
+
+        Raises StorageError where something cannot be written, StoreFullError where the disk is full; then nothing is
+        left of this movie.
+        """
+        try:
+            gain = self._gain_for_relion(alignment)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{stem}.", suffix=".part", dir=self._folder))
+            try:
+                gain_name = None if gain is None else str(gain)
+                names = write_alignment(alignment, scratch, stem, gain_name=gain_name, threads=threads)
+                return self._rename(scratch, names)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        except (StorageError, OSError) as error:
+            raise self._explain(error) from error
+
+    def _rename(self, scratch: Path, names: Mapping[str, str]) -> dict[str, Path]:
+        return {role: (scratch / name).replace(self._folder / name) for role, name in names.items()}
+
+    def _gain_for_relion(self, alignment: Alignment) -> Path | None:
+        given, check = alignment.exposure.gain, alignment.aligned.gain_check
+        usable = usable_gain(alignment)
+        if given is None or usable is not None or check is None or check.verdict is Verdict.ABSENT:
+            return usable
+        fit = check.best if check.verdict is Verdict.OTHERWISE else None
+        key = given, "as it is" if fit is None else fit.words
+        if key not in self._gains:
+            path = self._folder / f"{given.stem}_applied.mrc"
+            pixel = alignment.exposure.pixel_size_angstrom
+            write_mrc(path, applied_gain(alignment, fit), pixel_size_angstrom=pixel)
+            self._gains[key] = path
+        return self._gains[key]
+
+    def _explain(self, error: StorageError | OSError) -> StorageError:
+        if isinstance(error, StoreFullError):
+            return StoreFullError(error.found, remedy="Make room, or name another folder with --out", path=self._folder)
+        found = error.found if isinstance(error, StorageError) else (error.strerror or str(error))
+        return StorageError(
+            f"the results cannot be written: {found}",
+            remedy="See to the folder's permissions and its disk, or name another with --out",
+            path=self._folder,
+        )
+
+
+def relion_motion(alignment: Alignment, *, gain_name: str | None = None) -> RelionMotion:
+    """The motion as RELION's STAR has it: of every frame of the movie, in pixels of the frames as they were read."""
+    exposure, aligned = alignment.exposure, alignment.aligned
+    numbers = np.array(alignment.numbers)
+    local = len(aligned.motion.field_x) > 0
+    polynomials = _without_gaps(aligned.motion, numbers).polynomials() if local else None
+    per_frame = alignment.camera_frames[int(numbers[0]) - 1]
+    dose = exposure.frame_dose_e_per_square_angstrom
+    return RelionMotion(
+        width=aligned.motion.shape[1],
+        height=aligned.motion.shape[0],
+        movie_name=str(exposure.movie),
+        shift_x_pixel=_listed(aligned.motion.shift_x_pixel, alignment),
+        shift_y_pixel=_listed(aligned.motion.shift_y_pixel, alignment),
+        gain_name=gain_name,
+        defect_name=None if exposure.defects is None else str(exposure.defects),
+        bin_factor=aligned.pixel_size_angstrom / alignment.pixel_size_angstrom,
+        pixel_size_angstrom=alignment.pixel_size_angstrom,
+        dose_per_frame_e_per_square_angstrom=0.0 if dose is None else dose * per_frame,
+        pre_exposure_e_per_square_angstrom=_pre_exposure(alignment),
+        voltage_kilovolt=exposure.voltage_kilovolt,
+        first_frame=int(numbers[0]),
+        eer_upsampling=alignment.wanted.eer_upsampling if exposure.is_eer else None,
+        eer_grouping=per_frame if exposure.is_eer else None,
+        polynomial_x=None if polynomials is None else opposite(polynomials[0]),
+        polynomial_y=None if polynomials is None else opposite(polynomials[1]),
+        hot_pixels=aligned.hot_pixels,
+        patches=_patch_shifts(aligned.motion, numbers) if local else PatchShifts(),
+    )
+
+
+def usable_gain(alignment: Alignment) -> Path | None:
+    """The gain reference's file, if there is one and RELION would apply it as it was applied here; else None.
+
+    RELION multiplies by what is an MRC or TIFF and takes nothing else, but an EER it multiplies by a `.gain`, whose
+    size may be the sensor's, and divides by an MRC (`renderEER.h`).
+    """
+    path, check = alignment.exposure.gain, alignment.aligned.gain_check
+    if path is None or check is None or alignment.gain is None or check.verdict is Verdict.ABSENT:
+        return None
+    fit = check.best if check.verdict is Verdict.OTHERWISE else None
+    suffix = path.suffix.lower()
+    if alignment.exposure.is_eer:
+        inverted = fit is not None and fit.inverse and fit.turns == 0 and not fit.flipped
+        return path if (suffix == ".gain" and fit is None) or (suffix == ".mrc" and inverted) else None
+    same_size = alignment.gain.shape == alignment.aligned.motion.shape
+    return path if suffix in _RELION_MULTIPLIES and fit is None and same_size else None
+
+
+def applied_gain(alignment: Alignment, fit: GainFit | None) -> Image:
+    """The reference as it was applied, (rows, columns); of an EER its inverse, by which RELION divides."""
+    assert alignment.gain is not None
+    gain = gain_at_size(alignment.gain, alignment.aligned.motion.shape)
+    applied = gain if fit is None else apply_fit(gain, fit)
+    if not alignment.exposure.is_eer:
+        return applied
+    return np.divide(np.float32(1), applied, out=np.zeros_like(applied), where=applied > 0)
+
+
+def _pre_exposure(alignment: Alignment) -> float:
+    """Before the movie's own first frame: RELION counts the dose of the frames that are left out itself."""
+    dose = alignment.exposure.frame_dose_e_per_square_angstrom or 0.0
+    return alignment.pre_exposure_e_per_square_angstrom - dose * sum(
+        alignment.camera_frames[: alignment.numbers[0] - 1]
+    )
+
+
+def _without_gaps(motion: Motion, numbers: NDArray[np.int64]) -> Motion:
+    """The motion with a place for every frame from the first to the last that was used: RELION's polynomial counts
+    them all."""
+    every = np.arange(numbers[0], numbers[-1] + 1)
+
+    def between(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([np.interp(every, numbers, row) for row in rows]).reshape(len(rows), every.size)
+
+    track = between(np.stack([motion.shift_x_pixel, motion.shift_y_pixel]))
+    return replace(
+        motion,
+        shift_x_pixel=track[0],
+        shift_y_pixel=track[1],
+        field_x=between(motion.field_x),
+        field_y=between(motion.field_y),
+    )
+
+
+def _listed(displacement: NDArray[np.float64], alignment: Alignment) -> NDArray[np.float64]:
+    """RELION's shift of every frame of the movie, NaN where one was not used."""
+    shift = np.full(len(alignment.camera_frames), np.nan)
+    shift[np.array(alignment.numbers) - 1] = opposite(displacement)
+    return shift
+
+
+def _patch_shifts(motion: Motion, numbers: NDArray[np.int64]) -> PatchShifts:
+    local_x, local_y = motion.local_at(motion.patch_x_pixel, motion.patch_y_pixel)
+    patches, frames = local_x.shape
+    return PatchShifts(
+        frame=np.tile(numbers, patches),
+        x_pixel=np.repeat(motion.patch_x_pixel, frames),
+        y_pixel=np.repeat(motion.patch_y_pixel, frames),
+        shift_x_pixel=opposite(local_x).ravel(),
+        shift_y_pixel=opposite(local_y).ravel(),
+    )
