@@ -29,7 +29,11 @@ Stack: TypeAlias = NDArray[np.float32]
 Shifts: TypeAlias = NDArray[np.float32]
 
 # Long rows, for the vector units and the memory; few of them, so that a tile's sums fit into the second-level cache.
-TILE_ROWS, TILE_COLUMNS = 32, 128
+TILE_ROWS, TILE_COLUMNS = 16, 128
+# Tiles whose frames are added side by side, for memory is read fastest in long rows.
+_TILES_IN_STRIP = 8
+_STRIP = _TILES_IN_STRIP * TILE_COLUMNS
+_STRIP_PIXELS = TILE_ROWS * _STRIP
 # Frames whose shifted tiles are added at once: a sum is read and written once for all of them.
 _AT_ONCE = 4
 _FRACTIONS = 64
@@ -112,12 +116,15 @@ def interpolation_response(
     counts = np.zeros(_FRACTIONS + 1)
     for frame, weight in enumerate(weights):
         counts += weight * np.bincount(fraction[..., frame].ravel(), minlength=_FRACTIONS + 1)
-    power = np.zeros(np.shape(frequency_per_pixel))
+    # |Σ β_m exp(2πikm)|² depends on the differences of places alone: four cosines serve all fractions.
+    waves = [np.cos(2 * np.pi * step * frequency_per_pixel) for step in range(4)]
+    mean_products = np.zeros(4)
     for place in np.flatnonzero(counts):
-        weights_of_four = np.array(_spline_weights(place / _FRACTIONS), dtype=np.float64)
-        waves = np.exp(2j * np.pi * np.multiply.outer(np.arange(4), frequency_per_pixel))
-        power += counts[place] * np.abs(np.tensordot(weights_of_four, waves, axes=1)) ** 2
-    return np.asarray(np.sqrt(power / counts.sum()))
+        four = np.array(_spline_weights(place / _FRACTIONS), dtype=np.float64)
+        products = np.correlate(four, four, "full")[3:]
+        mean_products += counts[place] / counts.sum() * products * (1, 2, 2, 2)
+    power = sum(product * wave for product, wave in zip(mean_products, waves, strict=True))
+    return np.asarray(np.sqrt(power))
 
 
 def _blocks_of(defect_index: NDArray[np.int64], rows: int, columns: int) -> NDArray[np.int64]:
@@ -143,9 +150,13 @@ def _spline_weights(t: float) -> tuple[np.float32, np.float32, np.float32, np.fl
 
 
 @compiled_loosely
-def _mirrored(place: int, length: int) -> int:
-    place = place % (2 * length)
-    return min(place, 2 * length - 1 - place)
+def _source_of(place: int, whole: int, length: int) -> int:
+    """Where along an axis a sum's place is read: periodic at first, mirrored after the shift by whole pixels."""
+    moved = place + whole
+    if 0 <= place < length and 0 <= moved < length:
+        return moved
+    moved = (place % length + whole) % (2 * length)
+    return min(moved, 2 * length - 1 - moved)
 
 
 @compiled_loosely
@@ -165,70 +176,155 @@ def _add_tiles(
     first: int,
     end: int,
 ) -> None:
+    """Rows of tiles first … end. Small arrays are flat, and views are not made inside the loops: each would cost more
+    than a row of pixels does."""
     terms, rows, columns = sums.shape
+    tiles = shift_y.shape[1]
+    pixels, of_gain, of_dark = frames.reshape(-1), gain.reshape(-1), dark.reshape(-1)
     line = np.empty(TILE_COLUMNS + 3, dtype=np.float32)
-    smooth = np.empty((TILE_ROWS + 3, TILE_COLUMNS), dtype=np.float32)
-    moved = np.zeros((_AT_ONCE, TILE_ROWS, TILE_COLUMNS), dtype=np.float32)
-    tile = np.empty((terms, TILE_ROWS, TILE_COLUMNS), dtype=np.float32)
+    source = np.empty(TILE_COLUMNS + 3, dtype=np.int64)
+    smooth = np.empty((TILE_ROWS + 3) * TILE_COLUMNS, dtype=np.float32)
+    moved = np.zeros(_AT_ONCE * _STRIP_PIXELS, dtype=np.float32)
+    strip = np.empty(terms * _STRIP_PIXELS, dtype=np.float32)
     for tile_row in range(first, end):
         top = tile_row * TILE_ROWS
         height = min(TILE_ROWS, rows - top)
-        for tile_column in range(shift_y.shape[1]):
-            left = tile_column * TILE_COLUMNS
-            width = min(TILE_COLUMNS, columns - left)
-            tile[:] = 0
+        for first_tile in range(0, tiles, _TILES_IN_STRIP):
+            last_tile = min(first_tile + _TILES_IN_STRIP, tiles)
+            start = first_tile * TILE_COLUMNS
+            length = min(last_tile * TILE_COLUMNS, columns) - start
+            strip[:] = 0
             for place in range(used.size):
                 number = used[place]
-                sy, sx = shift_y[tile_row, tile_column, number], shift_x[tile_row, tile_column, number]
-                whole_y, whole_x = int(np.floor(sy)), int(np.floor(sx))
-                begin, stop = left + whole_x - 1, left + whole_x + width + 2
-                inside = left > 0 and left + width + 2 <= columns and begin >= 0 and stop <= columns
-                a, b, c, d = _spline_weights(sx - whole_x)
-                for row in range(height + 3):
-                    y = _mirrored((top + row - 1) % rows + whole_y, rows)
-                    if inside:
-                        raw, of_gain = frames[number, y, begin:stop], gain[y, begin:stop]
-                        for x in range(width + 3):
-                            line[x] = np.float32(raw[x]) * of_gain[x]
-                        if dark.size:
-                            of_dark = dark[y, begin:stop]
-                            for x in range(width + 3):
-                                line[x] -= of_dark[x] * of_gain[x]
-                        bad, good = blocks[y, begin // TILE_COLUMNS], blocks[y, (stop - 1) // TILE_COLUMNS + 1]
-                        if bad < good:
-                            _fill_line(
-                                frames, gain, dark, defects, donors, seed, number, bad, good, y, begin, stop, line
-                            )
-                    else:
-                        _read_border(
-                            frames,
-                            gain,
-                            dark,
-                            defects,
-                            blocks,
-                            donors,
-                            seed,
-                            number,
-                            y,
-                            left - 1,
-                            width + 3,
-                            whole_x,
-                            line,
-                        )
-                    out = smooth[row]
-                    for x in range(width):
-                        out[x] = (a * line[x] + b * line[x + 1]) + (c * line[x + 2] + d * line[x + 3])
-                a, b, c, d = _spline_weights(sy - whole_y)
                 held = place % _AT_ONCE
-                for row in range(height):
-                    above, here, below, far = smooth[row], smooth[row + 1], smooth[row + 2], smooth[row + 3]
-                    out = moved[held, row]
-                    for x in range(width):
-                        out[x] = (a * above[x] + b * here[x]) + (c * below[x] + d * far[x])
+                for tile in range(first_tile, last_tile):
+                    left = tile * TILE_COLUMNS
+                    width = min(TILE_COLUMNS, columns - left)
+                    sy, sx = shift_y[tile_row, tile, number], shift_x[tile_row, tile, number]
+                    whole_y, whole_x = int(np.floor(sy)), int(np.floor(sx))
+                    begin, stop = left + whole_x - 1, left + whole_x + width + 2
+                    inside = left > 0 and left + width + 2 <= columns and begin >= 0 and stop <= columns
+                    if not inside:
+                        for x in range(width + 3):
+                            source[x] = _source_of(left - 1 + x, whole_x, columns)
+                    for row in range(height + 3):
+                        y = _source_of(top + row - 1, whole_y, rows)
+                        if inside:
+                            _correct(
+                                pixels, of_gain, of_dark, number * rows * columns, y * columns + begin, width + 3, line
+                            )
+                            bad, good = blocks[y, begin // TILE_COLUMNS], blocks[y, (stop - 1) // TILE_COLUMNS + 1]
+                            if bad < good:
+                                _fill_line(
+                                    frames, gain, dark, defects, donors, seed, number, bad, good, y, begin, stop, line
+                                )
+                        else:
+                            _correct_at(
+                                pixels, of_gain, of_dark, number * rows * columns, y * columns, source, width + 3, line
+                            )
+                            if blocks[y, 0] < blocks[y, -1]:
+                                _fill_line_at(
+                                    frames,
+                                    gain,
+                                    dark,
+                                    defects,
+                                    blocks,
+                                    donors,
+                                    seed,
+                                    number,
+                                    y,
+                                    source,
+                                    width + 3,
+                                    line,
+                                )
+                        _sample_row(line, sx - whole_x, width, smooth, row * TILE_COLUMNS)
+                    _sample_column(smooth, sy - whole_y, height, width, moved, held * _STRIP_PIXELS + left - start)
                 if held == _AT_ONCE - 1 or place == used.size - 1:
-                    _add_moved(moved, weights, place - held, height, width, tile)
+                    _add_moved(moved, weights, place - held, height, length, strip)
             for term in range(terms):
-                sums[term, top : top + height, left : left + width] = tile[term, :height, :width]
+                for row in range(height):
+                    sums[term, top + row, start : start + length] = strip[
+                        term * _STRIP_PIXELS + row * _STRIP : term * _STRIP_PIXELS + row * _STRIP + length
+                    ]
+
+
+@compiled_loosely
+def _correct(
+    pixels: NDArray[np.generic], gain: Image, dark: Image, frame: int, place: int, width: int, line: Image
+) -> None:
+    """Dark and gain of the pixels from `place` on, of the frame that begins at `frame`."""
+    # Indices without a sign, or the compiler must expect those that count from the end, and reads pixel by pixel.
+    of_raw, of_gain = np.uint64(frame + place), np.uint64(place)
+    if dark.size:
+        for x in range(width):
+            value = np.float32(pixels[of_raw + np.uint64(x)]) - dark[of_gain + np.uint64(x)]
+            line[np.uint64(x)] = value * gain[of_gain + np.uint64(x)]
+    else:
+        for x in range(width):
+            line[np.uint64(x)] = np.float32(pixels[of_raw + np.uint64(x)]) * gain[of_gain + np.uint64(x)]
+
+
+@compiled_loosely
+def _correct_at(
+    pixels: NDArray[np.generic],
+    gain: Image,
+    dark: Image,
+    frame: int,
+    start: int,
+    source: NDArray[np.int64],
+    width: int,
+    line: Image,
+) -> None:
+    """The same for the pixels at `source` of the row that begins at `start`."""
+    for x in range(width):
+        place = start + source[x]
+        value = np.float32(pixels[np.uint64(frame + place)])
+        if dark.size:
+            value -= dark[np.uint64(place)]
+        line[np.uint64(x)] = value * gain[np.uint64(place)]
+
+
+@compiled_loosely
+def _sample_row(line: Image, fraction: float, width: int, smooth: Image, to: int) -> None:
+    a, b, c, d = _spline_weights(fraction)
+    out, one, two, three = np.uint64(to), np.uint64(1), np.uint64(2), np.uint64(3)
+    for place in range(width):
+        x = np.uint64(place)
+        smooth[out + x] = (a * line[x] + b * line[x + one]) + (c * line[x + two] + d * line[x + three])
+
+
+@compiled_loosely
+def _sample_column(smooth: Image, fraction: float, height: int, width: int, moved: Image, to: int) -> None:
+    a, b, c, d = _spline_weights(fraction)
+    one, two, three = np.uint64(TILE_COLUMNS), np.uint64(2 * TILE_COLUMNS), np.uint64(3 * TILE_COLUMNS)
+    for row in range(height):
+        source, out = np.uint64(row * TILE_COLUMNS), np.uint64(to + row * _STRIP)
+        for place in range(width):
+            x = source + np.uint64(place)
+            moved[out + np.uint64(place)] = (a * smooth[x] + b * smooth[x + one]) + (
+                c * smooth[x + two] + d * smooth[x + three]
+            )
+
+
+@compiled_loosely
+def _add_moved(moved: Image, weights: NDArray[np.float32], first: int, height: int, length: int, strip: Image) -> None:
+    """Add the shifted strips of up to four frames, `first` and those after it, to each of the sums."""
+    one, two, three = np.uint64(_STRIP_PIXELS), np.uint64(2 * _STRIP_PIXELS), np.uint64(3 * _STRIP_PIXELS)
+    for row in range(height):
+        source = np.uint64(row * _STRIP)
+        for term in range(weights.shape[0]):
+            a, b, c, d = (
+                weights[term, first],
+                weights[term, first + 1],
+                weights[term, first + 2],
+                weights[term, first + 3],
+            )
+            out = np.uint64(term * _STRIP_PIXELS + row * _STRIP)
+            for place in range(length):
+                x = source + np.uint64(place)
+                strip[out + np.uint64(place)] += (a * moved[x] + b * moved[x + one]) + (
+                    c * moved[x + two] + d * moved[x + three]
+                )
 
 
 @compiled_loosely
@@ -257,7 +353,7 @@ def _fill_line(
 
 
 @compiled_loosely
-def _read_border(
+def _fill_line_at(
     frames: NDArray[np.generic],
     gain: Image,
     dark: Image,
@@ -267,21 +363,18 @@ def _read_border(
     seed: int,
     number: int,
     y: int,
-    begin: int,
+    source: NDArray[np.int64],
     width: int,
-    whole_x: int,
     line: Image,
 ) -> None:
-    """Corrected pixels of row y for the places begin … begin + width of the sum, some of which lie beyond its ends."""
-    columns = gain.shape[1]
-    first = blocks[y, 0]
-    of_row = defects[first : blocks[y, -1]]
+    """The same for a line that was read from the columns `source`, in any order."""
+    start = y * gain.shape[1]
     for x in range(width):
-        place = y * columns + _mirrored((begin + x) % columns + whole_x, columns)
-        found = np.searchsorted(of_row, place)
-        if found < of_row.size and of_row[found] == place:
-            place = donors[first + found, donor_of(place, number, seed, donors.shape[1])]
-        line[x] = _pixel(frames, gain, dark, number, place)
+        block = source[x] // TILE_COLUMNS
+        for found in range(blocks[y, block], blocks[y, block + 1]):
+            if defects[found] == start + source[x]:
+                donor = donors[found, donor_of(defects[found], number, seed, donors.shape[1])]
+                line[x] = _pixel(frames, gain, dark, number, donor)
 
 
 @compiled_loosely
@@ -291,14 +384,3 @@ def _pixel(frames: NDArray[np.generic], gain: Image, dark: Image, number: int, p
     if dark.size:
         value -= dark[y, x]
     return np.float32(value * gain[y, x])
-
-
-@compiled_loosely
-def _add_moved(moved: Stack, weights: NDArray[np.float32], first: int, height: int, width: int, tile: Stack) -> None:
-    """Add the shifted tiles of up to four frames, `first` and those after it, to each of the sums."""
-    for term in range(tile.shape[0]):
-        a, b, c, d = weights[term, first], weights[term, first + 1], weights[term, first + 2], weights[term, first + 3]
-        for row in range(height):
-            one, two, three, four, out = moved[0, row], moved[1, row], moved[2, row], moved[3, row], tile[term, row]
-            for x in range(width):
-                out[x] += (a * one[x] + b * two[x]) + (c * three[x] + d * four[x])

@@ -1,7 +1,7 @@
 """A movie's frames corrected, aligned and added up: the order of the steps.
 
 1. One look at all pixels: defects, and the frames binned to about 3 Å (`prepare`).
-2. The track of the whole frame, from those binned once more to about 8 Å (`track`).
+2. The track of the whole frame, from those binned once more to about 10 Å (`track`).
 3. One fit of the track and of the local motion to patches (`patches`, `joint`).
 4. One pass over the pixels into a few sums, and their transforms (`accumulate`, `sums`).
 
@@ -43,7 +43,7 @@ from coldchain.kernels.voltage import check_voltage
 Grid: TypeAlias = tuple[int, int]
 
 _BINNED_PIXEL_ANGSTROM = 3.0
-_COARSE_PIXEL_ANGSTROM = 8.0
+_COARSE_PIXEL_ANGSTROM = 10.0
 _PATCH_ANGSTROM = 400.0
 _FEWEST_BINNED_PIXELS = 64
 _TAPER_FRACTION = 1 / 16
@@ -251,7 +251,7 @@ def _find_motion(
 
 
 def _coarse_track(binned: Stack, factor: int, parameters: AlignmentParameters) -> Track:
-    """Track of the whole frame in pixels of the movie: from frames of 8 Å a pixel, or where these do not tell, from the
+    """Track of the whole frame in pixels of the movie: from frames of 10 Å a pixel, or where these do not tell, from the
     finer ones."""
     pixel = factor * parameters.pixel_size_angstrom
     again = max(1, min(round(_COARSE_PIXEL_ANGSTROM / pixel), min(binned.shape[1:]) // _FEWEST_BINNED_PIXELS))
