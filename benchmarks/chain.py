@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coldchain.formats.image import read_image
-from coldchain.formats.movie import read_movie
+from coldchain.formats.movie import MovieReading, load_movie
 from coldchain.model.results import Step
 from coldchain.model.session import Layout
 from coldchain.preprocess.steps import StepJob, run_step
@@ -103,7 +103,7 @@ def main() -> None:
         movie = make_movie(folder)
         megabytes = movie.stat().st_size / 1e6
         print(f"Chain: {FRAMES} × {SIDE}² uint8, TIFF-LZW, {megabytes:.0f} MB, {THREADS} threads, median of {RUNS}")
-        decode = _median_seconds(lambda: read_movie(movie, threads=THREADS))
+        decode = _median_seconds(lambda: load_movie(movie, MovieReading(threads=THREADS)))
         run_chain(movie, folder)
         rounds = [run_chain(movie, folder) for _ in range(RUNS)]
         rows = {f"{step}": statistics.median(r[step] for r in rounds) for step in Step}

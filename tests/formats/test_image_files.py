@@ -15,7 +15,7 @@ from PIL import Image
 from coldchain.errors import FormatError, IncompleteFileError
 from coldchain.formats import eer, mrc, tiff
 from coldchain.formats.image import read_image
-from coldchain.formats.movie import probe_movie, read_movie
+from coldchain.formats.movie import load_movie, probe_movie
 from coldchain.formats.picture import check_picture
 
 RNG = np.random.default_rng(23)
@@ -70,7 +70,7 @@ def test_transparency_beside_grey_is_left_out(tmp_path: Path, dtype: type) -> No
     pixels[..., 0] = RNG.integers(0, 99, (8, 9))
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(pixels))
     assert np.array_equal(read_image(tmp_path / "a.png"), pixels[::-1, :, 0])
-    assert probe_movie(tmp_path / "a.png").dtype == read_movie(tmp_path / "a.png").dtype == dtype
+    assert probe_movie(tmp_path / "a.png").dtype == load_movie(tmp_path / "a.png").frames.dtype == dtype
 
 
 def test_damaged_pictures_are_stated_errors(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_jpegs_size_is_known_and_bounded_without_decoding_it(
     path.write_bytes(jpeg(np.zeros((40, 60, 3), np.uint8)))
     assert probe_movie(path).dtype == "float32"
     path.write_bytes(jpeg(np.zeros((40, 60), np.uint8), 65500, 65500))
-    for act in (probe_movie, read_movie, read_image, check_picture):
+    for act in (probe_movie, load_movie, read_image, check_picture):
         with pytest.raises(FormatError, match="the JPEG says 65500 × 65500 pixels"):
             act(path)
 

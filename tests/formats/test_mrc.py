@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldchain.errors import FormatError, IncompleteFileError, StorageError
+from coldchain.errors import FormatError, IncompleteFileError, StorageError, UsageError
 from coldchain.formats import arrays, mrc
+from coldchain.formats.movie import MovieReading, load_movie
 
 RNG = np.random.default_rng(7)
 COUNTS = RNG.integers(0, 16, (3, 5, 8))
@@ -72,17 +73,23 @@ def test_we_agree_with_what_mrcfile_writes(tmp_path: Path, dtype: type) -> None:
         assert mrc.read_header(path).pixel_size_angstrom == pytest.approx(2.5)
 
 
-def test_big_endian_files_are_understood(tmp_path: Path) -> None:
-    """The machine stamp decides the byte order, and values come in this machine's."""
+@pytest.mark.parametrize(
+    ("mode", "kind", "read_type"),
+    [(0, "i1", np.int8), (1, "i2", np.int16), (2, "f4", np.float32), (6, "u2", np.uint16), (12, "f2", np.float32)],
+)
+@pytest.mark.parametrize("extended", [0, 4096])
+def test_big_endian_files_are_understood(tmp_path: Path, mode: int, kind: str, read_type: type, extended: int) -> None:
+    """The machine stamp decides the byte order, values come in this machine's; an extended header is stepped over."""
     path = tmp_path / "movie.mrc"
     header = bytearray(1024)
-    struct.pack_into(">4i", header, 0, 8, 5, 3, 1)
+    struct.pack_into(">4i", header, 0, 8, 5, 3, mode)
+    struct.pack_into(">i", header, 92, extended)
     header[208:214] = b"MAP \x11\x11"
-    path.write_bytes(bytes(header) + COUNTS.astype(">i2").tobytes())
-    frames = mrc.read_mrc(path)
-    assert frames.dtype == np.int16
-    assert frames.dtype.isnative
-    assert np.array_equal(frames, COUNTS)
+    path.write_bytes(bytes(header) + b"x" * extended + COUNTS.astype(f">{kind}").tobytes())
+    for frames in (mrc.read_mrc(path), load_movie(path, MovieReading(threads=2)).frames):
+        assert frames.dtype == read_type
+        assert frames.dtype.isnative
+        assert np.array_equal(frames, COUNTS)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -109,6 +116,71 @@ def test_four_bit_pixels_lie_low_nibble_first(tmp_path: Path) -> None:
     mrc.write_mrc(path, np.array([[1, 2, 3], [4, 5, 6]]), pixel_size_angstrom=1.5, mode=101)
     assert path.read_bytes()[1024:] == bytes([0x21, 0x03, 0x54, 0x06])
     assert mrc.read_mrc(path).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("told_by", ["flag", "title"])
+def test_packed_bytes_are_read_as_the_pixels_that_they_hold(tmp_path: Path, told_by: str) -> None:
+    """SerialEM's mode 0 of half the width: IMOD's flag tells of it, and in older files the title with the size."""
+    path = tmp_path / "packed.mrc"
+    shape = (3, 4) if told_by == "flag" else (7420, 3838)
+    mrc.write_mrc(path, np.full(shape, 0x21, np.uint8), pixel_size_angstrom=1.5, mode=0)
+    assert mrc.read_header(path).width == shape[1]
+    if told_by == "flag":
+        patched(path, (156, "<i", 16))
+    else:
+        data = bytearray(path.read_bytes())
+        data[224:304] = b"SerialEMCCD: Dose frac. image, 4 bits packed  r/f 0".ljust(80)
+        path.write_bytes(data)
+    header = mrc.read_header(path)
+    assert (header.width, header.mode, header.pixel_size_angstrom) == (2 * shape[1], 101, 1.5)
+    image = mrc.read_mrc(path)
+    assert image.shape == (shape[0], 2 * shape[1])
+    assert image[0, :4].tolist() == [1, 2, 1, 2]
+
+
+def test_a_flag_without_imods_stamp_is_nobodys(tmp_path: Path) -> None:
+    """Those bytes mean something else in other programs' headers."""
+    path = tmp_path / "plain.mrc"
+    mrc.write_mrc(path, np.full((3, 4), 0x21, np.uint8), pixel_size_angstrom=1.5, mode=0)
+    header = mrc.read_header(patched(path, (152, "<i", 7), (156, "<i", 16)))
+    assert (header.width, header.mode, header.unsigned_bytes) == (4, 0, False)
+
+
+@pytest.mark.parametrize(("mode", "given_type", "read_type"), MODES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_of_sections_can_be_chosen(
+    tmp_path: Path, mode: int, given_type: type, read_type: type, threads: int
+) -> None:
+    """First and last count from 1; the file may be cut behind the last that is asked for."""
+    path = tmp_path / "movie.mrc"
+    mrc.write_mrc(path, COUNTS.astype(given_type), pixel_size_angstrom=0.83, mode=mode)
+    section = mrc.read_header(path).section_bytes
+    os.truncate(path, 1024 + 2 * section)
+    movie = load_movie(path, MovieReading(first_frame=2, last_frame=2, threads=threads))
+    assert movie.frames.dtype == read_type
+    assert np.array_equal(movie.frames, COUNTS[1:2])
+    assert movie.numbers == (2,)
+    with pytest.raises(UsageError, match="the movie has 3 frames"):
+        load_movie(path, MovieReading(last_frame=4))
+
+
+@pytest.mark.parametrize(("mode", "given_type", "read_type"), MODES)
+def test_a_stack_cut_in_its_last_frames_gives_the_others(
+    tmp_path: Path, mode: int, given_type: type, read_type: type
+) -> None:
+    """Frames that the file ends in or before are left out, if so many are tolerated, and named."""
+    path = tmp_path / "movie.mrc"
+    mrc.write_mrc(path, COUNTS.astype(given_type), pixel_size_angstrom=0.83, mode=mode)
+    os.truncate(path, path.stat().st_size - mrc.read_header(path).section_bytes - 1)
+    for tolerated in (0, 1):
+        with pytest.raises(IncompleteFileError, match="in frame 2 of 3"):
+            load_movie(path, MovieReading(tolerate_frames=tolerated))
+    movie = load_movie(path, MovieReading(tolerate_frames=2))
+    assert np.array_equal(movie.frames, COUNTS[:1])
+    assert [left.number for left in movie.left_out] == [2, 3]
+    assert "in frame 3 of 3" in movie.left_out[1].reason
+    with pytest.raises(FormatError, match="no frame is left"):
+        load_movie(path, MovieReading(first_frame=2, tolerate_frames=2))
 
 
 def test_the_extended_header_is_stepped_over(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pictures import write_png
 
 from coldchain.errors import FormatError, IncompleteFileError
 from coldchain.formats import eer, image, mrc, tiff
-from coldchain.formats.movie import probe_movie, read_movie
+from coldchain.formats.movie import load_movie, probe_movie
 from coldchain.formats.structure import check_structure
 
 RNG = np.random.default_rng(17)
@@ -25,7 +25,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "lzw.tif": lambda path: tiff.write_tiff_movie(path, FRAMES, compression="lzw"),
     "deflate.tiff": lambda path: tiff.write_tiff_movie(path, FRAMES, compression="deflate", big=True),
     "seven.eer": lambda path: eer.write_eer(path, EVENTS),
-    "eight.eer": lambda path: eer.write_eer(path, EVENTS, bits=8),
+    "eight.eer": lambda path: eer.write_eer(path, EVENTS, coding=eer.EIGHT_BIT),
     "picture.png": lambda path: write_png(path, FRAMES[0]),
 }
 
@@ -45,7 +45,7 @@ def test_a_file_cut_anywhere_is_never_read_as_whole(
 ) -> None:
     """Wherever the file ends, its structure check speaks up, unless every pixel is still there; then all are right."""
     whole, path = cut_places(name, tmp_path_factory.getbasetemp())
-    right = read_movie(path)
+    right = load_movie(path).frames
     path.write_bytes(whole[: int(part * len(whole))])
     try:
         check_structure(path)
@@ -53,8 +53,8 @@ def test_a_file_cut_anywhere_is_never_read_as_whole(
         assert error.path == path
         assert error.remedy
     else:
-        assert np.array_equal(read_movie(path), right)
-    for act in (probe_movie, read_movie, image.read_image):
+        assert np.array_equal(load_movie(path).frames, right)
+    for act in (probe_movie, load_movie, image.read_image):
         try:
             act(path)
         except FormatError as error:
@@ -89,7 +89,7 @@ def test_a_file_of_zeros_is_not_whole(tmp_path: Path, name: str) -> None:
     with pytest.raises(IncompleteFileError):
         check_structure(path)
     with pytest.raises(IncompleteFileError):
-        read_movie(path)
+        load_movie(path)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -100,4 +100,4 @@ def test_a_file_of_noise_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(FormatError):
         check_structure(path)
     with pytest.raises(FormatError):
-        read_movie(path)
+        load_movie(path)

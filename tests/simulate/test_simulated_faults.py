@@ -41,12 +41,12 @@ def test_an_emptied_file_has_no_bytes(movie: Path) -> None:
 
 @pytest.mark.parametrize("frame", [0, 1, 2])
 def test_a_corrupt_strip_passes_the_structure_and_fails_the_decoder(movie: Path, frame: int) -> None:
-    """Size and directories are whole; decoding names the frame."""
+    """Size and directories are whole; decoding names the frame, counted from 1."""
     size = movie.stat().st_size
     faults.corrupt_strip(movie, frame=frame)
     assert movie.stat().st_size == size
     check_structure(movie)
-    with pytest.raises(FormatError, match=rf"frame {frame}\b"):
+    with pytest.raises(FormatError, match=rf"frame {frame + 1}\b"):
         read_tiff(movie)
 
 

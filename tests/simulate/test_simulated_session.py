@@ -18,7 +18,7 @@ from coldchain.formats.document import child, local_name, read_xml, text
 from coldchain.formats.epu import read_exposure_xml
 from coldchain.formats.gain import read_gain
 from coldchain.formats.mdoc import read_mdoc
-from coldchain.formats.movie import probe_movie, read_movie
+from coldchain.formats.movie import MovieReading, load_movie, probe_movie
 from coldchain.formats.structure import check_structure
 from coldchain.model.session import Layout
 from coldchain.simulate.movie import MovieParameters, simulate_movie
@@ -93,7 +93,7 @@ def test_movies_hold_the_simulated_counts(tmp_path: Path, specimen: Specimen, la
     truth = simulate_session(plan, tmp_path / "s", specimen=specimen)
     movie = simulate_movie(truth.exposures[0].movie.parameters, specimen)
     path = tmp_path / "s" / truth.exposures[0].movie_path
-    assert np.array_equal(read_movie(path), movie.frames)
+    assert np.array_equal(load_movie(path).frames, movie.frames)
     assert truth.gain_path is not None
     assert np.array_equal(read_gain(tmp_path / "s" / truth.gain_path), movie.gain)
     assert truth.exposures[0].movie == movie.truth
@@ -111,7 +111,7 @@ def test_an_eer_movie_holds_the_simulated_electrons(tmp_path: Path, specimen: Sp
     assert movie.gain is not None
     assert movie.defects is not None
     whole = ~movie.defects
-    found = read_movie(path, eer_fractions=3).astype(int)
+    found = load_movie(path, MovieReading(eer_fractions=3)).frames.astype(int)
     assert np.all(found <= movie.frames)
     assert found[:, whole].sum() > 0.95 * movie.frames[:, whole].sum()
     assert truth.gain_path == "EER_GainReference.gain"

@@ -15,6 +15,7 @@ _JPEG_START = b"\xff\xd8\xff"
 _MRC_SUFFIXES = frozenset((".mrc", ".mrcs", ".map", ".st", ".ali", ".rec"))
 _TIFF_SUFFIXES = frozenset((".tif", ".tiff", ".gain"))
 _PICTURE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg"))
+_LIST_SUFFIXES = frozenset((".txt", ".lst"))
 _DM_SUFFIXES = frozenset((".dm3", ".dm4"))
 
 
@@ -25,12 +26,14 @@ class Container(StrEnum):
     TIFF = "tiff"
     EER = "eer"
     PICTURE = "image"  # PNG and JPEG
+    LIST = "list"  # a text that names a movie's frames, one file each
 
 
 def container_of(path: Path) -> Container:
     """The container of an image file.
 
-    An EER is told from other TIFFs by its suffix `.eer`: its first directory may be an ordinary image. Raises
+    An EER is told from other TIFFs by its suffix `.eer`: its first directory may be an ordinary image. What is named
+    `.txt` or `.lst` and does not begin as an image does is a list of frames. Raises
     IncompleteFileError for an empty file, FormatError with a remedy for what is not read, StorageError where the file
     cannot be read.
     """
@@ -47,6 +50,8 @@ def container_of(path: Path) -> Container:
         return Container.PICTURE
     if head[208:211] == b"MAP" or suffix in _MRC_SUFFIXES:
         return Container.MRC
+    if suffix in _LIST_SUFFIXES:
+        return Container.LIST
     if suffix in _DM_SUFFIXES:
         raise FormatError(
             "DigitalMicrograph files are not read",

@@ -1,17 +1,20 @@
 """EER movies: electron events of Falcon cameras in a TIFF.
 
-The format, as far as public sources say it (Thermo Fisher's EerReaderLib, RELION's renderEER.cpp, imagecodecs):
+One TIFF directory per camera frame (a BigTIFF, as a rule); an uncompressed directory before them is a sum image. How a
+frame's events are coded says the directory's compression:
 
-- One TIFF directory per camera frame (a BigTIFF, as a rule); an uncompressed directory before them is a sum image.
-- Compression 65000 has 8-bit, 65001 7-bit skips; 65002 names the bits in tags 65007 (skip), 65008 (x) and 65009 (y).
-- A frame's stream, lowest bits first, runs along the rows: a skip says how many pixels are empty before the next
-  event; after it come two bits of the event's x within its pixel and two of y, each with its high bit inverted. One
-  pixel holds at most one event a frame. The stream ends where the skips reach the last pixel's end.
-- A skip with all bits set says only "so many empty pixels": in 65001 and 65002 the next skip follows at once, without
-  event bits. In 65000 every code has its full 12 bits, and those four bits are waste.
+| compression | skip | place | |
+|---|---|---|---|
+| 65000 | 8 bits | 2 + 2 bits | full skips have a place that is waste; newer readers know a kind without waste |
+| 65001 | 7 bits | 2 + 2 bits | |
+| 65002 | tag 65007 | tags 65008 (x), 65009 (y) | 7, 2 and 2 where a tag is missing |
 
 Rows are *not* reversed: RELION takes the stream's first row as its array's first row, and turns the `.gain` back to
 that order after its TIFF reader has reversed it (renderEER.h, loadEERGain). So an EER movie and its gain fit here.
+
+Camera frames are gathered into fractions of equal length, and what is left over goes into the last. RELION's motion
+STAR has one number for that length (rlnEERGrouping), so that Bayesian polishing finds in a fraction the camera frames
+that were aligned in it. Where RELION leaves the rest out, here no electron is lost.
 """
 
 from __future__ import annotations
@@ -20,24 +23,45 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.errors import FormatError
 from coldchain.formats.arrays import allocate
+from coldchain.formats.events import (
+    LARGEST_PLACE_BITS,
+    LARGEST_SKIP_BITS,
+    SMALLEST_SKIP_BITS,
+    Coding,
+    count_events,
+    encode_events,
+)
 from coldchain.formats.files import reading, replacing
-from coldchain.formats.ifd import EER_7BIT, EER_8BIT, Page, walk
-from coldchain.formats.tiff import run_all
+from coldchain.formats.ifd import EER_7BIT, EER_8BIT, EER_VARIABLE, Page, survey
+from coldchain.formats.loading import BadFrames, LoadedMovie, MovieReading, loaded
+from coldchain.formats.workers import run_all
 
 DEFAULT_FRACTIONS = 40
-_SUBPIXEL_BITS = 2
-_SUBPIXELS = 1 << _SUBPIXEL_BITS
-_HIGH_BITS_INVERTED = 0b1010
+EIGHT_BIT = Coding(8, 2, 2, wasteful=True)
+SEVEN_BIT = Coding(7, 2, 2)
 _LARGEST_UINT8 = 255
-_UPSAMPLINGS = (1, 2)
+# So many streams are counted together at most: what they take together is a bounded part of the memory.
+_STREAMS_AT_ONCE = 64
+_LOST = "Fetch the file from the camera again; if it is damaged there too, the exposure is lost"
+
+
+def coding_of(page: Page, path: Path) -> Coding:
+    """How a page's events are coded; FormatError where its numbers of bits cannot be."""
+    skip, x, y = page.event_bits
+    if not SMALLEST_SKIP_BITS <= skip <= LARGEST_SKIP_BITS or not 0 <= max(x, y) <= LARGEST_PLACE_BITS:
+        raise FormatError(
+            f"skips of {skip} bits, places of {x} and {y}",
+            expected=f"{SMALLEST_SKIP_BITS} to {LARGEST_SKIP_BITS}, and {LARGEST_PLACE_BITS} at most",
+            path=path,
+        )
+    return Coding(skip, x, y, wasteful=page.compression == EER_8BIT)
 
 
 def event_pages(pages: Sequence[Page], path: Path) -> tuple[Page, ...]:
@@ -46,121 +70,150 @@ def event_pages(pages: Sequence[Page], path: Path) -> tuple[Page, ...]:
     if not frames:
         raise FormatError("no page is a stream of electron events", expected="an EER movie", path=path)
     first = frames[0]
+    coding_of(first, path)
     for page in frames:
-        if (page.height, page.width, page.compression, page.event_bits) != (
-            first.height,
-            first.width,
-            first.compression,
-            first.event_bits,
-        ):
+        if _shape_and_coding(page) != _shape_and_coding(first):
             raise FormatError(
-                f"page {page.index} is {page.width} × {page.height} with compression {page.compression}",
+                f"page {page.index + 1} is {page.width} × {page.height} with compression {page.compression}",
                 expected=f"{first.width} × {first.height} with {first.compression}, as the first",
                 remedy="The file is damaged; fetch it from the camera again",
                 path=path,
             )
-        _refuse_short(page, path)
     return frames
 
 
-def _refuse_short(page: Page, path: Path) -> None:
-    """An empty frame needs one skip per longest run: a stream shorter than that has lost its end."""
-    skip_bits = page.event_bits[0]
-    if not 1 < skip_bits < 15:
-        raise FormatError(f"skips of {skip_bits} bits", expected="2 to 14", path=path)
-    longest = (1 << skip_bits) - 1
-    needed_bits = page.width * page.height // longest * skip_bits
-    stored = sum(count for _, count in page.segments)
-    if stored * 8 < needed_bits:
+def _shape_and_coding(page: Page) -> tuple[int, int, int, tuple[int, int, int]]:
+    return page.height, page.width, page.compression, page.event_bits
+
+
+def check_streams(pages: Sequence[Page], path: Path) -> None:
+    """Raise FormatError where a stream of `event_pages` is shorter than an empty frame's must be: it lost its end."""
+    for number, page in enumerate(pages, start=1):
+        fault = _shortness(page, number, path)
+        if fault is not None:
+            raise fault
+
+
+def _shortness(page: Page, number: int, path: Path) -> FormatError | None:
+    """An empty frame needs one skip for each longest run of pixels."""
+    coding = coding_of(page, path)
+    needed_bits = page.width * page.height // coding.longest_skip * coding.skip_bits
+    if page.stored_bytes * 8 >= needed_bits:
+        return None
+    return FormatError(
+        f"camera frame {number} has {page.stored_bytes:,} bytes",
+        expected=f"at least {needed_bits // 8:,} for {page.width} × {page.height} pixels",
+        remedy="The file is damaged; fetch it from the camera again",
+        path=path,
+    )
+
+
+def fraction_bounds(frames: int, fractions: int | None) -> NDArray[np.int64]:
+    """Where each fraction of a movie begins, and where the last ends: every camera frame is in one.
+
+    All have the same number of camera frames, except that the last has the rest as well; it is the number with which
+    there are about as many fractions as are wanted (None: 40).
+    """
+    wanted = DEFAULT_FRACTIONS if fractions is None else fractions
+    length = max(1, round(frames / wanted))
+    bounds = np.arange(frames // length + 1, dtype=np.int64) * length
+    bounds[-1] = frames
+    return bounds
+
+
+def read_eer(path: Path, *, fractions: int | None = None, upsampling: int = 1, threads: int = 1) -> NDArray[Any]:
+    """Events counted into (fraction, row, column). Types and errors as those of `load_eer`."""
+    return load_eer(path, MovieReading(eer_fractions=fractions, eer_upsampling=upsampling, threads=threads)).frames
+
+
+def load_eer(path: Path, how: MovieReading) -> LoadedMovie:
+    """Events counted into (fraction, row, column): uint8, or uint16 where a fraction has more than 255 camera frames.
+
+    Upsampling 2 counts on half pixels, which doubles rows and columns. Bad camera frames that are tolerated are missing
+    from their fraction, and `camera_frames` says so; a fraction that has none left is left out.
+
+    Raises as `ifd.survey` and `event_pages`, IncompleteFileError where the file ends before its last directory (how
+    many frames belong in a fraction cannot be known then), FormatError naming the camera frame (from 1) where more are
+    bad than are tolerated or where events have no half pixels, UsageError where frames are asked for that there are
+    not.
+
+    A damaged 65001 stream that still adds up cannot be told from a whole one: the format has no check sum.
+    """
+    with reading(path) as stream:
+        directories = survey(stream, path)
+        if directories.broken is not None:
+            raise directories.broken
+        pages = event_pages(directories.pages, path)
+        _refuse_upsampling(coding_of(pages[0], path), how.eer_upsampling, path)
+        bounds = fraction_bounds(len(pages), how.eer_fractions)
+        chosen = how.chosen(len(bounds) - 1, path)
+        bad = BadFrames(how.tolerate_frames, path)
+        for number in range(int(bounds[chosen.start]) + 1, int(bounds[chosen.stop]) + 1):
+            fault = pages[number - 1].fault or _shortness(pages[number - 1], number, path)
+            if fault is not None:
+                bad.add(number, fault)
+        lengths = np.diff(bounds)[chosen.start : chosen.stop]
+        shape = (len(chosen), pages[0].height * how.eer_upsampling, pages[0].width * how.eer_upsampling)
+        counts = allocate(shape, np.uint8 if lengths.max() <= _LARGEST_UINT8 else np.uint16, path, zeroed=True)
+        held = np.zeros(len(chosen), dtype=np.int64)
+
+        def count(index: int) -> None:
+            fraction = chosen[index]
+            numbers = [n for n in range(int(bounds[fraction]) + 1, int(bounds[fraction + 1]) + 1) if n not in bad]
+            for start in range(0, len(numbers), _STREAMS_AT_ONCE):
+                some = numbers[start : start + _STREAMS_AT_ONCE]
+                held[index] += _count_frames(stream, pages, some, counts[index], bad, path)
+
+        run_all(count, len(chosen), how.threads)
+    return loaded(counts, held, chosen.start + 1, bad, path)
+
+
+def _refuse_upsampling(coding: Coding, upsampling: int, path: Path) -> None:
+    if upsampling > 1 << min(coding.x_bits, coding.y_bits):
         raise FormatError(
-            f"frame {page.index} has {stored:,} bytes",
-            expected=f"at least {needed_bits // 8:,} for {page.width} × {page.height} pixels",
-            remedy="The file is damaged; fetch it from the camera again",
+            f"an upsampling of {upsampling} with events that have {coding.x_bits} and {coding.y_bits} bits of place",
+            expected="an upsampling of 1",
             path=path,
         )
 
 
-def fraction_bounds(frames: int, fractions: int | None) -> NDArray[np.int64]:
-    """Where each fraction of a movie begins, and where the last ends: no camera frame is left out, and the numbers of
-    frames in two fractions differ by one at most."""
-    wanted = min(frames, DEFAULT_FRACTIONS if fractions is None else fractions)
-    return np.arange(wanted + 1, dtype=np.int64) * frames // wanted
+def _count_frames(
+    stream: BinaryIO, pages: Sequence[Page], numbers: Sequence[int], image: NDArray[Any], bad: BadFrames, path: Path
+) -> int:
+    """Count camera frames (by their numbers, from 1) into an image; how many of them were whole."""
+    page = pages[numbers[0] - 1]
+    coding, shape = coding_of(page, path), (page.height, page.width)
+    streams = [_stream(stream, pages[number - 1]) for number in numbers]
+    faults = list(count_events(streams, coding, shape, image))
+    again = [index for index, fault in enumerate(faults) if fault] if coding.wasteful else []
+    if again:  # newer cameras waste nothing in this coding either
+        thrifty = Coding(coding.skip_bits, coding.x_bits, coding.y_bits)
+        for index, fault in zip(again, count_events([streams[i] for i in again], thrifty, shape, image), strict=True):
+            faults[index] = fault and faults[index]
+    for number, fault in zip(numbers, faults, strict=True):
+        if fault:
+            bad.add(number, _stream_error(number, fault, shape, path))
+    return faults.count("")
 
 
-def read_eer(path: Path, *, fractions: int | None = None, upsampling: int = 1, threads: int = 1) -> NDArray[Any]:
-    """Events counted into (fraction, row, column): uint8, or uint16 where a fraction has more than 255 camera frames.
-
-    `fractions` None means 40, or as many as there are camera frames if those are fewer. `upsampling` 2 counts on half
-    pixels, which doubles rows and columns. Each fraction is decoded by one of `threads` threads. Raises as `ifd.walk`,
-    and FormatError where a frame cannot be decoded or the numbers cannot be.
-
-    A damaged 65001 stream that still adds up cannot be told from a whole one: the format has no check sum.
-    """
-    if upsampling not in _UPSAMPLINGS:
-        raise FormatError(f"an upsampling of {upsampling}", expected="1 or 2", path=path)
-    if fractions is not None and fractions < 1:
-        raise FormatError(f"{fractions} fractions", expected="1 or more", path=path)
-    with reading(path) as stream:
-        frames = event_pages(walk(stream, path), path)
-        bounds = fraction_bounds(len(frames), fractions)
-        dtype = np.uint8 if int(np.diff(bounds).max()) <= _LARGEST_UINT8 else np.uint16
-        shape = (len(bounds) - 1, frames[0].height * upsampling, frames[0].width * upsampling)
-        counts = allocate(shape, dtype, path, zeroed=True)
-
-        def decode(fraction: int) -> None:
-            for number in range(bounds[fraction], bounds[fraction + 1]):
-                _add_frame(stream, frames[number], counts[fraction], upsampling, number, path)
-
-        run_all(decode, len(counts), threads)
-    return counts
+def _stream(stream: BinaryIO, page: Page) -> bytes:
+    return b"".join(os.pread(stream.fileno(), int(count), int(offset)) for offset, count in page.segments)
 
 
-def _add_frame(stream: BinaryIO, page: Page, counts: NDArray[Any], upsampling: int, number: int, path: Path) -> None:
-    data = b"".join(os.pread(stream.fileno(), count, offset) for offset, count in page.segments)
-    if page.compression == EER_8BIT and _add_wasteful(data, page, counts, upsampling):
-        return
-    # The codec wants an even length and never looks at a code that begins in the last 16 bits.
-    padded = data + bytes(2 + len(data) % 2)
-    try:
-        imagecodecs.eer_decode(padded, counts.shape, *page.event_bits, superres=upsampling - 1, out=counts)
-    except (RuntimeError, ValueError) as failure:  # ImcdError for the stream, ValueError for the numbers of bits
-        raise FormatError(
-            f"frame {number} cannot be decoded: {failure}",
-            expected=f"events on {page.width} × {page.height} pixels",
-            remedy="Fetch the file from the camera again; if it is damaged there too, the exposure is lost",
-            path=path,
-        ) from failure
-
-
-def _add_wasteful(data: bytes, page: Page, counts: NDArray[Any], upsampling: int) -> bool:
-    """Count a 65000 stream of 12-bit codes; False, and nothing counted, where its skips do not end at the last pixel
-    (then it is of the other kind, without waste)."""
-    octets = np.frombuffer(data[: len(data) // 3 * 3], dtype=np.uint8).reshape(-1, 3).astype(np.uint16)
-    codes = np.empty(2 * len(octets), dtype=np.uint16)
-    codes[0::2] = octets[:, 0] | (octets[:, 1] & 0x0F) << 8
-    codes[1::2] = octets[:, 1] >> 4 | octets[:, 2] << 4
-    skips = (codes & 0xFF).astype(np.int64)
-    ends = np.cumsum(skips + (skips < 0xFF))
-    positions = ends - (skips < 0xFF)
-    total = page.height * page.width
-    last = int(np.searchsorted(positions, total))
-    if last == len(positions) or positions[last] != total:
-        return False
-    events = np.flatnonzero(skips[:last] < 0xFF)
-    rows, columns = np.divmod(positions[events], page.width)
-    if upsampling > 1:
-        offsets = codes[events] >> 8 ^ _HIGH_BITS_INVERTED
-        columns = columns * 2 + (offsets >> 1 & 1)
-        rows = rows * 2 + (offsets >> 3 & 1)
-    counts[rows, columns] += 1
-    return True
+def _stream_error(number: int, fault: str, shape: tuple[int, int], path: Path) -> FormatError:
+    return FormatError(
+        f"camera frame {number} cannot be decoded: {fault}",
+        expected=f"events on {shape[1]} × {shape[0]} pixels",
+        remedy=_LOST,
+        path=path,
+    )
 
 
 def write_eer(
     path: Path,
     images: Iterable[NDArray[Any]],
     *,
-    bits: Literal[7, 8] = 7,
+    coding: Coding = SEVEN_BIT,
     upsampling: int = 1,
     camera_frames_per_image: int = 1,
 ) -> None:
@@ -168,32 +221,33 @@ def write_eer(
 
     Each image is a 2-D array of integers: how many electrons hit each pixel. Since a pixel holds one event a camera
     frame, an image becomes `camera_frames_per_image` frames, over which a pixel's events are spread evenly; read with
-    as many fractions as there were images, the same counts come back. `upsampling` (1, 2 or 4) says how much finer the
-    images are than the sensor: at 2 and 4 the events keep their place within the pixel; at 1 they lie at its centre.
-    The stream is as short as the format allows. Nobody sees half a file.
+    as many fractions as there were images, the same counts come back. `upsampling` (1, 2, 4 …) says how much finer the
+    images are than the sensor: beyond 1 the events keep their place within the pixel, as far as the coding's bits say;
+    at 1 they lie at its centre. The streams are as short as the coding allows. A coding that is neither `SEVEN_BIT` nor
+    `EIGHT_BIT` is written as the variable one, 65002. Nobody sees half a file.
 
     Raises FormatError where a sensor pixel has more events than camera frames to put them in, StorageError where the
     file cannot be written.
     """
     with replacing(path) as stream:
-        container = _Container(stream, EER_7BIT if bits == 7 else EER_8BIT)
+        container = _Container(stream, coding)
         for number, image in enumerate(images):
             height, width = image.shape[0] // upsampling, image.shape[1] // upsampling
-            for pixels, subpixels in _spread(image, upsampling, camera_frames_per_image, number, path):
-                encode = _encode_7bit if bits == 7 else _encode_8bit
-                container.add(encode(pixels, subpixels, height * width), height, width)
+            for pixels, places in _spread(image, coding, upsampling, camera_frames_per_image, number, path):
+                container.add(encode_events(pixels, places, height * width, coding), height, width)
         if not container.frames:
             raise FormatError("no frames were given", expected="at least one", path=path)
 
 
 def _spread(
-    image: NDArray[Any], upsampling: int, frames: int, number: int, path: Path
+    image: NDArray[Any], coding: Coding, upsampling: int, frames: int, number: int, path: Path
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The events of each camera frame: their sensor pixels, rising, and the four bits of their place within it."""
-    if upsampling not in (1, 2, _SUBPIXELS) or image.shape[0] % upsampling or image.shape[1] % upsampling:
+    """The events of each camera frame: their sensor pixels, rising, and their places (x, y) within them."""
+    known = [1 << bits for bits in range(min(coding.x_bits, coding.y_bits) + 1)]
+    if upsampling not in known or image.shape[0] % upsampling or image.shape[1] % upsampling:
         raise FormatError(
             f"image {number} of shape {image.shape} at upsampling {upsampling}",
-            expected="1, 2 or 4, and sides that it divides",
+            expected=f"{', '.join(map(str, known))}, and sides that it divides",
             path=path,
         )
     rows, columns = np.nonzero(image)
@@ -202,10 +256,12 @@ def _spread(
         raise FormatError(f"image {number} has negative counts", expected="0 or more", path=path)
     rows, columns = np.repeat(rows, times), np.repeat(columns, times)
     pixels = rows // upsampling * (image.shape[1] // upsampling) + columns // upsampling
-    step = _SUBPIXELS // upsampling
-    x, y = columns % upsampling * step + step // 2, rows % upsampling * step + step // 2
+    steps = (1 << coding.x_bits) // upsampling, (1 << coding.y_bits) // upsampling
+    places = np.stack(
+        [c % upsampling * step + step // 2 for c, step in zip((columns, rows), steps, strict=True)], axis=1
+    )
     order = np.argsort(pixels, kind="stable")
-    pixels, subpixels = pixels[order], ((y << _SUBPIXEL_BITS | x) ^ _HIGH_BITS_INVERTED)[order]
+    pixels, places = pixels[order], places[order]
     first_of_pixel = np.searchsorted(pixels, pixels)
     turn = np.arange(pixels.size) - first_of_pixel
     if turn.size and turn.max() >= frames:
@@ -218,57 +274,18 @@ def _spread(
     frame_of_event = (turn + pixels) % frames
     for frame in range(frames):
         chosen = frame_of_event == frame
-        yield pixels[chosen], subpixels[chosen]
-
-
-def _gaps(pixels: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Empty pixels before each event, and after the last."""
-    ends = np.concatenate([pixels, [total]])
-    return np.diff(ends, prepend=-1) - 1
-
-
-def _encode_7bit(pixels: NDArray[np.int64], subpixels: NDArray[np.int64], total: int) -> bytes:
-    longest = 0x7F
-    full, rest = np.divmod(_gaps(pixels, total), longest)
-    # Where each code with a rest begins, in bits: behind all full skips and all codes before it.
-    lengths = full * 7 + 11
-    starts = np.cumsum(lengths) - 11
-    values = rest | np.concatenate([subpixels, [0]]) << 7
-    stream = np.ones(int(starts[-1]) + 7, dtype=np.uint8)  # a full skip is seven ones, so ones need not be written
-    for bit in range(7):
-        stream[starts + bit] = values >> bit & 1
-    for bit in range(7, 11):
-        stream[starts[:-1] + bit] = values[:-1] >> bit & 1
-    return _padded(np.packbits(stream, bitorder="little").tobytes())
-
-
-def _encode_8bit(pixels: NDArray[np.int64], subpixels: NDArray[np.int64], total: int) -> bytes:
-    longest = 0xFF
-    full, rest = np.divmod(_gaps(pixels, total), longest)
-    ends = np.cumsum(full + 1) - 1
-    codes = np.full(int(ends[-1]) + 1, longest, dtype=np.uint16)
-    codes[ends] = rest | np.concatenate([subpixels, [0]]) << 8
-    codes = np.append(codes, np.zeros(codes.size % 2, dtype=np.uint16))
-    octets = np.empty((codes.size // 2, 3), dtype=np.uint8)
-    octets[:, 0] = codes[0::2] & 0xFF
-    octets[:, 1] = codes[0::2] >> 8 | (codes[1::2] & 0x0F) << 4
-    octets[:, 2] = codes[1::2] >> 4
-    return _padded(octets.tobytes())
-
-
-def _padded(stream: bytes) -> bytes:
-    """A whole number of 64-bit words, as the cameras write."""
-    return stream + bytes(-len(stream) % 8)
+        yield pixels[chosen], places[chosen]
 
 
 class _Container:
     """A little-endian BigTIFF that grows by a directory per camera frame, each before the next one's stream."""
 
-    _BYTE, _SHORT, _LONG, _UNDEFINED, _LONG8 = 1, 3, 4, 7, 16
+    _SHORT, _LONG, _UNDEFINED, _LONG8 = 3, 4, 7, 16
 
-    def __init__(self, stream: BinaryIO, compression: int) -> None:
+    def __init__(self, stream: BinaryIO, coding: Coding) -> None:
         self._stream = stream
-        self._compression = compression
+        self._coding = coding
+        self._compression = {EIGHT_BIT: EER_8BIT, SEVEN_BIT: EER_7BIT}.get(coding, EER_VARIABLE)
         self._link = 8
         self.frames = 0
         stream.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
@@ -290,6 +307,9 @@ class _Container:
         ]
         if not self.frames:
             entries.append(self._metadata())
+        if self._compression == EER_VARIABLE:
+            bits = self._coding.skip_bits, self._coding.x_bits, self._coding.y_bits
+            entries += [(tag, self._SHORT, 1, value) for tag, value in zip((65007, 65008, 65009), bits, strict=True)]
         directory = self._stream.tell()
         packed = b"".join(struct.pack("<HHQQ", *entry) for entry in entries)
         self._stream.write(struct.pack("<Q", len(entries)) + packed + struct.pack("<Q", 0))

@@ -1,17 +1,22 @@
 """The directories of a TIFF or BigTIFF file, walked strictly and with a bound on everything a file may claim.
 
 Nothing is decoded. What the walk gives is enough to say whether every strip lies inside the file, and to decode the
-plain layouts that cameras write. TIFF 6.0 (Adobe, 1992); BigTIFF as libtiff has it.
+layouts that cameras write. TIFF 6.0 (Adobe, 1992); BigTIFF as libtiff has it. Directories and strips are counted from 1
+in what is said of them.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from coldchain.errors import FormatError, IncompleteFileError
 from coldchain.formats.files import reading, size_of
@@ -19,22 +24,49 @@ from coldchain.formats.files import reading, size_of
 LARGEST_DIRECTORY_COUNT = 1_000_000
 _LARGEST_ENTRY_COUNT = 4096
 _LARGEST_SIDE = 1 << 20
+_LARGEST_TEXT_BYTES = 4096
 _MAGIC = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 # TIFF's integer types, by number: BYTE, SHORT, LONG, IFD, LONG8, IFD8.
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_RATIONAL = 5
+_TEXT, _RATIONAL = 2, 5
+# Most directories are read whole by one call to the operating system.
+_USUAL_ENTRY_COUNT = 24
 _REMEDY = "Wait until it is written, or fetch it from the camera again"
+_DAMAGED = "The file is damaged; fetch it from the camera again"
 
 EER_8BIT, EER_7BIT, EER_VARIABLE = 65000, 65001, 65002
 EER_COMPRESSIONS = (EER_8BIT, EER_7BIT, EER_VARIABLE)
 
+_NEW_SUBFILE, _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 255, 256, 257, 258, 259
+_FILL_ORDER, _DESCRIPTION = 266, 270
+_STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _X_RESOLUTION, _RESOLUTION_UNIT = 273, 277, 278, 279, 282, 296
+_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES, _SAMPLE_FORMAT = 317, 322, 323, 324, 325, 339
+_EER_SKIP_BITS, _EER_X_BITS, _EER_Y_BITS = 65007, 65008, 65009
+_WANTED = frozenset(
+    (
+        *(_NEW_SUBFILE, _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _FILL_ORDER, _DESCRIPTION),
+        *(_STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _X_RESOLUTION, _RESOLUTION_UNIT),
+        *(_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES, _SAMPLE_FORMAT),
+        *(_EER_SKIP_BITS, _EER_X_BITS, _EER_Y_BITS),
+    )
+)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """One directory of a TIFF file: the layout of one image. `segments` are its strips or tiles as (offset, bytes).
+    """One directory of a TIFF file: the layout of one image.
 
-    `sample_format` is 1 for unsigned and 2 for signed integers, 3 for floats. `event_bits` are EER's (position, x, y).
-    `resolution_per_centimeter` is None where the file gives no unit.
+    Parameters
+    ----------
+    index : its place in the chain, from 0.
+    sample_format : 1 for unsigned and 2 for signed integers, 3 for floats.
+    rows_per_strip, columns_per_strip : of a strip or tile, before the picture's edges cut it.
+    reduced : it is a smaller version of another image.
+    segments : int64 (strips or tiles, 2), the offset and the bytes of each; empty where `fault` says why.
+    resolution_per_centimeter : None where the file gives no unit.
+    event_bits : EER's (skip, x, y).
+    description : what the writer says of the image.
+    fault : what is wrong with the strips: they are missing, or lie outside the file.
     """
 
     index: int
@@ -48,16 +80,32 @@ class Page:
     predictor: int
     fill_order: int
     rows_per_strip: int
+    columns_per_strip: int
     tiled: bool
     reduced: bool
-    segments: tuple[tuple[int, int], ...]
+    segments: NDArray[np.int64]
     resolution_per_centimeter: float | None
     event_bits: tuple[int, int, int]
+    description: str
+    fault: FormatError | None
 
     @property
     def is_eer(self) -> bool:
         """Whether the image is a stream of electron events."""
         return self.compression in EER_COMPRESSIONS
+
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of all strips."""
+        return int(self.segments[:, 1].sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Directories:
+    """The chain of directories, as far as it can be followed; `broken` says why it cannot be followed to its end."""
+
+    pages: tuple[Page, ...]
+    broken: IncompleteFileError | None
 
 
 def is_tiff(head: bytes) -> bool:
@@ -72,18 +120,43 @@ def read_pages(path: Path) -> tuple[Page, ...]:
 
 
 def walk(stream: BinaryIO, path: Path) -> tuple[Page, ...]:
-    """Every directory of an open file, in order.
+    """Every directory of an open file, in order, all whole. Raises as `survey`, and what it finds wrong with one."""
+    directories = survey(stream, path)
+    for page in directories.pages:
+        if page.fault is not None:
+            raise page.fault
+    if directories.broken is not None:
+        raise directories.broken
+    return directories.pages
 
-    Raises IncompleteFileError where a directory, one of its arrays or a strip reaches beyond the end of the file, or
-    is not written yet; FormatError where the file is no TIFF, the chain runs in a circle, two strips share bytes, or a
-    value cannot be.
+
+def survey(stream: BinaryIO, path: Path) -> Directories:
+    """Every directory of an open file, in order, with what is wrong with each.
+
+    IncompleteFileError is what is noted where a directory, one of its arrays or a strip reaches beyond the end of the
+    file, or is not written yet; FormatError where a directory has no strips.
+
+    Raises IncompleteFileError where there is no directory at all, FormatError where the file is no TIFF, the chain runs
+    in a circle, two strips share bytes, or a value cannot be.
     """
-    return _Walk(stream, path).pages()
+    return _Survey(stream, path).directories()
 
 
-class _Walk:
+_Values = Sequence[int] | NDArray[Any]
+
+
+@dataclass(slots=True)
+class _Directory:
+    """A directory as it is read: the values of its tags, and what was cut off."""
+
+    tags: dict[int, _Values]
+    description: str
+    fault: FormatError | None
+
+
+class _Survey:
     def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self._stream = stream
+        self._descriptor = stream.fileno()
         self._path = path
         self._size = size_of(stream)
         # Arrays that do not overlap cannot be longer together than the file: this bounds the walk of a hostile one.
@@ -96,6 +169,9 @@ class _Walk:
             raise FormatError(f"the file begins with {head[:4].hex(' ')}", expected="a TIFF", path=path)
         self._order = order
         self._big = head[2:4] in (b"+\0", b"\0+")
+        self._count_format, self._entry_format, self._offset_format = (
+            (f"{order}Q", f"{order}HHQ8s", f"{order}Q") if self._big else (f"{order}H", f"{order}HHI4s", f"{order}I")
+        )
         self._first = self._first_offset(head)
 
     def _first_offset(self, head: bytes) -> int:
@@ -108,8 +184,7 @@ class _Walk:
 
     def _read(self, offset: int, count: int, what: str) -> bytes:
         if offset + count <= self._size:
-            self._stream.seek(offset)
-            data = self._stream.read(count)
+            data = os.pread(self._descriptor, count, offset)
             if len(data) == count:
                 return data
         raise IncompleteFileError(
@@ -119,157 +194,207 @@ class _Walk:
             path=self._path,
         )
 
-    def pages(self) -> tuple[Page, ...]:
+    def directories(self) -> Directories:
         if self._first == 0:
             raise IncompleteFileError("the file has no directory yet", remedy=_REMEDY, path=self._path)
-        pages: list[Page] = []
+        found: list[_Directory] = []
+        broken: IncompleteFileError | None = None
         seen: set[int] = set()
         offset = self._first
         while offset:
-            if offset in seen or len(pages) >= LARGEST_DIRECTORY_COUNT:
+            if offset in seen or len(found) >= LARGEST_DIRECTORY_COUNT:
                 raise FormatError(
-                    f"the chain of directories has no end: directory {len(pages)} leads back",
-                    remedy="The file is damaged; fetch it from the camera again",
+                    f"the chain of directories has no end: directory {len(found) + 1} leads back",
+                    remedy=_DAMAGED,
                     path=self._path,
                 )
             seen.add(offset)
-            page, offset = self._directory(len(pages), offset)
-            pages.append(page)
-        self._refuse_overlaps(pages)
-        return tuple(pages)
+            try:
+                directory, offset = self._directory(len(found) + 1, offset)
+            except IncompleteFileError as failure:
+                if not found:
+                    raise
+                broken = failure
+                break
+            found.append(directory)
+        return Directories(self._pages(found), broken)
 
-    def _refuse_overlaps(self, pages: Sequence[Page]) -> None:
-        """Strips that share bytes would let a small file promise as many frames as it likes."""
-        strips = sorted((offset, count, page.index) for page in pages for offset, count in page.segments)
-        for (offset, count, index), (next_offset, _, next_index) in pairwise(strips):
-            if next_offset < offset + count:
-                raise FormatError(
-                    f"a strip of directory {next_index} begins at byte {next_offset:,}, in one of directory {index}",
-                    expected="strips that share no bytes",
-                    remedy="The file is damaged; fetch it from the camera again",
-                    path=self._path,
-                )
-
-    def _directory(self, index: int, offset: int) -> tuple[Page, int]:
-        what = f"directory {index}"
-        count_format, entry_bytes, link_format = ("Q", 20, "Q") if self._big else ("H", 12, "I")
-        count_bytes, link_bytes = struct.calcsize(count_format), struct.calcsize(link_format)
-        count = struct.unpack(f"{self._order}{count_format}", self._read(offset, count_bytes, what))[0]
+    def _directory(self, number: int, offset: int) -> tuple[_Directory, int]:
+        """The directory at `offset`, and the offset of the next."""
+        what = f"directory {number}"
+        count_bytes, entry_bytes = struct.calcsize(self._count_format), struct.calcsize(self._entry_format)
+        link_bytes = struct.calcsize(self._offset_format)
+        usual = count_bytes + _USUAL_ENTRY_COUNT * entry_bytes + link_bytes
+        block = os.pread(self._descriptor, usual, offset) if offset <= self._size else b""
+        if len(block) < count_bytes:
+            self._read(offset, count_bytes, what)
+        (count,) = struct.unpack_from(self._count_format, block)
         if not 0 < count <= _LARGEST_ENTRY_COUNT:
             raise FormatError(
                 f"{what} has {count} entries",
                 expected=f"1 to {_LARGEST_ENTRY_COUNT:,}",
-                remedy="The file is damaged; fetch it from the camera again",
+                remedy=_DAMAGED,
                 path=self._path,
             )
-        block = self._read(offset + count_bytes, count * entry_bytes + link_bytes, what)
-        tags: dict[int, tuple[int, ...]] = {}
-        for start in range(0, count * entry_bytes, entry_bytes):
-            self._entry(block[start : start + entry_bytes], tags, what)
-        link = struct.unpack_from(f"{self._order}{link_format}", block, count * entry_bytes)[0]
-        return self._page(index, tags), int(link)
+        end = count_bytes + count * entry_bytes
+        if len(block) < end + link_bytes:
+            block = self._read(offset, end + link_bytes, what)
+        directory = self._tags(block[count_bytes:end], what)
+        return directory, int(struct.unpack_from(self._offset_format, block, end)[0])
 
-    def _entry(self, entry: bytes, tags: dict[int, tuple[int, ...]], what: str) -> None:
-        tag, kind = struct.unpack_from(f"{self._order}HH", entry)
-        if tag not in _WANTED or (kind not in _INTEGERS and kind != _RATIONAL):
-            return
-        count = struct.unpack_from(f"{self._order}{'Q' if self._big else 'I'}", entry, 4)[0]
-        letter = "II" if kind == _RATIONAL else _INTEGERS[kind]
-        length = count * struct.calcsize(f"={letter}")
-        inline = entry[12:20] if self._big else entry[8:12]
+    def _tags(self, entries: bytes, what: str) -> _Directory:
+        directory = _Directory({}, "", None)
+        for tag, kind, count, inline in struct.iter_unpack(self._entry_format, entries):
+            if tag not in _WANTED:
+                continue
+            try:
+                if kind in _INTEGERS or kind == _RATIONAL:
+                    directory.tags[tag] = self._values(tag, kind, count, inline, what)
+                elif tag == _DESCRIPTION and kind == _TEXT and count <= _LARGEST_TEXT_BYTES:
+                    text = self._data(count, inline, f"{what}, tag {tag}")
+                    directory.description = text.decode("utf-8", errors="replace").rstrip("\0")
+            except IncompleteFileError as failure:
+                directory.fault = directory.fault or failure
+        return directory
+
+    def _values(self, tag: int, kind: int, count: int, inline: bytes, what: str) -> _Values:
+        letter = "I" if kind == _RATIONAL else _INTEGERS[kind]
+        items = 2 * count if kind == _RATIONAL else count
+        data = self._data(items * struct.calcsize(f"={letter}"), inline, f"{what}, tag {tag}")
+        if items <= len(inline):
+            return struct.unpack(f"{self._order}{items}{letter}", data)
+        return np.frombuffer(data, dtype=np.dtype(letter).newbyteorder(self._order))  # type: ignore[arg-type]  # < or >
+
+    def _data(self, length: int, inline: bytes, what: str) -> bytes:
         if length <= len(inline):
-            data = inline[:length]
-        else:
-            start = struct.unpack(f"{self._order}{'Q' if self._big else 'I'}", inline)[0]
-            data = self._read_array(start, length, f"{what}, tag {tag}")
-        items = count * len(letter)
-        tags[tag] = struct.unpack(f"{self._order}{items}{letter[0]}", data)
-
-    def _read_array(self, offset: int, length: int, what: str) -> bytes:
+            return inline[:length]
+        (start,) = struct.unpack(self._offset_format, inline)
         self._budget -= length
-        if self._budget < 0 and offset + length <= self._size:
+        if self._budget < 0 and start + length <= self._size:
             raise FormatError(
                 f"{what} and the arrays before it are longer than the file itself",
-                remedy="The file is damaged; fetch it from the camera again",
+                remedy=_DAMAGED,
                 path=self._path,
             )
-        return self._read(offset, length, what)
+        return self._read(start, length, what)
 
-    def _page(self, index: int, tags: Mapping[int, tuple[int, ...]]) -> Page:
-        def first(tag: int, default: int) -> int:
-            values = tags.get(tag)
-            return values[0] if values else default
+    def _pages(self, directories: Sequence[_Directory]) -> tuple[Page, ...]:
+        """The pages, their strips checked all at once: a movie may have hundreds of thousands."""
+        arrays = [self._segments(index, directory) for index, directory in enumerate(directories)]
+        lengths = np.array([len(offsets) for offsets, _ in arrays], dtype=np.int64)
+        ends = np.cumsum(lengths)
+        offsets, counts = (
+            np.concatenate([np.asarray(array[part], dtype=np.uint64) for array in arrays]) for part in (0, 1)
+        )
+        size = np.uint64(self._size)
+        unwritten = (offsets == 0) | (counts == 0)
+        # Clipped before they are added: a hostile sum would wrap around.
+        beyond = (offsets > size) | (counts > size) | (np.minimum(offsets, size) + np.minimum(counts, size) > size)
+        bad = np.flatnonzero(unwritten | beyond)
+        indices, firsts = np.unique(np.searchsorted(ends, bad, side="right"), return_index=True)
+        for index, place in zip(indices, bad[firsts], strict=True):
+            strip = int(place - (ends[index] - lengths[index])) + 1
+            end = None if unwritten[place] else int(offsets[place]) + int(counts[place])
+            directories[index].fault = self._strip_fault(int(index), strip, end)
+        segments = np.stack([np.minimum(offsets, size), np.minimum(counts, size)], axis=1).astype(np.int64)
+        good = np.repeat([directory.fault is None for directory in directories], lengths)
+        self._refuse_overlaps(segments[good], np.repeat(np.arange(len(directories)), lengths)[good])
+        return tuple(
+            self._page(index, directory, segments[end - length : end])
+            for index, (directory, end, length) in enumerate(zip(directories, ends, lengths, strict=True))
+        )
 
-        width, height = first(256, 0), first(257, 0)
+    def _segments(self, index: int, directory: _Directory) -> tuple[_Values, _Values]:
+        tiled = _TILE_OFFSETS in directory.tags
+        offsets = directory.tags.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS, ())
+        counts = directory.tags.get(_TILE_BYTES if tiled else _STRIP_BYTES, ())
+        if len(offsets) and len(offsets) == len(counts):
+            return offsets, counts
+        directory.fault = directory.fault or FormatError(
+            f"directory {index + 1} has {len(offsets)} strip offsets and {len(counts)} strip lengths",
+            expected="as many of one as of the other, and at least one",
+            remedy=_DAMAGED,
+            path=self._path,
+        )
+        return (), ()
+
+    def _strip_fault(self, index: int, strip: int, end: int | None) -> IncompleteFileError:
+        where = f"strip {strip} of directory {index + 1}"
+        if end is None:
+            return IncompleteFileError(f"{where} is not written yet", remedy=_REMEDY, path=self._path)
+        return IncompleteFileError(
+            f"the file ends after {self._size:,} bytes, before {where} does",
+            expected=f"at least {end:,} bytes",
+            remedy=_REMEDY,
+            path=self._path,
+        )
+
+    def _refuse_overlaps(self, segments: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
+        """Strips that share bytes would let a small file promise as many frames as it likes."""
+        if not np.all(segments[1:, 0] >= segments[:-1].sum(axis=1)):
+            order = np.argsort(segments[:, 0], kind="stable")
+            segments, indices = segments[order], indices[order]
+        for place in np.flatnonzero(segments[1:, 0] < segments[:-1].sum(axis=1))[:1]:
+            raise FormatError(
+                f"a strip of directory {indices[place + 1] + 1} begins at byte {segments[place + 1, 0]:,}, "
+                f"in one of directory {indices[place] + 1}",
+                expected="strips that share no bytes",
+                remedy=_DAMAGED,
+                path=self._path,
+            )
+
+    def _page(self, index: int, directory: _Directory, segments: NDArray[np.int64]) -> Page:
+        tags = directory.tags
+
+        first = partial(_first, tags)
+        width, height = first(_WIDTH, 0), first(_HEIGHT, 0)
         if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
             raise FormatError(
-                f"directory {index} says {width} × {height} pixels",
+                f"directory {index + 1} says {width} × {height} pixels",
                 expected=f"1 to {_LARGEST_SIDE:,} a side",
-                remedy="The file is damaged; fetch it from the camera again",
+                remedy=_DAMAGED,
                 path=self._path,
             )
+        tiled = _TILE_OFFSETS in tags
         return Page(
             index=index,
             byte_order=self._order,
             width=width,
             height=height,
-            bits_per_sample=first(258, 1),
-            samples_per_pixel=first(277, 1),
-            sample_format=first(339, 1),
-            compression=first(259, 1),
-            predictor=first(317, 1),
-            fill_order=first(266, 1),
-            rows_per_strip=min(max(first(278, height), 1), height),
-            tiled=324 in tags,
-            reduced=bool(first(254, 0) & 1),
-            segments=self._segments(index, tags),
+            bits_per_sample=first(_BITS, 1),
+            samples_per_pixel=first(_SAMPLES, 1),
+            sample_format=first(_SAMPLE_FORMAT, 1),
+            compression=first(_COMPRESSION, 1),
+            predictor=first(_PREDICTOR, 1),
+            fill_order=first(_FILL_ORDER, 1),
+            rows_per_strip=first(_TILE_HEIGHT, 0) if tiled else min(max(first(_ROWS_PER_STRIP, height), 1), height),
+            columns_per_strip=first(_TILE_WIDTH, 0) if tiled else width,
+            tiled=tiled,
+            reduced=bool(first(_NEW_SUBFILE, 0) & 1) or first(_SUBFILE, 0) == 2,
+            segments=segments if directory.fault is None else segments[:0],
             resolution_per_centimeter=_resolution(tags),
             event_bits=_event_bits(tags),
+            description=directory.description,
+            fault=directory.fault,
         )
 
-    def _segments(self, index: int, tags: Mapping[int, tuple[int, ...]]) -> tuple[tuple[int, int], ...]:
-        tiled = 324 in tags
-        offsets = tags.get(324 if tiled else 273, ())
-        counts = tags.get(325 if tiled else 279, ())
-        if not offsets or len(offsets) != len(counts):
-            raise FormatError(
-                f"directory {index} has {len(offsets)} strip offsets and {len(counts)} strip lengths",
-                expected="as many of one as of the other, and at least one",
-                remedy="The file is damaged; fetch it from the camera again",
-                path=self._path,
-            )
-        for number, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
-            if offset == 0 or count == 0:
-                raise IncompleteFileError(
-                    f"strip {number} of directory {index} is not written yet", remedy=_REMEDY, path=self._path
-                )
-            if offset + count > self._size:
-                raise IncompleteFileError(
-                    f"the file ends after {self._size:,} bytes, before strip {number} of directory {index} does",
-                    expected=f"at least {offset + count:,} bytes",
-                    remedy=_REMEDY,
-                    path=self._path,
-                )
-        return tuple(zip(offsets, counts, strict=True))
+
+def _first(tags: Mapping[int, _Values], tag: int, default: int) -> int:
+    values = tags.get(tag, ())
+    return int(values[0]) if len(values) else default
 
 
-_WANTED = frozenset(
-    (254, 256, 257, 258, 259, 266, 273, 277, 278, 279, 282, 296, 317, 324, 325, 339, 65007, 65008, 65009)
-)
-
-
-def _resolution(tags: Mapping[int, tuple[int, ...]]) -> float | None:
-    per_centimeter = {2: 1 / 2.54, 3: 1.0}.get((tags.get(296) or (2,))[0])
-    fraction = tags.get(282, ())
+def _resolution(tags: Mapping[int, _Values]) -> float | None:
+    fraction = tags.get(_X_RESOLUTION, ())
+    per_centimeter = {2: 1 / 2.54, 3: 1.0}.get(_first(tags, _RESOLUTION_UNIT, 2))
     if per_centimeter is None or len(fraction) < 2 or fraction[0] == 0 or fraction[1] == 0:
         return None
-    return fraction[0] / fraction[1] * per_centimeter
+    return float(fraction[0]) / float(fraction[1]) * per_centimeter
 
 
-def _event_bits(tags: Mapping[int, tuple[int, ...]]) -> tuple[int, int, int]:
-    compression = (tags.get(259) or (1,))[0]
-    if compression == EER_8BIT:
-        return 8, 2, 2
-    if compression == EER_7BIT:
-        return 7, 2, 2
-    return (tags.get(65007) or (7,))[0], (tags.get(65008) or (2,))[0], (tags.get(65009) or (2,))[0]
+def _event_bits(tags: Mapping[int, _Values]) -> tuple[int, int, int]:
+    first = partial(_first, tags)
+    compression = first(_COMPRESSION, 1)
+    if compression == EER_VARIABLE:
+        return first(_EER_SKIP_BITS, 7), first(_EER_X_BITS, 2), first(_EER_Y_BITS, 2)
+    return 8 if compression == EER_8BIT else 7, 2, 2

@@ -59,4 +59,6 @@ def _stored(path: Path) -> NDArray[Any]:
     if kind is Container.EER:
         section: NDArray[Any] = read_eer(path, fractions=1)[0]
         return section
+    if kind is Container.LIST:
+        raise FormatError("a text", expected="an image: MRC, TIFF, EER, PNG or JPEG", path=path)
     return read_picture(path)

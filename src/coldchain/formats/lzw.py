@@ -87,6 +87,12 @@ def decode_lzw(data: Buffer, out: NDArray[np.uint8]) -> int:
 
 
 @compiled
+def fills(stream: NDArray[np.uint8], out: NDArray[np.uint8]) -> bool:
+    """Fill `out` from one strip as `decode_lzw` does, and say whether that is what it holds: for compiled callers."""
+    return _decode(stream, out)[0] == _WHOLE
+
+
+@compiled
 def _decode(stream: NDArray[np.uint8], out: NDArray[np.uint8]) -> tuple[int, int, int]:
     """(outcome, bytes written, bit at which decoding ended)."""
     table = _new_table()

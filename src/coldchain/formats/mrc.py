@@ -9,16 +9,19 @@ Arrays are (row, column) or (section, row, column); row 0 is the picture's botto
 | 2 | 32-bit floats | float32 |
 | 12 | 16-bit floats | float32 |
 | 101 | 4 bits, two pixels a byte, the low nibble first; a row of odd width ends on a half-used byte (IMOD) | uint8 |
+
+What SerialEM packs into the bytes of mode 0 (see `packed`) is read as mode 101 of twice the width.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +29,15 @@ from numpy.typing import NDArray
 from coldchain.errors import FormatError, IncompleteFileError
 from coldchain.formats.arrays import allocate
 from coldchain.formats.files import reading, replacing, size_of
+from coldchain.formats.loading import BadFrames, LoadedMovie, MovieReading, loaded
+from coldchain.formats.packed import TITLE, is_packed_size, unpack
+from coldchain.formats.workers import run_all
 
 HEADER_BYTES = 1024
 PACKED_MODE = 101
 _STORED_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", PACKED_MODE: "u1"}
 _IMOD_STAMP = 1146047817
-_IMOD_SIGNED_BYTES = 1
+_IMOD_SIGNED_BYTES, _IMOD_PACKED_BYTES = 1, 16
 _LARGEST_SIDE = 1 << 20
 _LARGEST_COUNT = 1 << 24
 _LARGEST_NIBBLE = 15
@@ -112,7 +118,11 @@ def parse_header(header: bytes, path: Path) -> MrcHeader:
     cell_x = struct.unpack_from(f"{order}f", header, 40)[0]
     extended_bytes = struct.unpack_from(f"{order}i", header, 92)[0]
     stamp, flags = struct.unpack_from(f"{order}2i", header, 152)
+    flags = flags if stamp == _IMOD_STAMP else _IMOD_SIGNED_BYTES
     _check_bounds(width, height, sections, mode, extended_bytes, path)
+    if mode == 0 and (flags & _IMOD_PACKED_BYTES or _is_titled_packed(header, order, width, height)):
+        # Cell and grid are those of the bytes or those of the pixels: their quotient is the same.
+        width, mode = 2 * width, PACKED_MODE
     return MrcHeader(
         width=width,
         height=height,
@@ -122,8 +132,14 @@ def parse_header(header: bytes, path: Path) -> MrcHeader:
         extended_type=header[104:108].decode("ascii", errors="replace").rstrip("\0 "),
         pixel_size_angstrom=_pixel_size(cell_x, grid_x),
         byte_order=order,
-        unsigned_bytes=stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED_BYTES,
+        unsigned_bytes=not flags & _IMOD_SIGNED_BYTES,
     )
+
+
+def _is_titled_packed(header: bytes, order: str, width: int, height: int) -> bool:
+    """Whether the only title speaks of packed pixels, and the size is one of theirs: so it was before the flag."""
+    titles = struct.unpack_from(f"{order}i", header, 220)[0]
+    return titles == 1 and TITLE.encode() in header[224:304] and is_packed_size(width, height)
 
 
 def _byte_order(header: bytes, path: Path) -> str:
@@ -184,49 +200,75 @@ def check_size(header: MrcHeader, size_bytes: int, path: Path) -> None:
 
 
 def read_mrc(path: Path) -> NDArray[Any]:
-    """The image (row, column), or the sections (section, row, column) where there are several.
-
-    Types as in the module's table, in this machine's byte order. Raises as `read_header`, IncompleteFileError where the
-    file is shorter than its header says, FormatError where its pixels take more than 64 GiB.
-    """
-    with reading(path) as stream:
-        header = parse_header(stream.read(HEADER_BYTES), path)
-        sections = read_sections(stream, header, path)
-    return sections[0] if header.sections == 1 else sections
+    """The image (row, column), or the sections (section, row, column) where there are several. Raises as `load_mrc`."""
+    sections = load_mrc(path, MovieReading()).frames
+    return sections[0] if len(sections) == 1 else sections
 
 
 def read_first_section(path: Path) -> NDArray[Any]:
-    """The first section (row, column); the rest is not read, but must be there. Raises as `read_mrc`."""
+    """The first section (row, column); the rest is not read, but must be there. Raises as `load_mrc`."""
     with reading(path) as stream:
         header = parse_header(stream.read(HEADER_BYTES), path)
-        section: NDArray[Any] = read_sections(stream, header, path, count=1)[0]
+        check_size(header, size_of(stream), path)
+    section: NDArray[Any] = load_mrc(path, MovieReading(last_frame=1)).frames[0]
     return section
 
 
-def read_sections(stream: BinaryIO, header: MrcHeader, path: Path, *, count: int | None = None) -> NDArray[Any]:
-    """The first `count` sections (all of them by default) as (section, row, column). Raises as `read_mrc`."""
-    check_size(header, size_of(stream), path)
-    wanted = header.sections if count is None else count
-    stored = allocate((wanted * header.section_bytes // header.stored_dtype.itemsize,), header.stored_dtype, path)
-    stream.seek(header.data_offset)
-    got = stream.readinto(stored.view(np.uint8))  # type: ignore[attr-defined]  # a buffered reader has it
-    if got != stored.nbytes:
-        check_size(header, header.data_offset + got, path)
+def load_mrc(path: Path, how: MovieReading) -> LoadedMovie:
+    """The sections that `how` asks for, in the types of the module's table and this machine's byte order.
+
+    A section is bad where the file ends before it does. Raises as `read_header`, IncompleteFileError where more
+    sections are bad than are tolerated, FormatError where the pixels take more than 64 GiB, UsageError where sections
+    are asked for that the header does not promise.
+    """
+    with reading(path) as stream:
+        header = parse_header(stream.read(HEADER_BYTES), path)
+        chosen = how.chosen(header.sections, path)
+        bad = BadFrames(how.tolerate_frames, path)
+        size_bytes = size_of(stream)
+        whole = max(0, size_bytes - header.data_offset) // header.section_bytes
+        for number in range(max(chosen.start, whole) + 1, chosen.stop + 1):
+            bad.add(number, _cut_section(header, number, size_bytes, path))
+        shape = (len(chosen), header.height, header.width)
+        sections = allocate(shape, header.dtype, path)
+
+        def read(index: int) -> None:
+            number = chosen[index] + 1
+            if number in bad:
+                return
+            offset = header.data_offset + chosen[index] * header.section_bytes
+            got = _read_section(stream.fileno(), offset, header, sections[index])
+            if got < header.section_bytes:
+                bad.add(number, _cut_section(header, number, offset + got, path))
+
+        run_all(read, len(chosen), how.threads)
+    held = np.array([index + 1 not in bad for index in chosen], dtype=np.int64)
+    return loaded(sections, held, chosen.start + 1, bad, path)
+
+
+def _cut_section(header: MrcHeader, number: int, size_bytes: int, path: Path) -> IncompleteFileError:
+    where = f", in frame {number} of {header.sections}" if header.sections > 1 else ""
+    return IncompleteFileError(
+        f"the file ends after {size_bytes:,} of {header.file_bytes:,} bytes{where}",
+        expected=f"{header.sections} sections of {header.width} × {header.height} in mode {header.mode}",
+        remedy="Wait until it is written, or fetch it from the camera again",
+        path=path,
+    )
+
+
+def _read_section(descriptor: int, offset: int, header: MrcHeader, section: NDArray[Any]) -> int:
+    """Read one section into its place; how many of its bytes there were."""
+    direct = header.stored_dtype == header.dtype and header.mode != PACKED_MODE
+    stored = section if direct else np.empty(header.section_bytes // header.stored_dtype.itemsize, header.stored_dtype)
+    target = memoryview(stored.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # an array is a buffer
+    got = 0
+    while got < len(target) and (count := os.preadv(descriptor, [target[got:]], offset + got)):
+        got += count
     if header.mode == PACKED_MODE:
-        return _unpack_nibbles(stored.reshape(wanted, header.height, header.row_bytes), header.width, path)
-    sections = stored.reshape(wanted, header.height, header.width)
-    if header.stored_dtype == header.dtype:
-        return sections
-    converted = allocate(sections.shape, header.dtype, path)
-    converted[...] = sections
-    return converted
-
-
-def _unpack_nibbles(packed: NDArray[np.uint8], width: int, path: Path) -> NDArray[np.uint8]:
-    pixels = allocate((*packed.shape[:2], packed.shape[2] * 2), np.uint8, path)
-    np.bitwise_and(packed, 0x0F, out=pixels[..., 0::2])
-    np.right_shift(packed, 4, out=pixels[..., 1::2])
-    return pixels[..., :width]
+        section[...] = unpack(stored.reshape(header.height, header.row_bytes), header.width)
+    elif not direct:
+        section[...] = stored.reshape(section.shape)
+    return got
 
 
 def write_mrc(path: Path, array: NDArray[Any], *, pixel_size_angstrom: float, mode: int | None = None) -> None:

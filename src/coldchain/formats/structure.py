@@ -7,7 +7,7 @@ from pathlib import Path
 from coldchain.errors import IncompleteFileError
 from coldchain.formats.container import Container, container_of
 from coldchain.formats.document import read_xml
-from coldchain.formats.eer import event_pages
+from coldchain.formats.eer import check_streams, event_pages
 from coldchain.formats.files import reading, size_of
 from coldchain.formats.ifd import read_pages
 from coldchain.formats.mrc import check_size, read_header
@@ -46,7 +46,7 @@ def _check_container(path: Path) -> None:
         with reading(path) as stream:
             check_size(header, size_of(stream), path)
     elif kind is Container.EER:
-        event_pages(read_pages(path), path)
+        check_streams(event_pages(read_pages(path), path), path)
     elif kind is Container.TIFF:
         # A camera's gain file may carry more than its gain; a movie's pages must be alike.
         frame_pages(read_pages(path), path, count=1 if path.suffix.lower() == ".gain" else None)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from coldchain.errors import FormatError, ProcessingError
 from coldchain.formats.defects import read_defects
 from coldchain.formats.gain import read_dark, read_gain
-from coldchain.formats.movie import frames_per_fraction, read_movie
+from coldchain.formats.movie import LoadedMovie, MovieReading, fractions_for_dose, frames_per_fraction, load_movie
 from coldchain.preprocess.exposure import KnownExposure
 from coldchain.preprocess.wishes import FramesWanted
 
@@ -82,18 +82,25 @@ def read_raw(
     began = time.perf_counter()
     references = references or References()
     gain, dark = references.gain(exposure.gain), references.dark(exposure.dark)
-    frames = read_movie(
-        exposure.movie, eer_fractions=wanted.eer_fractions, eer_upsampling=wanted.eer_upsampling, threads=threads
+    movie = load_movie(
+        exposure.movie,
+        MovieReading(
+            eer_fractions=wanted.eer_fractions,
+            eer_upsampling=wanted.eer_upsampling,
+            first_frame=wanted.first,
+            last_frame=wanted.last,
+            tolerate_frames=wanted.tolerate,
+            threads=threads,
+        ),
     )
-    frames = frames[wanted.first - 1 : wanted.last]
-    defects, warnings = _defects(exposure, (frames.shape[1], frames.shape[2]))
+    defects, warnings = _defects(exposure, (movie.frames.shape[1], movie.frames.shape[2]))
     return RawMovie(
         exposure=exposure,
         wanted=wanted,
-        frames=frames,
-        numbers=tuple(range(wanted.first, wanted.first + len(frames))),
+        frames=movie.frames,
+        numbers=movie.numbers,
         camera_frames=frames_per_fraction(exposure.info, eer_fractions=wanted.eer_fractions),
-        left_out=(),
+        left_out=_left_out(movie, exposure),
         gain=gain,
         dark=dark,
         defects=defects,
@@ -117,8 +124,17 @@ def with_fractions(wanted: FramesWanted, exposure: KnownExposure) -> FramesWante
             remedy="Give the dose of a camera frame with --dose-per-frame, or use --eer-fractions",
             path=info.path,
         )
-    fractions = round(frame_dose * info.frames / dose)
-    return replace(wanted, eer_fractions=max(1, min(info.frames, fractions)))
+    fractions = fractions_for_dose(
+        info,
+        total_dose_e_per_square_angstrom=frame_dose * info.frames,
+        dose_per_fraction_e_per_square_angstrom=dose,
+    )
+    return replace(wanted, eer_fractions=fractions)
+
+
+def _left_out(movie: LoadedMovie, exposure: KnownExposure) -> tuple[str, ...]:
+    kind = "Camera frame" if exposure.is_eer else "Frame"
+    return tuple(f"{kind} {frame.number} is left out: {frame.reason}." for frame in movie.left_out)
 
 
 def _defects(exposure: KnownExposure, shape: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:

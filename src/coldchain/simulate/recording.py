@@ -44,7 +44,7 @@ def record_movie(path: Path, movie: SimulatedMovie, plan: SessionPlan) -> None:
         )
     else:
         rng = np.random.default_rng(np.random.SeedSequence([parameters.seed, plan.eer_frames_per_fraction]))
-        eer.write_eer(path, raw_frames(movie.frames, plan.eer_frames_per_fraction, rng), bits=7)
+        eer.write_eer(path, raw_frames(movie.frames, plan.eer_frames_per_fraction, rng))
 
 
 def raw_frames(frames: NDArray[np.uint8], per_fraction: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
