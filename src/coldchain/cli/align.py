@@ -131,7 +131,7 @@ def align(
         threads=threads or len(os.sched_getaffinity(0)),
     )
     _refuse_equal_names(movies)
-    out.mkdir(parents=True, exist_ok=True)
+    _make(out)
     outcomes = align_all(movies, Asked(stated, frames, wishes, out))
     if not (_as_json(outcomes) if json else _as_lines(outcomes, len(movies))):
         raise typer.Exit(1)
@@ -156,6 +156,13 @@ def _file(option: str, path: Path | None) -> Path | None:
     if path is not None and not path.is_file():
         raise UsageError(f"{option}: there is no such file", remedy="Name one that is there", path=path)
     return path
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError("--out is no folder", remedy="Name one that is there, or a new one", path=folder) from error
 
 
 def _refuse_equal_names(movies: list[Path]) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from coldchain.errors import UsageError
 from coldchain.formats.container import Container, container_of
 from coldchain.formats.eer import check_streams, event_pages, fraction_bounds, load_eer
+from coldchain.formats.files import reading
 from coldchain.formats.framelist import load_frames, probe_frames, read_frame_list
-from coldchain.formats.ifd import read_pages
+from coldchain.formats.ifd import Page, read_pages, survey
 from coldchain.formats.loading import BadFrames, LeftOut, LoadedMovie, MovieReading, loaded
 from coldchain.formats.mrc import load_mrc, read_header
 from coldchain.formats.picture import read_picture, read_picture_header
@@ -46,11 +47,12 @@ class MovieInfo:
     pixel_size_angstrom: float | None
 
 
-def probe_movie(path: Path) -> MovieInfo:
+def probe_movie(path: Path, *, whole: bool = True) -> MovieInfo:
     """What the headers of a movie or image say; no pixel is decoded, and no memory is taken for any.
 
     Of a list of frames the first file is looked at that can be. Raises IncompleteFileError and FormatError where the
-    headers are cut or cannot be, StorageError where the file cannot be read.
+    headers are cut or cannot be, StorageError where the file cannot be read. Unless it is to be `whole`, frames whose
+    headers alone are there count: `load_movie` may be told to go on without the rest.
     """
     kind = container_of(path)
     if kind is Container.MRC:
@@ -58,12 +60,13 @@ def probe_movie(path: Path) -> MovieInfo:
         size = header.pixel_size_angstrom
         return MovieInfo(path, kind, header.sections, header.height, header.width, header.dtype.name, size)
     if kind is Container.TIFF:
-        pages = frame_pages(read_pages(path), path)
+        pages = frame_pages(_pages(path, whole=whole), path)
         layout, size = layout_of(pages[0], path), pixel_size_angstrom(pages[0])
         return MovieInfo(path, kind, len(pages), layout.height, layout.width, layout.dtype.name, size)
     if kind is Container.EER:
-        pages = event_pages(read_pages(path), path)
-        check_streams(pages, path)
+        pages = event_pages(_pages(path, whole=whole), path)
+        if whole:
+            check_streams(pages, path)
         return MovieInfo(path, kind, len(pages), pages[0].height, pages[0].width, "uint8", None)
     if kind is Container.LIST:
         frames = read_frame_list(path)
@@ -72,6 +75,13 @@ def probe_movie(path: Path) -> MovieInfo:
         return MovieInfo(path, kind, len(frames), first.height, first.width, first.dtype.name, size)
     picture = read_picture_header(path)
     return MovieInfo(path, kind, 1, picture.rows, picture.columns, picture.dtype, None)
+
+
+def _pages(path: Path, *, whole: bool) -> tuple[Page, ...]:
+    if whole:
+        return read_pages(path)
+    with reading(path) as stream:
+        return survey(stream, path).pages
 
 
 def frames_per_fraction(info: MovieInfo, *, eer_fractions: int | None = None) -> tuple[int, ...]:

@@ -127,7 +127,7 @@ class _Stages:
             return Failed(movie, _stated(error, movie))
 
     def _read(self, movie: Path, threads: int) -> RawMovie:
-        info, stated, frames = probe_movie(movie), self._asked.stated, self._asked.frames
+        info, stated, frames = probe_movie(movie, whole=False), self._asked.stated, self._asked.frames
         camera_frames = frames_per_fraction(info, eer_fractions=frames.eer_fractions)
         exposure = find_exposure(info, stated, camera_frames_per_frame=camera_frames[0])
         wanted = with_fractions(frames, exposure)
