@@ -289,18 +289,18 @@ class _Survey:
         size = np.uint64(self._size)
         unwritten = (offsets == 0) | (counts == 0)
         # Clipped before they are added: a hostile sum would wrap around.
-        beyond = (offsets > size) | (counts > size) | (np.minimum(offsets, size) + np.minimum(counts, size) > size)
-        bad = np.flatnonzero(unwritten | beyond)
+        segments = np.minimum([offsets, counts], size).astype(np.int64)
+        reach = segments.sum(axis=0)
+        bad = np.flatnonzero(unwritten | (counts > size) | (reach > self._size))
         indices, firsts = np.unique(np.searchsorted(ends, bad, side="right"), return_index=True)
         for index, place in zip(indices, bad[firsts], strict=True):
             strip = int(place - (ends[index] - lengths[index])) + 1
             end = None if unwritten[place] else int(offsets[place]) + int(counts[place])
             directories[index].fault = self._strip_fault(int(index), strip, end)
-        segments = np.stack([np.minimum(offsets, size), np.minimum(counts, size)], axis=1).astype(np.int64)
-        good = np.repeat([directory.fault is None for directory in directories], lengths)
-        self._refuse_overlaps(segments[good], np.repeat(np.arange(len(directories)), lengths)[good])
+        good = np.flatnonzero(np.repeat([directory.fault is None for directory in directories], lengths))
+        self._refuse_overlaps(segments[0], reach, good, ends)
         return tuple(
-            self._page(index, directory, segments[end - length : end])
+            self._page(index, directory, segments[:, end - length : end].T)
             for index, (directory, end, length) in enumerate(zip(directories, ends, lengths, strict=True))
         )
 
@@ -329,15 +329,17 @@ class _Survey:
             path=self._path,
         )
 
-    def _refuse_overlaps(self, segments: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
+    def _refuse_overlaps(
+        self, starts: NDArray[np.int64], reach: NDArray[np.int64], good: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> None:
         """Strips that share bytes would let a small file promise as many frames as it likes."""
-        if not np.all(segments[1:, 0] >= segments[:-1].sum(axis=1)):
-            order = np.argsort(segments[:, 0], kind="stable")
-            segments, indices = segments[order], indices[order]
-        for place in np.flatnonzero(segments[1:, 0] < segments[:-1].sum(axis=1))[:1]:
+        if np.all(starts[good[1:]] >= reach[good[:-1]]):  # they lie in order, as they do in most files
+            return
+        order = good[np.argsort(starts[good], kind="stable")]
+        for place in np.flatnonzero(starts[order[1:]] < reach[order[:-1]])[:1]:
+            one, other = (int(np.searchsorted(ends, strip, side="right")) + 1 for strip in order[place : place + 2])
             raise FormatError(
-                f"a strip of directory {indices[place + 1] + 1} begins at byte {segments[place + 1, 0]:,}, "
-                f"in one of directory {indices[place] + 1}",
+                f"a strip of directory {other} begins at byte {starts[order[place + 1]]:,}, in one of directory {one}",
                 expected="strips that share no bytes",
                 remedy=_DAMAGED,
                 path=self._path,
