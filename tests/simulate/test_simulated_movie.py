@@ -256,6 +256,14 @@ def test_damage_follows_the_exposure_filter(specimen: Specimen) -> None:
         assert found == pytest.approx(wanted, abs=0.06)
 
 
+def test_contrast_scales_what_the_specimen_does(specimen: Specimen) -> None:
+    """Half the contrast is the same picture at half the strength; more than all of it is refused."""
+    whole, half = (simulate_movie(replace(SMALL, frames=1, contrast=contrast), specimen).ideal for contrast in (1, 0.5))
+    assert np.abs(2 * (half - 1) - (whole - 1)).max() < 1e-5
+    with pytest.raises(UsageError, match="contrast of 1.2"):
+        replace(SMALL, contrast=1.2)
+
+
 def test_particles_are_dark_at_underfocus_and_where_the_truth_says(specimen: Specimen) -> None:
     """Within the planted discs the ideal image is darker than outside; shifting the discs makes it less so."""
     movie = simulate_movie(replace(SMALL, height=512, width=512, particles=8, defocus_u_angstrom=25000), specimen)

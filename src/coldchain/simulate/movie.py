@@ -97,8 +97,9 @@ def local_displacement_angstrom(
     progress = (1 - math.exp(-5 * frame / last)) / (1 - math.exp(-5))
     u = 2 * x_pixel / (parameters.width - 1) - 1
     v = 2 * y_pixel / (parameters.height - 1) - 1
+    radius = np.hypot(u, v)
     scale = parameters.local_motion_angstrom * progress / 2
-    return scale * u * np.hypot(u, v), scale * v * np.hypot(u, v)
+    return scale * u * radius, scale * v * radius
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,7 +196,7 @@ def _image_spectrum(
     interaction = optics.interaction_radian_angstrom(parameters.voltage_kilovolt)
     transfer = parameters.lens.transfer(field.kx, field.ky)
     transfer *= optics.envelope(field.squared, parameters.bfactor_square_angstrom)
-    transfer *= 2 * interaction
+    transfer *= 2 * interaction * parameters.contrast
     spectrum *= transfer.astype(np.float32)
     spectrum[0, 0] = 0  # the beam's mean is the dose's
     return spectrum

@@ -18,9 +18,10 @@ class MovieParameters:
 
     `drift_angstrom` is the distance from the first frame's place to the last's; `local_motion_angstrom` what the
     frame's corners move beyond that. `particles` None: as many as cover a third of the area. `bfactor_square_angstrom`
-    is the lens's and the source's envelope. `seed` decides particles, ice, track and counts; `camera_seed` the camera's
-    gain and defects, which movies of one session share. `gain`: the counts are raw and want the multiplicative gain;
-    `defects`: dead columns and hot pixels.
+    is the lens's and the source's envelope. `contrast` is the part of the weak-phase contrast that is left, the ice's
+    and the particles' alike: 1 is all of it, and less makes a movie that is harder to align. `seed` decides particles,
+    ice, track and counts; `camera_seed` the camera's gain and defects, which movies of one session share. `gain`: the
+    counts are raw and want the multiplicative gain; `defects`: dead columns and hot pixels.
     """
 
     frames: int = 24
@@ -40,6 +41,7 @@ class MovieParameters:
     particles: int | None = None
     bfactor_square_angstrom: float = 40.0
     ice_thickness_angstrom: float = 300.0
+    contrast: float = 1.0
     gain: bool = False
     defects: bool = False
     seed: int = 0
@@ -57,6 +59,8 @@ class MovieParameters:
             raise UsageError(f"a movie of {self.width} × {self.height} pixels", expected="64 × 64 or more")
         if self.local_motion_angstrom < 0 or self.drift_angstrom < 0 or self.ice_thickness_angstrom < 0:
             raise UsageError("a negative motion or ice thickness", expected="0 or more")
+        if not 0 <= self.contrast <= 1:
+            raise UsageError(f"a contrast of {self.contrast:g}", expected="a value from 0 to 1")
         _ = self.lens  # states what is wrong with the optics now, not in the middle of a session
 
     @property
