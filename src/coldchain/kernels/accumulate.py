@@ -1,8 +1,9 @@
 """The one pass over a movie's pixels: every frame corrected, shifted by its own local motion, and added into sums.
 
-The picture is cut into tiles of 32 rows × 128 columns, whose sums stay in the processor's cache while frame after frame
-is added. Within a tile the shift of a frame is one number an axis; a specimen's motion changes by a few hundredths of a
-pixel over a tile. A frame is sampled between its pixels with the four weights a row and a column of the cubic B-spline.
+The picture is cut into tiles of 32 rows × 128 columns, and eight tiles side by side are a strip, whose sums stay in
+the processor's cache while frame after frame is added. Within a tile the shift of a frame is one number an axis; a
+specimen's motion changes by a few hundredths of a pixel over a tile. A frame is sampled between its pixels with the
+four weights a row and a column of the cubic B-spline.
 
 The B-spline's prefilter is left out here: it is a convolution, so it commutes with a shift that is constant around a
 pixel, and is applied once, to the sums, in Fourier space (`interpolation_response`).
@@ -15,7 +16,7 @@ M. Unser, A. Aldroubi, M. Eden, IEEE Trans. Signal Process. 1993, 41, 821, https
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +29,31 @@ Image: TypeAlias = NDArray[np.float32]
 Stack: TypeAlias = NDArray[np.float32]
 Shifts: TypeAlias = NDArray[np.float32]
 
-# Long rows, for the vector units and the memory; few of them, so that a tile's sums fit into the second-level cache.
-TILE_ROWS, TILE_COLUMNS = 16, 128
-# Tiles whose frames are added side by side, for memory is read fastest in long rows.
+# Long rows, for the vector units and the memory; few of them, so that a strip's sums fit into the second-level cache.
+TILE_ROWS, TILE_COLUMNS = 32, 128
 _TILES_IN_STRIP = 8
 _STRIP = _TILES_IN_STRIP * TILE_COLUMNS
 _STRIP_PIXELS = TILE_ROWS * _STRIP
 # Frames whose shifted tiles are added at once: a sum is read and written once for all of them.
 _AT_ONCE = 4
+# Pixels by which the shifts of a strip's tiles may differ and still be read from one window.
+_WINDOW_MARGIN = 8
+_WINDOW_ROWS, _WINDOW_COLUMNS = TILE_ROWS + 3 + _WINDOW_MARGIN, _STRIP + 3 + _WINDOW_MARGIN
 _FRACTIONS = 64
+
+
+class _Raw(NamedTuple):
+    """A movie and its correction, flat, as compiled code reads them."""
+
+    rows: int
+    columns: int
+    pixels: NDArray[np.generic]
+    gain: Image
+    dark: Image
+    defects: NDArray[np.int64]
+    blocks: NDArray[np.int64]
+    donors: NDArray[np.int64]
+    seed: int
 
 
 def tile_centres(length: int, tile: int) -> NDArray[np.float64]:
@@ -72,25 +89,19 @@ def accumulate(
     # Frames are added by fours; those that are missing to the last four count for nothing.
     their_weights = np.zeros((len(weights), used.size + _AT_ONCE), dtype=np.float32)
     their_weights[:, : used.size] = weights[:, used]
-    blocks = _blocks_of(correction.defect_index, sums.shape[1], sums.shape[2])
-    dark = NO_DARK if correction.dark is None else correction.dark
+    raw = _Raw(
+        sums.shape[1],
+        sums.shape[2],
+        frames.reshape(-1),
+        correction.gain.reshape(-1),
+        (NO_DARK if correction.dark is None else correction.dark).reshape(-1),
+        correction.defect_index,
+        _blocks_of(correction.defect_index, sums.shape[1], sums.shape[2]),
+        correction.donor_index,
+        correction.seed,
+    )
     in_bands(
-        lambda first, end: _add_tiles(
-            frames,
-            correction.gain,
-            dark,
-            correction.defect_index,
-            blocks,
-            correction.donor_index,
-            correction.seed,
-            shift_y,
-            shift_x,
-            used,
-            their_weights,
-            sums,
-            first,
-            end,
-        ),
+        lambda first, end: _add_tiles(raw, shift_y, shift_x, used, their_weights, sums, first, end),
         shift_y.shape[0],
         threads,
     )
@@ -150,6 +161,179 @@ def _spline_weights(t: float) -> tuple[np.float32, np.float32, np.float32, np.fl
 
 
 @compiled_loosely
+def _add_tiles(
+    raw: _Raw,
+    shift_y: Shifts,
+    shift_x: Shifts,
+    used: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    sums: Stack,
+    first: int,
+    end: int,
+) -> None:
+    """Rows of tiles first … end, strip by strip. Small arrays are flat, and no views are made in the inner loops: each
+    would cost more than a row of pixels does."""
+    tiles = shift_y.shape[1]
+    window = np.empty(_WINDOW_ROWS * _WINDOW_COLUMNS, dtype=np.float32)
+    smooth = np.empty((TILE_ROWS + 3) * TILE_COLUMNS, dtype=np.float32)
+    moved = np.zeros(_AT_ONCE * _STRIP_PIXELS, dtype=np.float32)
+    strip = np.empty(len(weights) * _STRIP_PIXELS, dtype=np.float32)
+    for tile_row in range(first, end):
+        top = tile_row * TILE_ROWS
+        height = min(TILE_ROWS, raw.rows - top)
+        for first_tile in range(0, tiles, _TILES_IN_STRIP):
+            last_tile = min(first_tile + _TILES_IN_STRIP, tiles)
+            start = first_tile * TILE_COLUMNS
+            length = min(last_tile * TILE_COLUMNS, raw.columns) - start
+            strip[:] = 0
+            for place in range(used.size):
+                held = place % _AT_ONCE
+                _move_strip(
+                    raw,
+                    used[place],
+                    shift_y[tile_row, first_tile:last_tile, used[place]],
+                    shift_x[tile_row, first_tile:last_tile, used[place]],
+                    top,
+                    start,
+                    window,
+                    smooth,
+                    moved,
+                    held * _STRIP_PIXELS,
+                )
+                if held == _AT_ONCE - 1 or place == used.size - 1:
+                    _add_moved(moved, weights, place - held, height, length, strip)
+            for term in range(len(weights)):
+                for row in range(height):
+                    of_row = term * _STRIP_PIXELS + row * _STRIP
+                    sums[term, top + row, start : start + length] = strip[of_row : of_row + length]
+
+
+@compiled_loosely
+def _move_strip(
+    raw: _Raw,
+    number: int,
+    shift_y: Shifts,
+    shift_x: Shifts,
+    top: int,
+    start: int,
+    window: Image,
+    smooth: Image,
+    moved: Image,
+    to: int,
+) -> None:
+    """One frame's strip, each tile at its own shift. Tiles that lie well inside, nearly all, share a window of
+    corrected pixels; at the border each has its own."""
+    height = min(TILE_ROWS, raw.rows - top)
+    low_y, high_y, low_x, high_x = raw.rows, -1, raw.columns, -1
+    for tile in range(shift_y.size):
+        left = start + tile * TILE_COLUMNS
+        if _is_inside(raw, shift_y[tile], shift_x[tile], top, left):
+            y, x = top + int(np.floor(shift_y[tile])) - 1, left + int(np.floor(shift_x[tile])) - 1
+            low_y, high_y = min(low_y, y), max(high_y, y + height + 3)
+            low_x, high_x = min(low_x, x), max(high_x, x + min(TILE_COLUMNS, raw.columns - left) + 3)
+    shared = high_y - low_y <= _WINDOW_ROWS and high_x - low_x <= _WINDOW_COLUMNS
+    if shared and high_y > low_y:
+        _load(raw, number, low_y, high_y - low_y, low_x, high_x - low_x, window)
+    for own in range(2):
+        # Those that share the window first, for the others overwrite it.
+        for tile in range(shift_y.size):
+            left = start + tile * TILE_COLUMNS
+            width = min(TILE_COLUMNS, raw.columns - left)
+            whole_y, whole_x = int(np.floor(shift_y[tile])), int(np.floor(shift_x[tile]))
+            inside = shared and _is_inside(raw, shift_y[tile], shift_x[tile], top, left)
+            if inside == (own == 1):
+                continue
+            row, column = top + whole_y - 1 - low_y, left + whole_x - 1 - low_x
+            if not inside:
+                row, column = 0, 0
+                _load_border(raw, number, top, whole_y, height + 3, left, whole_x, width + 3, window)
+            _sample(
+                window,
+                row * _WINDOW_COLUMNS + column,
+                shift_y[tile] - whole_y,
+                shift_x[tile] - whole_x,
+                height,
+                width,
+                smooth,
+                moved,
+                to + left - start,
+            )
+
+
+@compiled_loosely
+def _is_inside(raw: _Raw, shift_y: float, shift_x: float, top: int, left: int) -> bool:
+    """Whether all that a tile needs of a frame lies in it, at the same distance from each other as in the sum."""
+    bottom, right = min(top + TILE_ROWS, raw.rows), min(left + TILE_COLUMNS, raw.columns)
+    y, x = int(np.floor(shift_y)), int(np.floor(shift_x))
+    return bool(
+        top + min(y, 0) >= 1
+        and left + min(x, 0) >= 1
+        and bottom + max(y, 0) + 2 <= raw.rows
+        and right + max(x, 0) + 2 <= raw.columns
+    )
+
+
+@compiled_loosely
+def _load(raw: _Raw, number: int, top: int, height: int, left: int, width: int, window: Image) -> None:
+    """Corrected pixels of a rectangle of a frame."""
+    pixels, gain, dark = raw.pixels, raw.gain, raw.dark
+    # Indices without a sign, or the compiler must expect those that count from the end, and reads pixel by pixel.
+    for row in range(height):
+        y = top + row
+        place = y * raw.columns + left
+        of_pixels, of_gain = np.uint64(number * raw.rows * raw.columns + place), np.uint64(place)
+        out = np.uint64(row * _WINDOW_COLUMNS)
+        if dark.size:
+            for x in range(width):
+                value = np.float32(pixels[of_pixels + np.uint64(x)]) - dark[of_gain + np.uint64(x)]
+                window[out + np.uint64(x)] = value * gain[of_gain + np.uint64(x)]
+        else:
+            for x in range(width):
+                window[out + np.uint64(x)] = np.float32(pixels[of_pixels + np.uint64(x)]) * gain[of_gain + np.uint64(x)]
+        first = raw.blocks[y, left // TILE_COLUMNS]
+        for found in range(first, raw.blocks[y, (left + width - 1) // TILE_COLUMNS + 1]):
+            x = raw.defects[found] - place
+            if 0 <= x < width:
+                window[row * _WINDOW_COLUMNS + x] = _filled(raw, number, found)
+
+
+@compiled_loosely
+def _load_border(
+    raw: _Raw, number: int, top: int, whole_y: int, height: int, left: int, whole_x: int, width: int, window: Image
+) -> None:
+    """Corrected pixels of what a tile at the border needs: periodic beyond the sum's ends, mirrored beyond the
+    frame's."""
+    frame = number * raw.rows * raw.columns
+    columns = np.empty(width, dtype=np.int64)
+    for x in range(width):
+        columns[x] = _source_of(left + x - 1, whole_x, raw.columns)
+    for row in range(height):
+        y = _source_of(top + row - 1, whole_y, raw.rows)
+        out = row * _WINDOW_COLUMNS
+        for x in range(width):
+            place = y * raw.columns + columns[x]
+            value = np.float32(raw.pixels[np.uint64(frame + place)])
+            if raw.dark.size:
+                value -= raw.dark[np.uint64(place)]
+            window[np.uint64(out + x)] = value * raw.gain[np.uint64(place)]
+        for x in range(width):
+            block = columns[x] // TILE_COLUMNS
+            for found in range(raw.blocks[y, block], raw.blocks[y, block + 1]):
+                if raw.defects[found] == y * raw.columns + columns[x]:
+                    window[out + x] = _filled(raw, number, found)
+
+
+@compiled_loosely
+def _filled(raw: _Raw, number: int, found: int) -> np.float32:
+    """What fills a defect in a frame."""
+    place = raw.donors[found, donor_of(raw.defects[found], number, raw.seed, raw.donors.shape[1])]
+    value = np.float32(raw.pixels[number * raw.rows * raw.columns + place])
+    if raw.dark.size:
+        value -= raw.dark[place]
+    return np.float32(value * raw.gain[place])
+
+
+@compiled_loosely
 def _source_of(place: int, whole: int, length: int) -> int:
     """Where along an axis a sum's place is read: periodic at first, mirrored after the shift by whole pixels."""
     moved = place + whole
@@ -160,143 +344,29 @@ def _source_of(place: int, whole: int, length: int) -> int:
 
 
 @compiled_loosely
-def _add_tiles(
-    frames: NDArray[np.generic],
-    gain: Image,
-    dark: Image,
-    defects: NDArray[np.int64],
-    blocks: NDArray[np.int64],
-    donors: NDArray[np.int64],
-    seed: int,
-    shift_y: Shifts,
-    shift_x: Shifts,
-    used: NDArray[np.int64],
-    weights: NDArray[np.float32],
-    sums: Stack,
-    first: int,
-    end: int,
-) -> None:
-    """Rows of tiles first … end. Small arrays are flat, and views are not made inside the loops: each would cost more
-    than a row of pixels does."""
-    terms, rows, columns = sums.shape
-    tiles = shift_y.shape[1]
-    pixels, of_gain, of_dark = frames.reshape(-1), gain.reshape(-1), dark.reshape(-1)
-    line = np.empty(TILE_COLUMNS + 3, dtype=np.float32)
-    source = np.empty(TILE_COLUMNS + 3, dtype=np.int64)
-    smooth = np.empty((TILE_ROWS + 3) * TILE_COLUMNS, dtype=np.float32)
-    moved = np.zeros(_AT_ONCE * _STRIP_PIXELS, dtype=np.float32)
-    strip = np.empty(terms * _STRIP_PIXELS, dtype=np.float32)
-    for tile_row in range(first, end):
-        top = tile_row * TILE_ROWS
-        height = min(TILE_ROWS, rows - top)
-        for first_tile in range(0, tiles, _TILES_IN_STRIP):
-            last_tile = min(first_tile + _TILES_IN_STRIP, tiles)
-            start = first_tile * TILE_COLUMNS
-            length = min(last_tile * TILE_COLUMNS, columns) - start
-            strip[:] = 0
-            for place in range(used.size):
-                number = used[place]
-                held = place % _AT_ONCE
-                for tile in range(first_tile, last_tile):
-                    left = tile * TILE_COLUMNS
-                    width = min(TILE_COLUMNS, columns - left)
-                    sy, sx = shift_y[tile_row, tile, number], shift_x[tile_row, tile, number]
-                    whole_y, whole_x = int(np.floor(sy)), int(np.floor(sx))
-                    begin, stop = left + whole_x - 1, left + whole_x + width + 2
-                    inside = left > 0 and left + width + 2 <= columns and begin >= 0 and stop <= columns
-                    if not inside:
-                        for x in range(width + 3):
-                            source[x] = _source_of(left - 1 + x, whole_x, columns)
-                    for row in range(height + 3):
-                        y = _source_of(top + row - 1, whole_y, rows)
-                        if inside:
-                            _correct(
-                                pixels, of_gain, of_dark, number * rows * columns, y * columns + begin, width + 3, line
-                            )
-                            bad, good = blocks[y, begin // TILE_COLUMNS], blocks[y, (stop - 1) // TILE_COLUMNS + 1]
-                            if bad < good:
-                                _fill_line(
-                                    frames, gain, dark, defects, donors, seed, number, bad, good, y, begin, stop, line
-                                )
-                        else:
-                            _correct_at(
-                                pixels, of_gain, of_dark, number * rows * columns, y * columns, source, width + 3, line
-                            )
-                            if blocks[y, 0] < blocks[y, -1]:
-                                _fill_line_at(
-                                    frames,
-                                    gain,
-                                    dark,
-                                    defects,
-                                    blocks,
-                                    donors,
-                                    seed,
-                                    number,
-                                    y,
-                                    source,
-                                    width + 3,
-                                    line,
-                                )
-                        _sample_row(line, sx - whole_x, width, smooth, row * TILE_COLUMNS)
-                    _sample_column(smooth, sy - whole_y, height, width, moved, held * _STRIP_PIXELS + left - start)
-                if held == _AT_ONCE - 1 or place == used.size - 1:
-                    _add_moved(moved, weights, place - held, height, length, strip)
-            for term in range(terms):
-                for row in range(height):
-                    sums[term, top + row, start : start + length] = strip[
-                        term * _STRIP_PIXELS + row * _STRIP : term * _STRIP_PIXELS + row * _STRIP + length
-                    ]
-
-
-@compiled_loosely
-def _correct(
-    pixels: NDArray[np.generic], gain: Image, dark: Image, frame: int, place: int, width: int, line: Image
-) -> None:
-    """Dark and gain of the pixels from `place` on, of the frame that begins at `frame`."""
-    # Indices without a sign, or the compiler must expect those that count from the end, and reads pixel by pixel.
-    of_raw, of_gain = np.uint64(frame + place), np.uint64(place)
-    if dark.size:
-        for x in range(width):
-            value = np.float32(pixels[of_raw + np.uint64(x)]) - dark[of_gain + np.uint64(x)]
-            line[np.uint64(x)] = value * gain[of_gain + np.uint64(x)]
-    else:
-        for x in range(width):
-            line[np.uint64(x)] = np.float32(pixels[of_raw + np.uint64(x)]) * gain[of_gain + np.uint64(x)]
-
-
-@compiled_loosely
-def _correct_at(
-    pixels: NDArray[np.generic],
-    gain: Image,
-    dark: Image,
-    frame: int,
-    start: int,
-    source: NDArray[np.int64],
+def _sample(
+    window: Image,
+    at: int,
+    fraction_y: float,
+    fraction_x: float,
+    height: int,
     width: int,
-    line: Image,
+    smooth: Image,
+    moved: Image,
+    to: int,
 ) -> None:
-    """The same for the pixels at `source` of the row that begins at `start`."""
-    for x in range(width):
-        place = start + source[x]
-        value = np.float32(pixels[np.uint64(frame + place)])
-        if dark.size:
-            value -= dark[np.uint64(place)]
-        line[np.uint64(x)] = value * gain[np.uint64(place)]
-
-
-@compiled_loosely
-def _sample_row(line: Image, fraction: float, width: int, smooth: Image, to: int) -> None:
-    a, b, c, d = _spline_weights(fraction)
-    out, one, two, three = np.uint64(to), np.uint64(1), np.uint64(2), np.uint64(3)
-    for place in range(width):
-        x = np.uint64(place)
-        smooth[out + x] = (a * line[x] + b * line[x + one]) + (c * line[x + two] + d * line[x + three])
-
-
-@compiled_loosely
-def _sample_column(smooth: Image, fraction: float, height: int, width: int, moved: Image, to: int) -> None:
-    a, b, c, d = _spline_weights(fraction)
+    """A tile between the pixels of the window, which begins at `at`."""
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    a, b, c, d = _spline_weights(fraction_x)
+    for row in range(height + 3):
+        source, out = np.uint64(at + row * _WINDOW_COLUMNS), np.uint64(row * TILE_COLUMNS)
+        for place in range(width):
+            x = source + np.uint64(place)
+            smooth[out + np.uint64(place)] = (a * window[x] + b * window[x + one]) + (
+                c * window[x + two] + d * window[x + three]
+            )
     one, two, three = np.uint64(TILE_COLUMNS), np.uint64(2 * TILE_COLUMNS), np.uint64(3 * TILE_COLUMNS)
+    a, b, c, d = _spline_weights(fraction_y)
     for row in range(height):
         source, out = np.uint64(row * TILE_COLUMNS), np.uint64(to + row * _STRIP)
         for place in range(width):
@@ -325,62 +395,3 @@ def _add_moved(moved: Image, weights: NDArray[np.float32], first: int, height: i
                 strip[out + np.uint64(place)] += (a * moved[x] + b * moved[x + one]) + (
                     c * moved[x + two] + d * moved[x + three]
                 )
-
-
-@compiled_loosely
-def _fill_line(
-    frames: NDArray[np.generic],
-    gain: Image,
-    dark: Image,
-    defects: NDArray[np.int64],
-    donors: NDArray[np.int64],
-    seed: int,
-    number: int,
-    first: int,
-    end: int,
-    y: int,
-    begin: int,
-    stop: int,
-    line: Image,
-) -> None:
-    """Put into a line, columns begin … stop of row y, what fills those of the defects first … end that lie in it."""
-    start = y * gain.shape[1] + begin
-    for found in range(first, end):
-        place = defects[found] - start
-        if 0 <= place < stop - begin:
-            donor = donors[found, donor_of(defects[found], number, seed, donors.shape[1])]
-            line[place] = _pixel(frames, gain, dark, number, donor)
-
-
-@compiled_loosely
-def _fill_line_at(
-    frames: NDArray[np.generic],
-    gain: Image,
-    dark: Image,
-    defects: NDArray[np.int64],
-    blocks: NDArray[np.int64],
-    donors: NDArray[np.int64],
-    seed: int,
-    number: int,
-    y: int,
-    source: NDArray[np.int64],
-    width: int,
-    line: Image,
-) -> None:
-    """The same for a line that was read from the columns `source`, in any order."""
-    start = y * gain.shape[1]
-    for x in range(width):
-        block = source[x] // TILE_COLUMNS
-        for found in range(blocks[y, block], blocks[y, block + 1]):
-            if defects[found] == start + source[x]:
-                donor = donors[found, donor_of(defects[found], number, seed, donors.shape[1])]
-                line[x] = _pixel(frames, gain, dark, number, donor)
-
-
-@compiled_loosely
-def _pixel(frames: NDArray[np.generic], gain: Image, dark: Image, number: int, place: int) -> np.float32:
-    y, x = place // gain.shape[1], place % gain.shape[1]
-    value = np.float32(frames[number, y, x])
-    if dark.size:
-        value -= dark[y, x]
-    return np.float32(value * gain[y, x])

@@ -251,8 +251,8 @@ def _find_motion(
 
 
 def _coarse_track(binned: Stack, factor: int, parameters: AlignmentParameters) -> Track:
-    """Track of the whole frame in pixels of the movie: from frames of 10 Å a pixel, or where these do not tell, from the
-    finer ones."""
+    """Track of the whole frame in pixels of the movie: from frames of 10 Å a pixel, or where these do not tell, of
+    less."""
     pixel = factor * parameters.pixel_size_angstrom
     again = max(1, min(round(_COARSE_PIXEL_ANGSTROM / pixel), min(binned.shape[1:]) // _FEWEST_BINNED_PIXELS))
     track = _track_at(binned, again, pixel, parameters.threads)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from coldchain.compiled import in_bands
 from coldchain.errors import ProcessingError
 from coldchain.kernels.defects import find_defects
 from coldchain.kernels.orientation import GainCheck, fitting_gain, gain_at_size
@@ -129,7 +130,7 @@ def prepare(
     look = _Look(frames, clean_dark, factor, threads)
     seen, clean_gain, check = look.with_gain(gain, bad, automatic=automatic_gain, either_sense=either_gain_sense)
     total = seen.total
-    total *= clean_gain
+    in_bands(lambda first, end: _multiply(total[first:end], clean_gain[first:end]), shape[0], threads)
     found, about_found = find_defects(total, bad, threads)
     bad |= found
     _check_defects(bad)
@@ -171,7 +172,7 @@ class _Look:
             return self._survey(none), none, None
         sized = gain_at_size(gain.astype(np.float32, copy=False), shape)
         given = _clean_gain(sized) if sized.shape == shape else np.ones(shape, dtype=np.float32)
-        _check_defects(bad | (given == 0))
+        _check_defects(given == 0)
         seen = self._survey(given)
         wanted, check = fitting_gain(seen.total, sized, automatic=automatic, either_sense=either_sense, defects=bad)
         if wanted is not sized:
@@ -187,6 +188,10 @@ class _Look:
             total = seen.total
             total -= np.float32(len(self.frames)) * self.dark
         return seen
+
+
+def _multiply(values: Image, factors: Image) -> None:
+    values *= factors
 
 
 def _readable(frames: NDArray[np.generic], bad: Mask) -> tuple[NDArray[np.generic], NDArray[np.intp], tuple[str, ...]]:

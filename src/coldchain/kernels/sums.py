@@ -35,7 +35,9 @@ Vector: TypeAlias = NDArray[np.float64]
 SPECTRUM_PIXELS = 512
 # As RELION's: no rings are fitted beyond 2.8 Å.
 SPECTRUM_PIXEL_ANGSTROM = 1.4
-_SAMPLES_PER_CYCLE = 4096
+# Weights are tabulated over the square of the frequency, which needs no root for each wave.
+_SAMPLES = 16384
+_HIGHEST_SQUARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +164,13 @@ def amplitude_spectrum(
 
 
 def _terms(used: NDArray[np.bool_], exposures: Exposures | None, pixel_size_angstrom: float) -> tuple[Vector, Image]:
-    """Weights of the frames in each sum, (terms, frames), and of each sum at each frequency, (terms, samples), with
-    `_SAMPLES_PER_CYCLE`."""
-    # To the corner of Fourier space, and to the interpolation's upper neighbour.
-    samples = math.ceil(math.sqrt(0.5) * _SAMPLES_PER_CYCLE) + 2
-    weights = np.zeros((used.size, samples))
+    """Weights of the frames in each sum, (terms, frames), and of each sum at squares of the frequency from 0 to the
+    corner of Fourier space and one beyond: (terms, samples)."""
+    squares = np.arange(_SAMPLES + 2) * (_HIGHEST_SQUARE / _SAMPLES)
+    weights = np.zeros((used.size, squares.size))
     weights[used] = 1
     if exposures is not None:
-        frequency = np.arange(samples) / (_SAMPLES_PER_CYCLE * pixel_size_angstrom)
+        frequency = np.sqrt(squares) / pixel_size_angstrom
         middle, dose = (np.array(values)[used] for values in (exposures.at_middle, exposures.of_frame))
         weights[used] = exposure_weights(frequency, middle, exposures.voltage_kilovolt, dose)
     terms, table = few_terms(weights)
@@ -199,10 +200,12 @@ def _mix(
     half_plane = (output[0], output[1] // 2 + 1)
     plain = np.zeros(half_plane, dtype=np.complex64)
     mixed = [np.zeros(half_plane, dtype=np.complex64) for _ in range(parts)]
-    y, x = (frequency * _SAMPLES_PER_CYCLE for frequency in frequencies)
+    y, x = ((frequency**2 * (_SAMPLES / _HIGHEST_SQUARE)).astype(np.float32) for frequency in frequencies)
     for part, out in enumerate(mixed):
         for term in range(rank):
-            transform = fourier_crop(rfft2(stack[part * rank + term], threads), shape, output)
+            transform = rfft2(stack[part * rank + term], threads)
+            if output != shape:
+                transform = fourier_crop(transform, shape, output)
             # The first term is the plain sum over the root of the number of frames.
             _add(transform, table[term], y, x, sharpness, out, threads)
             if term == 0:
@@ -211,7 +214,7 @@ def _mix(
 
 
 def _add(
-    transform: Transform, weights: Image, y: Vector, x: Vector, sharpness: list[Image], out: Transform, threads: int
+    transform: Transform, weights: Image, y: Image, x: Image, sharpness: list[Image], out: Transform, threads: int
 ) -> None:
     sharp_y, sharp_x = sharpness
     in_bands(
@@ -223,21 +226,22 @@ def _add(
 def _add_weighted(
     transform: Transform,
     weights: Image,
-    y: Vector,
-    x: Vector,
+    y: Image,
+    x: Image,
     sharp_y: Image,
     sharp_x: Image,
     out: Transform,
     first: int,
     end: int,
 ) -> None:
-    """Add a transform times its weights, interpolated; `y` and `x` are frequencies in samples of the weights."""
+    """Add a transform times its weights, interpolated; `y` and `x` are squares of the frequency in samples of them."""
     for j in range(first, end):
         for i in range(x.size):
-            sample = np.float32(np.sqrt(y[j] * y[j] + x[i] * x[i]))
-            below = int(sample)
-            weight = weights[below] + (sample - np.float32(below)) * (weights[below + 1] - weights[below])
-            out[j, i] += transform[j, i] * (weight * (sharp_y[j] * sharp_x[i]))
+            sample = y[j] + x[i]
+            below = np.uint32(sample)
+            low = weights[below]
+            weight = low + (sample - np.float32(below)) * (weights[below + np.uint32(1)] - low)
+            out[j, i] += transform[j, i] * np.float32(weight * (sharp_y[j] * sharp_x[i]))
 
 
 @compiled_loosely

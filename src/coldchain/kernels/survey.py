@@ -127,15 +127,18 @@ def _look(
 
 @compiled_loosely
 def _gather(line: Image, factor: int, out: Image) -> None:
-    if factor == 4:
+    if factor == 2:
         for x in range(out.size):
-            out[x] = (line[4 * x] + line[4 * x + 1]) + (line[4 * x + 2] + line[4 * x + 3])
-        return
-    for x in range(out.size):
-        value = np.float32(0)
-        for place in range(x * factor, (x + 1) * factor):
-            value += line[place]
-        out[x] = value
+            out[x] = line[2 * x] + line[2 * x + 1]
+    elif factor == 3:
+        for x in range(out.size):
+            out[x] = line[3 * x] + line[3 * x + 1] + line[3 * x + 2]
+    else:
+        for x in range(out.size):
+            value = np.float32(0)
+            for place in range(x * factor, (x + 1) * factor):
+                value += line[place]
+            out[x] = value
 
 
 @compiled_loosely
