@@ -293,3 +293,21 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         with pytest.raises(FormatError):
             eer.write_eer(tmp_path / "movie.eer", images, upsampling=upsampling)
     assert list(tmp_path.iterdir()) == []
+
+
+@given(data=st.data(), tolerated=st.integers(0, 3))
+def test_flipped_bytes_give_events_or_a_stated_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, tolerated: int
+) -> None:
+    """Whatever three bytes are changed, of directories or of streams, reading gives frames or an error of ours."""
+    path = tmp_path_factory.getbasetemp() / "flipped.eer"
+    eer.write_eer(path, (np.arange(3 * 20 * 30).reshape(3, 20, 30) % 17 == 0).astype(np.uint8), coding=Coding(6, 2, 1))
+    content = bytearray(path.read_bytes())
+    for _ in range(3):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    for act in (check_structure, lambda path: load_movie(path, MovieReading(tolerate_frames=tolerated))):
+        try:
+            act(path)
+        except FormatError as error:
+            assert error.path == path

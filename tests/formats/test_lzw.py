@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from coldchain.formats import lzw
-from coldchain.formats.lzw import LzwError, decode_lzw, decode_lzw_strip
+from coldchain.formats.lzw import LzwError, decode_lzw
 from coldchain.formats.words import CHUNK
 
 CLEAR, END, CODES = 256, 257, 4096
@@ -217,7 +217,7 @@ def test_each_access_lies_within_the_buffers(stream_and_size: tuple[bytes, int])
 GUARDED = """
 import ctypes, mmap, sys
 import imagecodecs, numpy as np
-from coldchain.formats.lzw import LzwError, decode_lzw, decode_lzw_strip
+from coldchain.formats.lzw import LzwError, decode_lzw
 
 PAGE, ROOM = mmap.PAGESIZE, 64 * 1024
 libc = ctypes.CDLL(None, use_errno=True)
@@ -281,20 +281,6 @@ def test_damage_is_told(stream: bytes, size: int, words: str) -> None:
     """What is wrong with a strip is said in words."""
     with pytest.raises(LzwError, match=words):
         decode_lzw(stream, np.zeros(size, np.uint8))
-
-
-def test_what_else_is_called_lzw_is_left_to_imagecodecs() -> None:
-    """Codes from the lowest bit and strips that are padded past the picture's end fill it all the same; of a strip
-    that is too short the length is told, and damage is an error."""
-    out = np.zeros(3, np.uint8)
-    old_style = sum(code << 9 * place for place, code in enumerate([CLEAR, *b"ABC", END])).to_bytes(6, "little")
-    for stream in (imagecodecs.lzw_encode(b"ABC"), imagecodecs.lzw_encode(b"ABCABCABC"), old_style):
-        out[:] = 0
-        assert decode_lzw_strip(stream, out) == 3
-        assert out.tobytes() == b"ABC"
-    assert decode_lzw_strip(np.frombuffer(imagecodecs.lzw_encode(b"AB"), np.uint8), out) == 2
-    with pytest.raises(RuntimeError):
-        decode_lzw_strip(b"\x80" + b"\xff" * 20, out)
 
 
 def test_endings_of_careless_writers_are_taken() -> None:

@@ -306,6 +306,19 @@ def test_a_strip_that_decodes_to_too_little_is_named(tmp_path: Path) -> None:
         tiff.read_tiff(path)
 
 
+@pytest.mark.parametrize("compression", ["lzw", "zlib", None])
+@pytest.mark.parametrize("predictor", [False, True])
+def test_a_last_strip_as_long_as_the_others_is_cut(tmp_path: Path, compression: str | None, predictor: bool) -> None:
+    """Some writers fill the last strip up with rows that the picture does not have."""
+    options = {"predictor": True} if predictor and compression else {}
+    top_first = np.pad(FRAMES, ((0, 0), (0, 2), (0, 0)))
+    path = written(tmp_path / "movie.tif", top_first[:, ::-1], compression=compression, rowsperstrip=21, **options)
+    patch(path, **{"257": 50})
+    movie = tiff.read_tiff(path)
+    assert movie.shape == (4, 50, 83)
+    assert np.array_equal(movie, FRAMES[:, 49::-1])
+
+
 def test_a_bomb_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
     """A page that promises a million rows in a few bytes is refused by its promise."""
     path = tmp_path / "bomb.tif"
@@ -403,22 +416,37 @@ def test_broken_headers_and_directories(tmp_path: Path, data: bytes, kind: type,
     assert type(caught.value) is kind
 
 
-@given(st.data())
+LAYOUTS: list[dict[str, Any]] = [
+    {"compression": "lzw", "rowsperstrip": 3},
+    {"compression": "zlib", "predictor": True},
+    {"tile": (16, 16), "compression": "packbits"},
+    {"description": "4 bits packed"},
+]
+
+
+@given(data=st.data(), options=st.sampled_from(LAYOUTS), tolerated=st.integers(0, 2))
 def test_flipped_bytes_give_frames_or_a_stated_error(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, options: dict[str, Any], tolerated: int
 ) -> None:
     """Whatever three bytes are changed, reading gives frames or an error of ours."""
-    path = tmp_path_factory.getbasetemp() / "flipped.tif"
-    tiff.write_tiff_movie(path, FRAMES[:2, :20, :30], compression="lzw")
+    path = written(tmp_path_factory.getbasetemp() / "flipped.tif", FRAMES[:2, :20, :30], **options)
     content = bytearray(path.read_bytes())
     for _ in range(3):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    try:
-        check_structure(path)
+    for act in (check_structure, lambda path: load_movie(path, MovieReading(tolerate_frames=tolerated))):
+        try:
+            act(path)
+        except FormatError as error:
+            assert error.path == path
+
+
+def test_tiles_much_larger_than_the_picture_are_refused(tmp_path: Path) -> None:
+    """A tile is decoded whole, so that its size costs memory whatever the picture's is."""
+    path = written(tmp_path / "movie.tif", FRAMES[:1, :20, :30], tile=(32, 32))
+    patch(path, **{"322": 1 << 19, "323": 1 << 19})
+    with pytest.raises(FormatError, match="page 1 has 1 strips of 524288 × 524288 pixels; expected 1 for 30 × 20"):
         tiff.read_tiff(path)
-    except FormatError as error:
-        assert error.path == path
 
 
 def test_no_frames_is_an_error(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.formats.lzw import decode_lzw_strip
+from coldchain.formats.lzw import decode_lzw
 
 NONE, LZW = 1, 5
 
@@ -45,12 +45,12 @@ def _by(function: Callable[..., Any]) -> Decode:
     return decode
 
 
-_DEFLATE = Codec("deflate", _by(imagecodecs.zlib_decode), 1100)
+_DEFLATE = Codec("deflate", _by(imagecodecs.deflate_decode), 1100)
 _ZSTD = Codec("Zstandard", _by(imagecodecs.zstd_decode), 45_000)
 # By TIFF's numbers. 32946 and 34926 are older numbers of the same.
 CODECS = {
     NONE: Codec("none", _copy, 1),
-    LZW: Codec("LZW", decode_lzw_strip, 2800),
+    LZW: Codec("LZW", decode_lzw, 2800),
     8: _DEFLATE,
     32773: Codec("PackBits", _by(imagecodecs.packbits_decode), 70),
     32946: _DEFLATE,

@@ -14,15 +14,15 @@ of two bytes on average), the same time for a blank frame. What makes it so:
 - Where that is not allowed, close to the ends of the buffers, codes are taken one at a time, every index checked.
 
 The variant is that of TIFF 6.0, section 13: codes of 9 to 12 bits from the highest bit, wider by one code early; 256
-clears the table, 257 ends. A table that is full and not cleared stays as it is. What else goes by the name is left to
-imagecodecs: the old-style streams that libtiff knows, lowest bits first, and strips that go on past the picture's end.
+clears the table, 257 ends. A table that is full and not cleared stays as it is. The old-style streams that libtiff
+knows, lowest bits first, are refused. Nothing is left to imagecodecs (2026.3), whose decoder damaged strips can crash:
+the process ends by a segmentation fault.
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,15 +50,6 @@ _WHOLE, _NOT_BEGUN, _UNDEFINED, _TOO_SHORT, _TOO_LONG = range(5)
 
 class LzwError(ValueError):
     """A strip that is no LZW, or that does not hold just as many bytes as it should."""
-
-
-def decode_lzw_strip(data: Buffer, out: NDArray[np.uint8]) -> int:
-    """As `decode_lzw`, and what that refuses as imagecodecs does: the number of bytes written, which may be too few,
-    or RuntimeError."""
-    try:
-        return decode_lzw(data, out)
-    except LzwError:
-        return len(imagecodecs.lzw_decode(bytes(data), out=out.data))
 
 
 def decode_lzw(data: Buffer, out: NDArray[np.uint8]) -> int:

@@ -30,6 +30,7 @@ _TYPES = {1: "uint", 2: "int", 3: "float", 4: "uint"}
 _NATIVE = {"little": "<", "big": ">"}[sys.byteorder]
 # Strips that lie together are read together, if no more than so much between them is read in vain.
 _LARGEST_WASTE = 1.25
+_LARGEST_SURPLUS_BYTES = 1 << 26
 _LOST = "Fetch the file from the camera again; if it is damaged there too, the exposure is lost"
 
 
@@ -79,7 +80,9 @@ def layout_of(page: Page, path: Path) -> Layout:
 
 def fault_of(page: Page, layout: Layout, path: Path) -> FormatError | None:
     """What keeps a page from being decoded, as far as its directory tells: its strips, its compression, its promise."""
-    return page.fault or _unknown(page, layout, path) or _overdone(page, layout, path) or _miscounted(page, path)
+    return (
+        page.fault or _unknown(page, layout, path) or _overdone(page, layout, path) or _miscounted(page, layout, path)
+    )
 
 
 def _unknown(page: Page, layout: Layout, path: Path) -> FormatError | None:
@@ -109,10 +112,12 @@ def _overdone(page: Page, layout: Layout, path: Path) -> FormatError | None:
     )
 
 
-def _miscounted(page: Page, path: Path) -> FormatError | None:
+def _miscounted(page: Page, layout: Layout, path: Path) -> FormatError | None:
     rows, columns = page.rows_per_strip, page.columns_per_strip
     expected = -(-page.width // columns) * -(-page.height // rows) if rows > 0 and columns > 0 else 0
-    if expected and len(page.segments) == expected:
+    # A tile is decoded whole, whatever the picture's edges leave of it.
+    possible = rows * layout.row_bytes(page) <= layout.frame_bytes + _LARGEST_SURPLUS_BYTES
+    if expected and len(page.segments) == expected and possible:
         return None
     return FormatError(
         f"page {page.index + 1} has {len(page.segments)} strips of {columns} × {rows} pixels",
@@ -149,6 +154,17 @@ def _stored(descriptor: int, segments: NDArray[np.int64]) -> tuple[NDArray[np.ui
     return np.frombuffer(data, dtype=np.uint8), np.stack([offsets, counts], axis=1)
 
 
+def _decode_strip(data: NDArray[np.uint8], compression: int, out: NDArray[np.uint8], strip_bytes: int) -> str:
+    """Fill `out` from a strip, or from the beginning of a last one that was written as long as the others."""
+    why = codec.decode(data, compression, out)
+    if why and out.size < strip_bytes:
+        whole = np.empty(strip_bytes, dtype=np.uint8)
+        if not codec.decode(data, compression, whole):
+            out[:] = whole[: out.size]
+            return ""
+    return why
+
+
 def _decode_plain(
     data: NDArray[np.uint8],
     segments: NDArray[np.int64],
@@ -168,7 +184,7 @@ def _decode_plain(
                 break
         offset, count = segments[done].tolist()
         block = _block(pixels, first + done, strip_bytes)
-        why = codec.decode(data[offset : offset + count], page.compression, block)
+        why = _decode_strip(data[offset : offset + count], page.compression, block, strip_bytes)
         if why:
             return first + done, why
         _exchange_rows(block, row_bytes)
@@ -244,7 +260,7 @@ def _decode_by_buffer(
         strip_data = data[offset : offset + count]
         if page.fill_order != _HIGHEST_BIT_FIRST:
             strip_data = np.frombuffer(imagecodecs.bitorder_decode(strip_data.tobytes()), dtype=np.uint8)
-        why = codec.decode(strip_data, page.compression, stored)
+        why = _decode_strip(strip_data, page.compression, stored, buffer.size)
         if why:
             return strip, why
         pixels = _pixels(stored.reshape(stored_rows, -1), page, layout)
