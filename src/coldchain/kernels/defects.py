@@ -175,11 +175,11 @@ def _bad_lines(total: Image, bad: NDArray[np.intp], sigma: float, level: float, 
     counts = np.repeat(row_lengths[:, np.newaxis], columns, axis=1).astype(np.float32)
     np.subtract.at(of_columns, (stretch_y, x), values)
     np.subtract.at(counts, (stretch_y, x), 1)
-    upright = _stand_out(of_columns, counts, sigma, level)
+    upright = _stand_out(of_columns, counts, sigma, level, threads)
     counts = np.repeat(column_lengths[:, np.newaxis], rows, axis=1).astype(np.float32)
     np.subtract.at(of_rows, (y, stretch_x), values)
     np.subtract.at(counts, (stretch_x, y), 1)
-    lying = _stand_out(np.ascontiguousarray(of_rows.T), counts, sigma, level).T
+    lying = _stand_out(np.ascontiguousarray(of_rows.T), counts, sigma, level, threads).T
     if not upright.any() and not lying.any():
         return None
     mask = np.repeat(upright, row_lengths, axis=0)
@@ -192,11 +192,11 @@ def _starts(length: int) -> NDArray[np.intp]:
     return np.arange(0, max(1, length - _LINE_LENGTH_PIXEL // 2), _LINE_LENGTH_PIXEL)
 
 
-def _stand_out(sums: Image, counts: Image, sigma: float, level: float) -> Mask:
+def _stand_out(sums: Image, counts: Image, sigma: float, level: float, threads: int) -> Mask:
     """Which stretches (stretches, lines) have a mean that is not that of the lines beside them."""
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.float32(level))
     beside = np.empty_like(means)
-    _medians(means, beside)
+    in_bands(lambda first, end: _medians(means, beside, first, end), len(means), threads)
     # The median of seven has a variance of a fifth of one column's own.
     error = sigma * np.sqrt(1.2 / np.maximum(counts, 1))
     difference = np.abs(means - beside)
@@ -207,12 +207,12 @@ def _stand_out(sums: Image, counts: Image, sigma: float, level: float) -> Mask:
 
 
 @compiled
-def _medians(means: Image, out: Image) -> None:
+def _medians(means: Image, out: Image, first: int, end: int) -> None:
     """Median of the seven values around each along the rows, mirrored at the ends."""
-    stretches, lines = means.shape
+    lines = means.shape[1]
     half = _LINE_NEIGHBOURS_PIXEL // 2
     near = np.empty(_LINE_NEIGHBOURS_PIXEL, dtype=np.float32)
-    for stretch in range(stretches):
+    for stretch in range(first, end):
         for line in range(lines):
             for k in range(_LINE_NEIGHBOURS_PIXEL):
                 place = abs(line + k - half) % max(1, 2 * lines - 2)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.compiled import in_bands
+from coldchain.compiled import compiled, in_bands
 from coldchain.errors import ProcessingError
 from coldchain.kernels.defects import find_defects
 from coldchain.kernels.orientation import GainCheck, fitting_gain, gain_at_size
@@ -25,6 +25,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 Image: TypeAlias = NDArray[np.float32]
 
 _DONORS = 8
+_TRIES = 3
 # More cannot be filled from what is around them; and a mask that is meant the other way round asks for it.
 _LARGEST_DEFECT_FRACTION = 0.2
 _LARGEST_BLANK_FRACTION = 0.1
@@ -270,26 +271,27 @@ def _clean_dark(dark: NDArray[np.generic] | None, bad: Mask) -> Image | None:
 
 def _donors(bad: Mask, index: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """For each defect, eight good pixels (some twice) from the smallest neighbourhood in which chance finds them."""
-    rows, columns = bad.shape
-    rng = np.random.default_rng(seed)
-    donors = np.full((index.size, _DONORS), -1, dtype=np.int64)
-    y, x = np.divmod(index, columns)
-    radius = 2
-    while radius < 4 * max(rows, columns):
-        defect, slot = np.nonzero(donors < 0)
-        if defect.size == 0:
-            return donors
-        for _ in range(3):
-            near_y = y[defect] + rng.integers(-radius, radius + 1, defect.size)
-            near_x = x[defect] + rng.integers(-radius, radius + 1, defect.size)
-            inside = (near_y >= 0) & (near_y < rows) & (near_x >= 0) & (near_x < columns)
-            near = np.where(inside, near_y * columns + near_x, index[defect])
-            good = ~bad.reshape(-1)[near]
-            donors[defect[good], slot[good]] = near[good]
-        radius *= 2
-    missing = donors < 0
-    donors[missing] = rng.choice(np.flatnonzero(~bad), np.count_nonzero(missing))
+    donors = np.empty((index.size, _DONORS), dtype=np.int64)
+    _find_donors(bad, index, seed, donors)
     return donors
+
+
+@compiled
+def _find_donors(bad: Mask, index: NDArray[np.int64], seed: int, donors: NDArray[np.int64]) -> None:
+    rows, columns = bad.shape
+    np.random.seed(seed)
+    for d in range(index.size):
+        y, x = index[d] // columns, index[d] % columns
+        for slot in range(donors.shape[1]):
+            radius, tries = 2, 0
+            while True:
+                near_y, near_x = y + np.random.randint(-radius, radius + 1), x + np.random.randint(-radius, radius + 1)
+                if 0 <= near_y < rows and 0 <= near_x < columns and not bad[near_y, near_x]:
+                    donors[d, slot] = near_y * columns + near_x
+                    break
+                tries += 1
+                if tries % _TRIES == 0 and radius < max(rows, columns):
+                    radius *= 2
 
 
 def _check_stack(frames: NDArray[np.generic]) -> None:
