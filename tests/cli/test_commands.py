@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from coldchain import config
-from coldchain.cli.main import main
 from coldchain.formats.movie import probe_movie
 from coldchain.simulate.truth import MovieTruth, SessionTruth
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command ended with."""
-
-    status: object
-    out: str
-    err: str
-
-
-Typed = Callable[..., Answer]
-
-
-@pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typed:
-    """Type a command; its answer comes back."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["coldchain", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Answer(ended.value.code or 0, captured.out, captured.err)
-
-    return run
+from tests.cli.answer import Typed
 
 
 @pytest.fixture
