@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 from coldchain.cli.main import COMMANDS
 from coldchain.config import Settings
+from coldchain.preprocess.report import Report
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -43,6 +45,13 @@ def test_every_command_and_option_is_documented(name: str) -> None:
         long = [option for option in parameter.opts if option.startswith("--")]
         if long and long[0] not in {"--help", "--install-completion", "--show-completion"}:
             assert any(option in text for option in (*long, *parameter.secondary_opts)), f"{name}: {long[0]}"
+
+
+def test_every_key_of_an_alignment_is_documented() -> None:
+    """docs/commands.md names all that `align --json` says of a movie."""
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    for field in fields(Report):
+        assert f"`{field.name}`" in text
 
 
 @pytest.mark.parametrize("name", ALL_COMMANDS)

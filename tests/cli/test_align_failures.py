@@ -93,6 +93,15 @@ def test_a_cut_movie_is_aligned_as_far_as_it_goes_if_that_is_allowed(
     assert told["frames"] == 8
 
 
+def test_frames_before_a_cut_can_be_used(camera: Path, tmp_path: Path, typed: Typed) -> None:
+    """A TIFF that ends in its ninth page is aligned up to its eighth, where no more is asked for."""
+    cut = int(read_pages(camera / "m.tif")[8].segments[0][0]) + 10
+    (tmp_path / "cut.tif").write_bytes((camera / "m.tif").read_bytes()[:cut])
+    options = [tmp_path / "cut.tif", *OPTICS, "--out", tmp_path / "out"]
+    assert typed("align", *options).status == 1
+    assert typed("align", *options, "--last", 8).status == 0
+
+
 @pytest.mark.parametrize(
     ("gain", "says"),
     [

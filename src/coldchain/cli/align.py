@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections import Counter
@@ -17,7 +16,8 @@ from coldchain.cli.console import errors, output, print_json, within
 from coldchain.errors import UsageError, printable
 from coldchain.model import limits
 from coldchain.preprocess.exposure import Stated
-from coldchain.preprocess.series import Asked, Done, Failed, align_all
+from coldchain.preprocess.report import Failed, Report
+from coldchain.preprocess.series import Asked, align_all
 from coldchain.preprocess.wishes import FramesWanted, Wishes
 
 app = typer.Typer(add_completion=False)
@@ -27,7 +27,6 @@ _GRID = re.compile(r"([0-9]{1,2})[xX×]([0-9]{1,2})")
 _BINNING = (1.0, 16.0)
 _COUNTS_PER_ELECTRON = (1e-3, 1e6)
 _PRE_EXPOSURE_E_PER_SQUARE_ANGSTROM = (0.0, limits.DOSE_E_PER_SQUARE_ANGSTROM[1])
-_BYTES_PER_KIB = 1024
 _DOSE_UNIT = "e⁻/Å²"
 
 
@@ -174,14 +173,14 @@ def _refuse_equal_names(movies: list[Path]) -> None:
         )
 
 
-def _as_json(outcomes: Iterator[Done | Failed]) -> bool:
+def _as_json(outcomes: Iterator[Report | Failed]) -> bool:
     """Print one array when all are through; whether all went well."""
-    told = [_failure(outcome) if isinstance(outcome, Failed) else _record(outcome) for outcome in outcomes]
-    print_json(told)
-    return not any("error" in record for record in told)
+    told = list(outcomes)
+    print_json([_failure(outcome) if isinstance(outcome, Failed) else outcome for outcome in told])
+    return not any(isinstance(outcome, Failed) for outcome in told)
 
 
-def _as_lines(outcomes: Iterator[Done | Failed], count: int) -> bool:
+def _as_lines(outcomes: Iterator[Report | Failed], count: int) -> bool:
     """Say what became of each movie as soon as it is known; whether all went well."""
     failures = 0
     with _bar(count) as advance:
@@ -211,53 +210,13 @@ def _bar(count: int) -> Iterator[Callable[[], None]]:
         yield lambda: bars.advance(task)
 
 
-def _lines(done: Done) -> Iterator[str]:
-    columns, rows = done.alignment.aligned.motion.grid
+def _lines(report: Report) -> Iterator[str]:
+    columns, rows = report.patches
     patches = f"{columns} × {rows} patches" if columns * rows > 1 else "whole frames only"
-    moved = f"{len(done.alignment.numbers)} frames, {done.lengths.total_angstrom:.1f} Å motion"
-    yield printable(f"{done.files['micrograph']}: {moved}, {patches}, {done.seconds['total']:.1f} s")
-    yield from (f"  {printable(warning)}" for warning in done.alignment.warnings)
+    moved = f"{report.frames} frames, {report.total_motion_angstrom:.1f} Å motion"
+    yield printable(f"{report.output}: {moved}, {patches}, {report.timings_s['total']:.1f} s")
+    yield from (f"  {printable(warning)}" for warning in report.warnings)
 
 
 def _failure(failed: Failed) -> dict[str, object]:
-    return {"movie": str(failed.movie), "error": str(failed.error)}
-
-
-def _record(done: Done) -> dict[str, object]:
-    alignment, lengths = done.alignment, done.lengths
-    aligned, exposure = alignment.aligned, alignment.exposure
-    return {
-        "movie": str(done.movie),
-        "output": str(done.files["micrograph"]),
-        "files": {role: str(path) for role, path in done.files.items()},
-        "frames": len(alignment.numbers),
-        "frames_of_movie": len(alignment.camera_frames),
-        "shape": list(aligned.micrograph.shape),
-        "pixel_size_angstrom": aligned.pixel_size_angstrom,
-        "voltage_kilovolt": exposure.voltage_kilovolt,
-        "dose_e_per_square_angstrom": _sum(alignment.doses_e_per_square_angstrom),
-        "dose_weighted": alignment.dose_weighted,
-        "gain": None if exposure.gain is None else str(exposure.gain),
-        "gain_verdict": None if aligned.gain_check is None else str(aligned.gain_check.verdict),
-        "total_motion_angstrom": lengths.total_angstrom,
-        "early_motion_angstrom": lengths.early_angstrom,
-        "late_motion_angstrom": lengths.late_angstrom,
-        "error_angstrom": aligned.error_angstrom if math.isfinite(aligned.error_angstrom) else None,
-        "patches": list(aligned.motion.grid),
-        "hot_pixels": len(aligned.hot_pixels),
-        "rank": aligned.rank,
-        "warnings": list(alignment.warnings),
-        "timings_s": done.seconds,
-        "peak_rss_bytes": _peak_rss_bytes(),
-    }
-
-
-def _sum(doses: tuple[float, ...] | None) -> float | None:
-    return None if doses is None else sum(doses)
-
-
-def _peak_rss_bytes() -> int:
-    """The most memory that this process has held; getrusage would count what its parent held before it, too."""
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    found = re.search(r"VmHWM:\s*([0-9]+) kB", status)
-    return int(found[1]) * _BYTES_PER_KIB if found else 0
+    return {"movie": failed.movie, "error": str(failed.error)}

@@ -1,13 +1,12 @@
 """Movies one after the other: each is read, aligned and written; a failure is that movie's own.
 
-While one is aligned, the next is read and the last one written, by one more thread of the lowest priority: it takes
-what the others leave, where one of them works alone. So there are at most two stacks of frames in memory.
+While one is aligned, one more thread reads the next and writes the last one. It takes the cores that an alignment
+leaves idle where one thread works alone. So two stacks of frames are in memory at most. With one thread nothing is done
+at the same time.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,31 +18,11 @@ from coldchain.errors import ColdchainError, ProcessingError, StorageError
 from coldchain.formats.movie import frames_per_fraction, probe_movie
 from coldchain.preprocess.exposure import Stated, find_exposure
 from coldchain.preprocess.raw_movie import RawMovie, References, read_raw, with_fractions
+from coldchain.preprocess.report import Failed, Report, report
 from coldchain.preprocess.wishes import FramesWanted, Wishes
 
 if TYPE_CHECKING:
-    from coldchain.preprocess.alignment import Alignment, TrackLengths
-
-_LOWEST_PRIORITY = 19
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Done:
-    """A movie that was aligned and written: its files by role, the seconds of each stage and in all."""
-
-    movie: Path
-    alignment: Alignment
-    lengths: TrackLengths
-    files: dict[str, Path]
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A movie that was not, and why."""
-
-    movie: Path
-    error: ColdchainError
+    from coldchain.preprocess.alignment import Alignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +35,7 @@ class Asked:
     folder: Path
 
 
-def align_all(movies: Sequence[Path], asked: Asked) -> Iterator[Done | Failed]:
+def align_all(movies: Sequence[Path], asked: Asked) -> Iterator[Report | Failed]:
     """Align movies in turn; what became of each is told as soon as it is written."""
     stages, threads = _Stages(asked), asked.wishes.threads
     if threads == 1:
@@ -67,8 +46,8 @@ def align_all(movies: Sequence[Path], asked: Asked) -> Iterator[Done | Failed]:
     with ThreadPoolExecutor(1, thread_name_prefix="read") as first:
         reading = first.submit(stages.read, movies[0], threads)
         stages.import_kernels()
-    writing: Future[Done | Failed] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="aside", initializer=_step_back) as aside:
+    writing: Future[Report | Failed] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="aside") as aside:
         for index in range(len(movies)):
             read = reading.result()
             is_last = index + 1 == len(movies)
@@ -82,11 +61,7 @@ def align_all(movies: Sequence[Path], asked: Asked) -> Iterator[Done | Failed]:
                 yield stages.write(aligned, threads)
             else:
                 writing = aside.submit(stages.write, aligned, 1)
-
-
-def _step_back() -> None:
-    """Let all other threads come first; those that this one starts are as modest."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+            del aligned  # or it would be kept until the next one is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +118,7 @@ class _Stages:
         except _EXPECTED as error:
             return Failed(read.movie, _stated(error, read.movie))
 
-    def write(self, aligned: _Aligned | Failed, threads: int) -> Done | Failed:
+    def write(self, aligned: _Aligned | Failed, threads: int) -> Report | Failed:
         if isinstance(aligned, Failed):
             return aligned
         from coldchain.preprocess.alignment import track_lengths
@@ -160,7 +135,7 @@ class _Stages:
             "write": ended - began,
             "total": ended - aligned.began,
         }
-        return Done(aligned.movie, alignment, track_lengths(alignment), files, seconds)
+        return report(aligned.movie, alignment, track_lengths(alignment), files, seconds)
 
 
 _EXPECTED = (ColdchainError, OSError, MemoryError)
