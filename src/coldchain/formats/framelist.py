@@ -2,8 +2,8 @@
 
 The list is called `.txt` or `.lst`. It names one image a line, in the order of the exposure; empty lines and lines that
 begin with `#` are passed over. Names are relative to the list's own folder, and lie in it or below it: an absolute name
-or one with `..` is refused, so that a list that came from elsewhere reads nothing but what lies beside it. The images
-are MRC or TIFF, of one frame, one shape and one type.
+or one with `..` is refused, so that a list that came from elsewhere reads nothing but what lies beside it (or is linked
+there). The images are MRC or TIFF, of one frame, one shape and one type.
 """
 
 from __future__ import annotations

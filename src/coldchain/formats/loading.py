@@ -87,8 +87,8 @@ class LoadedMovie:
     frames : (frame, row, column), the picture's bottom row first (an EER's as its events lie), in the camera's own
         type; 16-bit floats as float32.
     numbers : each frame's number in the file, from 1; of an EER, the fraction's.
-    camera_frames : how many of the camera's frames each frame holds: 1, but for an EER. The dose is shared out in their
-        proportion.
+    camera_frames : how many of the camera's frames each frame holds: 1, but for an EER, of whose fractions those that
+        lack a bad one hold fewer than `frames_per_fraction` says.
     left_out : the frames that were wanted and could not be used, in the order of their numbers.
     """
 
