@@ -7,51 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from planted_motion import PIXEL, Picture, displaced, expose, planted_track, specimen, track_error
 
 from coldchain.errors import ProcessingError
 from coldchain.kernels.align import AlignmentParameters, align_movie
 
-PIXEL = 1.06
 PARAMETERS = AlignmentParameters(pixel_size_angstrom=PIXEL, voltage_kilovolt=300.0)
-Picture = NDArray[np.float64]
-
-
-def specimen(shape: tuple[int, int], contrast: float, seed: int = 0) -> Picture:
-    """Relative density of zero mean: blobs of a protein's size on a texture without anything finer than about 8 Å."""
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])) / PIXEL
-    texture = np.fft.irfft2(np.fft.rfft2(rng.normal(size=shape)) * np.exp(-150 * frequency**2), shape)
-    seeds = rng.random(shape) < 1 / 40**2
-    blobs = np.fft.irfft2(np.fft.rfft2(seeds.astype(float)) * np.exp(-2 * (np.pi * frequency * 25) ** 2), shape)
-    picture = texture / texture.std() + 2 * blobs / blobs.std()
-    return contrast * (picture - picture.mean()) / picture.std()
-
-
-def displaced(picture: Picture, x: float, y: float) -> Picture:
-    """picture(X − s): the content moves to higher columns for positive x and to higher rows for positive y."""
-    rows, columns = picture.shape
-    phase = y * np.fft.fftfreq(rows)[:, None] + x * np.fft.rfftfreq(columns)
-    return np.fft.irfft2(np.fft.rfft2(picture) * np.exp(-2j * np.pi * phase), picture.shape)
-
-
-def planted_track(frames: int, scale: float = 1.0) -> tuple[Picture, Picture]:
-    """A fast start that settles and a slow drift, in pixels; zero in the first frame."""
-    t = np.arange(frames)
-    x, y = scale * (-0.4 * t + 3 * np.exp(-t / 2)), scale * (10 * (1 - np.exp(-t / 4)) + 0.05 * t)
-    return x - x[0], y - y[0]
-
-
-def expose(picture: Picture, x: Picture, y: Picture, mean: float, seed: int = 1) -> NDArray[np.uint8]:
-    """Electrons of a movie of a moving specimen on a perfect counting detector."""
-    rng = np.random.default_rng(seed)
-    ideal = (mean * (1 + displaced(picture, dx, dy)).clip(0) for dx, dy in zip(x, y, strict=True))
-    return np.stack([rng.poisson(frame) for frame in ideal]).astype(np.uint8)
-
-
-def track_error(found_x: Picture, found_y: Picture, x: Picture, y: Picture) -> float:
-    """Root mean square distance in pixels, after taking the mean difference away."""
-    error = np.stack([found_x - x, found_y - y])
-    return float(np.sqrt(np.mean(np.sum((error - error.mean(axis=1, keepdims=True)) ** 2, axis=0))))
 
 
 def test_sign_of_a_shift_is_the_specimens_displacement() -> None:
