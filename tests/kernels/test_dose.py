@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from coldchain.errors import ProcessingError
 from coldchain.kernels import dose
@@ -75,3 +76,63 @@ def test_impossible_doses_are_refused(value: float) -> None:
         dose.frame_exposures(3, value)
     with pytest.raises(ProcessingError, match="pre-exposure"):
         dose.frame_exposures(3, 1.0, value)
+
+
+def weights_of(frames: int, per_frame: float, voltage: float = 300.0, before: float = 0.0) -> NDArray[np.float64]:
+    """Exposure weights from zero to the corner beyond 1.2 Å."""
+    frequencies = np.linspace(0, 0.85, 600)
+    return dose.exposure_weights(frequencies, dose.frame_exposures(frames, per_frame, before), voltage)
+
+
+@given(
+    frames=st.integers(25, 100),
+    per_frame=st.floats(0.05, 3.0),
+    before=st.sampled_from([0.0, 4.0, 60.0]),
+    voltage=st.sampled_from([100.0, 200.0, 300.0]),
+    tolerance=st.sampled_from([1e-2, 1e-3, 1e-4]),
+    left_out=st.integers(0, 3),
+)
+def test_few_terms_make_all_weights(
+    frames: int, per_frame: float, before: float, voltage: float, tolerance: float, left_out: int
+) -> None:
+    """Their product is right to the tolerance, with orthonormal rows, the first constant over the frames that count,
+    and no term more than is needed."""
+    weights = weights_of(frames, per_frame, voltage, before)
+    weights[1 : 1 + left_out] = 0
+    v, u = dose.few_terms(weights, tolerance)
+    assert np.abs(v.T @ u - weights).max() <= tolerance * weights.max()
+    np.testing.assert_allclose(v @ v.T, np.eye(len(v)), atol=1e-9)
+    np.testing.assert_allclose(v[0], weights.any(axis=1) / np.sqrt(frames - left_out))
+    np.testing.assert_allclose(v[:, 1 : 1 + left_out], 0, atol=1e-9)
+    assert len(v) <= 9
+    if len(v) > 1:
+        assert np.abs(v[:-1].T @ u[:-1] - weights).max() > tolerance * weights.max()
+
+
+def test_the_first_term_is_the_plain_sum() -> None:
+    """Its transform times the root of the number of frames that count is the plain sum's."""
+    v, u = dose.few_terms(weights_of(40, 1.0))
+    stack = np.random.default_rng(1).normal(size=(40, 7))
+    np.testing.assert_allclose(np.sqrt(40) * v[0] @ stack, stack.sum(axis=0))
+    np.testing.assert_allclose(u[0] / np.sqrt(40), weights_of(40, 1.0).mean(axis=0))
+
+
+def test_equal_weights_are_one_term() -> None:
+    """Without an exposure there is nothing to weigh, nor with one frame, nor with none."""
+    for weights in (np.ones((30, 9)), weights_of(30, 0.0), weights_of(1, 2.0), np.zeros((4, 9))):
+        v, u = dose.few_terms(weights)
+        assert len(v) == 1
+        np.testing.assert_allclose(v.T @ u, weights, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("frames", "total", "terms", "error"),
+    [(40, 40.0, 5, 7e-5), (50, 60.0, 5, 3e-4), (50, 60.0, 6, 2e-5), (80, 100.0, 6, 1.5e-4)],
+)
+def test_errors_fall_by_ten_a_term(frames: int, total: float, terms: int, error: float) -> None:
+    """The stated largest errors hold with so many terms, within a factor of three; the constant first term costs no
+    more than that."""
+    weights = weights_of(frames, total / frames)
+    v, u = dose.few_terms(weights, 0.0)
+    found = np.abs(v[:terms].T @ u[:terms] - weights).max() / weights.max()
+    assert error / 3 < found < 3 * error

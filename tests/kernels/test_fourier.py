@@ -133,3 +133,17 @@ def test_good_sizes_are_large_enough_and_smooth(length: int) -> None:
         while size % prime == 0:
             size //= prime
     assert size == 1
+
+
+@given(length=st.integers(1, 500), fraction=st.floats(0.0, 0.5))
+def test_a_taper_rises_and_falls_alike_and_is_one_between(length: int, fraction: float) -> None:
+    """Symmetric, above 0 and at most 1, rising over the fraction at either end only, in a cosine's half period."""
+    window = fourier.taper(length, fraction)
+    edge = max(1, int(length * fraction))
+    assert (window.shape, window.dtype) == ((length,), np.float32)
+    np.testing.assert_array_equal(window, window[::-1])
+    assert window.min() > 0
+    assert np.all(np.diff(window[: (length + 1) // 2]) >= 0)
+    np.testing.assert_allclose(window[edge : length - edge], 1)
+    if 2 * edge <= length:
+        np.testing.assert_allclose(window[:edge] + window[:edge][::-1], 1, atol=1e-6)
