@@ -31,6 +31,10 @@ _COMMON = MovieParameters(
     drift_angstrom=25.0,
     local_motion_angstrom=8.0,
     bfactor_square_angstrom=20.0,
+    # Set so that RELION's sum of the K3 movie has the information that it has to have: contrast for what is kept in
+    # all, thin ice for what of it lies at high resolution.
+    contrast=0.77,
+    ice_thickness_angstrom=30.0,
     gain=True,
     defects=True,
     seed=3,
