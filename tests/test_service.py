@@ -179,12 +179,12 @@ def test_an_exposure_waits_for_what_is_missing_and_says_what(tmp_path: Path) -> 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MB."""
+    """A real file system of 4 MB: of an alignment's files the spectrum alone has 1."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
     folder = tmp_path / "small"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "none", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4M", "none", str(folder)], check=True)
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
@@ -192,7 +192,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_results_disk_is_said_and_waited_for(facility: TestFacility, small_disk: Path) -> None:
     """While the results' disk is full the exposure is ready with the reason; with room it is computed by itself."""
     ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * (1000 << 10))
+    ballast.write_bytes(b"x" * (4072 << 10))
     (facility.root / "results").symlink_to(small_disk)
     write_small_movie(facility.camera / "visit" / "m.tif")
 
@@ -272,7 +272,7 @@ def test_a_full_store_stops_nothing_else_and_is_filled_when_there_is_room(
     """While one store is full the other gets its copy, the exposure is computed and the page says why; with room the
     copy is made by itself."""
     ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * (1020 << 10))
+    ballast.write_bytes(b"x" * (4092 << 10))
     (facility.root / "stores" / "live").rmdir()
     (facility.root / "stores" / "live").symlink_to(small_disk)
     write_small_movie(facility.camera / "visit" / "m.tif")
