@@ -47,6 +47,7 @@ _FIRST_ACCELERATION_ANGSTROM = (0.2, 0.05)
 _ACCELERATION_BOUNDS_ANGSTROM = (0.003, 3.0)
 _VELOCITY_ANGSTROM = (3.0, 0.5)
 _STEPS = 10
+_SOFTENINGS = 4
 _STEP_ANGSTROM = 0.015
 _LARGEST_STEP_ANGSTROM = 5.0
 _SMOOTHING_RINGS = 3
@@ -226,21 +227,27 @@ class _Model:
         return y, x
 
     def step(self, gradient_y: Vector, gradient_x: Vector, information_y: Vector, information_x: Vector) -> float:
-        """Go one step; its root mean square in pixels. The stiffness of the prior follows from where it leads."""
-        prior = self._prior()
+        """Go one step; its root mean square in pixels. With the movie's word taken as it is here, a quadratic form, the
+        stiffness of the prior and where it leads are settled together."""
         overlap = self._spatial.T @ self._spatial
-        steps, self._covariance = [], []
+        curvatures, pulls = [], []
         for axis, (gradient, information) in enumerate(((gradient_y, information_y), (gradient_x, information_x))):
-            curvature = np.kron(overlap, self._modes.T @ information @ self._modes) + prior
-            covariance = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
-            uphill = (self._spatial.T @ gradient @ self._modes).ravel() - prior @ self._factors[:, :, axis].ravel()
-            steps.append((covariance @ uphill).reshape(self._factors.shape[:2]))
-            self._covariance.append(covariance)
-        moved = np.stack([self._spatial @ step @ self._modes.T for step in steps])
+            curvature = np.kron(overlap, self._modes.T @ information @ self._modes)
+            uphill = (self._spatial.T @ gradient @ self._modes).ravel()
+            curvatures.append(curvature)
+            pulls.append(curvature @ self._factors[:, :, axis].ravel() + uphill)
+        before = self._factors
+        for _ in range(_SOFTENINGS):
+            prior = self._prior()
+            self._covariance = [np.asarray(np.linalg.inv(c + prior), dtype=np.float64) for c in curvatures]
+            there = [covariance @ pull for covariance, pull in zip(self._covariance, pulls, strict=True)]
+            self._factors = np.stack([way.reshape(before.shape[:2]) for way in there], axis=2)
+            self._soften(prior)
+        steps = self._factors - before
+        moved = np.stack([self._spatial @ steps[:, :, axis] @ self._modes.T for axis in (0, 1)])
         farthest = float(np.abs(moved).max()) * self._pixel_size_angstrom
         shortened = min(1.0, _LARGEST_STEP_ANGSTROM / farthest) if farthest > 0 else 1.0
-        self._factors += shortened * np.stack(steps, axis=2)
-        self._soften(prior)
+        self._factors = before + shortened * steps
         return shortened * math.sqrt(float(np.mean(moved**2)))
 
     def result(self, patches: Patches) -> JointFit:
