@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, spline_filter
 
 from coldchain.kernels.prepare import Correction
 
@@ -49,30 +49,38 @@ def expose(picture: Picture, x: Picture, y: Picture, mean: float, seed: int = 1)
     return np.stack([rng.poisson(mean * frame) for frame in moving_frames(picture, x, y)]).astype(np.uint8)
 
 
-def local_field(shape: tuple[int, int], frames: int, amplitude: float, x: Picture, y: Picture) -> Track:
-    """Local motion at places (x, y), in pixels: (points, frames) along x and y. It bends and twists, is zero in the
-    middle and in the first frame, and settles; no polynomial of it is ours."""
+def local_course(frames: int) -> Picture:
+    """How far the local motion has gone in each frame; it settles at 1."""
+    return 1 - np.exp(-np.arange(frames) / (frames / 4))
+
+
+def local_ends(shape: tuple[int, int], amplitude: float, x: Picture, y: Picture) -> Track:
+    """Where the local motion of places (x, y) leads to, in pixels along x and y: it bends and twists, and the middle
+    stays. No polynomial of it is ours."""
     u, v = 2 * x / shape[1] - 1, 2 * y / shape[0] - 1
-    course = 1 - np.exp(-np.arange(frames) / (frames / 4))
-    along_x = amplitude * (0.7 * np.sin(v) + 0.3 * u * u)
-    along_y = amplitude * (0.6 * np.sin(u - 0.3 * v) - 0.4 * u * v)
-    return along_x[:, None] * course, along_y[:, None] * course
+    return amplitude * (0.7 * np.sin(v) + 0.3 * u * u), amplitude * (0.6 * np.sin(u - 0.3 * v) - 0.4 * u * v)
+
+
+def local_field(shape: tuple[int, int], frames: int, amplitude: float, x: Picture, y: Picture) -> Track:
+    """Local motion at places (x, y) of the first frame, in pixels: (points, frames) along x and y."""
+    along_x, along_y = local_ends(shape, amplitude, x, y)
+    return np.outer(along_x, local_course(frames)), np.outer(along_y, local_course(frames))
 
 
 def bent_frames(shape: tuple[int, int], contrast: float, track: Track, amplitude: float, seed: int) -> Picture:
     """What frames of a specimen that moves as `track` and `local_field` say would show without noise."""
     margin = 32
     large = specimen((shape[0] + 2 * margin, shape[1] + 2 * margin), contrast, seed)
-    y, x = (grid.ravel().astype(float) for grid in np.indices(shape))
-    count = track[0].size
-    frames = np.empty((count, *shape))
-    for number in range(count):
+    coefficients = spline_filter(large, order=3)
+    y, x = np.indices(shape).astype(float)
+    frames = np.empty((track[0].size, *shape))
+    for number, gone in enumerate(local_course(track[0].size)):
         # Where each pixel's piece of specimen was in the first frame, to a fixed point.
         first_x, first_y = x - track[0][number], y - track[1][number]
         for _ in range(3):
-            local_x, local_y = (part[:, number] for part in local_field(shape, count, amplitude, first_x, first_y))
+            local_x, local_y = local_ends(shape, gone * amplitude, first_x, first_y)
             first_x, first_y = x - track[0][number] - local_x, y - track[1][number] - local_y
-        frames[number] = map_coordinates(large, (first_y + margin, first_x + margin), order=3).reshape(shape)
+        frames[number] = map_coordinates(coefficients, (first_y + margin, first_x + margin), prefilter=False)
     return (1 + frames).clip(0)
 
 
