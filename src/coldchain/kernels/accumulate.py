@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.compiled import compiled_loosely, in_bands
+from coldchain.errors import ProcessingError
 from coldchain.kernels.prepare import Correction
 from coldchain.kernels.survey import NO_DARK, donor_of
 
@@ -40,6 +41,7 @@ _AT_ONCE = 4
 _WINDOW_MARGIN = 8
 _WINDOW_ROWS, _WINDOW_COLUMNS = TILE_ROWS + 3 + _WINDOW_MARGIN, _STRIP + 3 + _WINDOW_MARGIN
 _FRACTIONS = 64
+_FARTHEST_PIXEL = 1_000_000
 
 
 class _Raw(NamedTuple):
@@ -78,12 +80,16 @@ def accumulate(
     correction : how each becomes a picture.
     shift_y, shift_x : (tile rows, tile columns, frames) float32 in pixels, at the centres of the tiles.
     weights : (sums, frames) float32. A frame whose weights are all 0 is not looked at.
-    threads : at most this many.
+    threads : at most this many. A `ProcessingError` is raised where a displacement is no number or absurd.
 
     Returns
     -------
     (sums, rows, columns) float32, without the B-spline's prefilter.
     """
+    farthest = float(max(np.abs(shift_y).max(), np.abs(shift_x).max()))
+    if not farthest <= _FARTHEST_PIXEL:
+        # Compiled code would make an index of it.
+        raise ProcessingError(f"a frame is displaced by {farthest} pixels", expected=f"at most {_FARTHEST_PIXEL}")
     sums = np.empty((len(weights), *frames.shape[1:]), dtype=np.float32)
     used = np.flatnonzero(weights.any(axis=0))
     # Frames are added by fours; those that are missing to the last four count for nothing.

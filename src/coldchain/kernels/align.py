@@ -25,6 +25,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from coldchain.compiled import compiled, in_bands
 from coldchain.errors import ProcessingError
@@ -49,7 +50,8 @@ _FEWEST_BINNED_PIXELS = 64
 _TAPER_FRACTION = 1 / 16
 _TRACK_BFACTOR_SQUARE_ANGSTROM = 150.0
 _WORTH_SAYING_ANGSTROM = 1.5
-_LARGEST_GRID = 64
+LARGEST_GRID = 64
+_PIXEL_SIZES_ANGSTROM = (0.01, 1000.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,10 @@ class AlignmentParameters:
     """What the alignment must know of the exposure, and what is wanted of it.
 
     dose_per_frame_e_per_square_angstrom : one dose for every frame, or a dose for each; None: no exposure filter.
+    pre_exposure_e_per_square_angstrom : before the first frame.
+    exposure_before_e_per_square_angstrom : before each frame, where frames of the movie are missing among these and the
+        doses of those here do not add up to it; None: they do. It includes the pre-exposure.
+    counts_per_electron : what an electron counts once the gain is applied; the sums are in electrons.
     patches : (columns, rows) from which local motion is found; (1, 1): none is looked for; None: chosen by size.
     bin_factor : pixel of the sums over that of the movie, at least 1.
     halves : whether sums of the even and of the odd frames are wanted.
@@ -68,6 +74,8 @@ class AlignmentParameters:
     voltage_kilovolt: float
     dose_per_frame_e_per_square_angstrom: float | tuple[float, ...] | None = None
     pre_exposure_e_per_square_angstrom: float = 0.0
+    exposure_before_e_per_square_angstrom: tuple[float, ...] | None = None
+    counts_per_electron: float = 1.0
     patches: Grid | None = None
     bin_factor: float = 1.0
     halves: bool = False
@@ -88,6 +96,7 @@ class AlignedMovie:
     amplitude_spectrum_pixel_angstrom : pixel of a picture that has this spectrum.
     pixel_size_angstrom : of the sums.
     motion : displacements in pixels of the movie. A blank frame is given a place between its neighbours'.
+    used : (m,) numbers, from 0, of the frames that were added up; blank ones are not.
     error_angstrom : of the motion, root mean square, as the fit expects it of itself; infinite where there is no fit.
     gain_check : what the movie says of its gain reference; None without one.
     hot_pixels : (n, 2) columns and rows of the defects that only the movie's own sum showed.
@@ -104,6 +113,7 @@ class AlignedMovie:
     amplitude_spectrum_pixel_angstrom: float
     pixel_size_angstrom: float
     motion: Motion
+    used: NDArray[np.intp]
     error_angstrom: float
     gain_check: GainCheck | None
     hot_pixels: NDArray[np.int64]
@@ -140,6 +150,18 @@ def align_movie(
     The same input gives the same output: the noise that fills defects is seeded. The exposure filter is that of Grant &
     Grigorieff, eLife 2015, 4:e06980, https://doi.org/10.7554/eLife.06980.
     """
+    # The fit's matrices are small; left alone, every process would start a thread a core for them.
+    with threadpool_limits(1, user_api="blas"):
+        return _align_movie(frames, gain, defects, dark, parameters)
+
+
+def _align_movie(
+    frames: NDArray[np.generic],
+    gain: NDArray[np.generic] | None,
+    defects: Mask | None,
+    dark: NDArray[np.generic] | None,
+    parameters: AlignmentParameters,
+) -> AlignedMovie:
     began = time.perf_counter()
     _check(parameters)
     exposures = _exposures(frames.shape[0], parameters)
@@ -151,11 +173,15 @@ def align_movie(
         factor=_binning(frames, parameters),
         automatic_gain=parameters.automatic_gain,
         either_gain_sense=parameters.either_gain_sense,
+        counts_per_electron=parameters.counts_per_electron,
         threads=parameters.threads,
     )
     fit, warnings = _find_motion(movie, exposures, parameters)
     # The small frames are as large as several of the sums.
     movie = replace(movie, binned=movie.binned[:0].copy())
+    halves = parameters.halves and np.unique(movie.correction.used % 2).size == 2
+    if parameters.halves and not halves:
+        warnings = (*warnings, "There are not two frames to make sums of the even and of the odd ones.")
     found = time.perf_counter()
     sums = add_up(
         movie,
@@ -163,7 +189,7 @@ def align_movie(
         pixel_size_angstrom=parameters.pixel_size_angstrom,
         exposures=exposures,
         bin_factor=parameters.bin_factor,
-        halves=parameters.halves,
+        halves=halves,
         threads=parameters.threads,
     )
     y, x = np.divmod(movie.correction.found_index, frames.shape[2])
@@ -176,6 +202,7 @@ def align_movie(
         amplitude_spectrum_pixel_angstrom=sums.amplitudes_pixel_angstrom,
         pixel_size_angstrom=sums.pixel_size_angstrom,
         motion=fit.motion,
+        used=movie.correction.used,
         error_angstrom=fit.error_angstrom,
         gain_check=movie.correction.gain_check,
         hot_pixels=np.stack([x, y], axis=1),
@@ -194,16 +221,19 @@ def bin_image(picture: Image, factor: int, threads: int = 1) -> Image:
 
 def _binning(frames: NDArray[np.generic], parameters: AlignmentParameters) -> int:
     """Pixels to a bin of the small frames, which stay large enough to be compared."""
-    factor = int(_BINNED_PIXEL_ANGSTROM / parameters.pixel_size_angstrom)
-    return max(1, min(factor, min(frames.shape[1:], default=1) // _FEWEST_BINNED_PIXELS))
+    largest = max(1, min(frames.shape[1:], default=1) // _FEWEST_BINNED_PIXELS)
+    return max(1, round(min(_BINNED_PIXEL_ANGSTROM / parameters.pixel_size_angstrom, largest)))
 
 
 def _exposures(frames: int, parameters: AlignmentParameters) -> Exposures | None:
     dose = parameters.dose_per_frame_e_per_square_angstrom
     if dose is None:
         return None
+    doses = frame_doses(frames, dose)
     middle = frame_exposures(frames, dose, parameters.pre_exposure_e_per_square_angstrom)
-    return Exposures(tuple(middle.tolist()), tuple(frame_doses(frames, dose).tolist()), parameters.voltage_kilovolt)
+    if parameters.exposure_before_e_per_square_angstrom is not None:
+        middle = frame_doses(frames, parameters.exposure_before_e_per_square_angstrom) + doses / 2
+    return Exposures(tuple(middle.tolist()), tuple(doses.tolist()), parameters.voltage_kilovolt)
 
 
 def _find_motion(
@@ -237,7 +267,7 @@ def _find_motion(
         pixel_size_angstrom=parameters.pixel_size_angstrom,
         exposures=None if exposures is None else np.array(exposures.at_middle)[used],
         voltage_kilovolt=parameters.voltage_kilovolt,
-        local=min(patches.grid) > 1,
+        local=max(patches.grid) > 1,
         threads=parameters.threads,
     )
     about_local: tuple[str, ...] = ()
@@ -306,16 +336,20 @@ def _for_all_frames(motion: Motion, used: NDArray[np.intp], frames: int) -> Moti
 
 def _check(parameters: AlignmentParameters) -> None:
     pixel_size = parameters.pixel_size_angstrom
-    if not math.isfinite(pixel_size) or pixel_size <= 0:
+    if not _PIXEL_SIZES_ANGSTROM[0] <= pixel_size <= _PIXEL_SIZES_ANGSTROM[1]:
         raise ProcessingError(
-            f"the pixel size is {pixel_size} Å", expected="a positive number", remedy="Correct the session's pixel size"
+            f"the pixel size is {pixel_size} Å",
+            expected="from {:g} to {:g} Å".format(*_PIXEL_SIZES_ANGSTROM),
+            remedy="Correct the session's pixel size",
         )
     check_voltage(parameters.voltage_kilovolt)
     if not math.isfinite(parameters.bin_factor) or parameters.bin_factor < 1:
         raise ProcessingError(f"frames cannot be binned by {parameters.bin_factor}", expected="1 or more")
-    if parameters.patches is not None and not all(1 <= count <= _LARGEST_GRID for count in parameters.patches):
+    if not math.isfinite(parameters.counts_per_electron) or parameters.counts_per_electron <= 0:
+        raise ProcessingError(f"{parameters.counts_per_electron} counts per electron", expected="a positive number")
+    if parameters.patches is not None and not all(1 <= count <= LARGEST_GRID for count in parameters.patches):
         columns, rows = parameters.patches
-        raise ProcessingError(f"{columns} × {rows} patches were asked for", expected=f"1 to {_LARGEST_GRID} each way")
+        raise ProcessingError(f"{columns} × {rows} patches were asked for", expected=f"1 to {LARGEST_GRID} each way")
 
 
 @compiled

@@ -38,7 +38,6 @@ Vector: TypeAlias = NDArray[np.float64]
 Image: TypeAlias = NDArray[np.float32]
 
 _LOWEST_RESOLUTION_ANGSTROM = 120.0
-_LOCAL_TERMS = 5
 _TEMPORAL_MODES = 32
 _EARLY_EXPOSURE = 3.0
 _EARLY_FREEDOM = 9.0
@@ -205,7 +204,8 @@ class _Model:
     ) -> None:
         self._shape, self._pixel_size_angstrom = shape, pixel_size_angstrom
         constant = np.ones((patches.centre_y.size, 1))
-        terms = spatial_terms(patches.centre_x, patches.centre_y, shape)[:, : _LOCAL_TERMS if local else 0]
+        self._used = _told_by(patches.grid) if local else []
+        terms = spatial_terms(patches.centre_x, patches.centre_y, shape)[:, self._used]
         self._spatial = np.concatenate([constant, terms], axis=1)
         self._modes, accelerations, velocities = _temporal_modes(track_y.size, exposures)
         groups = [slice(0, 1), slice(1, self._spatial.shape[1])][: 2 if terms.shape[1] else 1]
@@ -253,8 +253,11 @@ class _Model:
     def result(self, patches: Patches) -> JointFit:
         """Where the fit stands."""
         errors = [self._error(slice(0, None)), self._error(slice(1, None))]
-        fields = [self._factors[1:, :, axis] @ self._modes.T for axis in (1, 0)]
-        terms = spatial_terms(*middle_of(self._shape), self._shape)[:, : len(fields[0])]
+        terms = spatial_terms(*middle_of(self._shape), self._shape)
+        fields = [np.zeros((terms.shape[1] if self._used else 0, len(self._modes))) for _ in range(2)]
+        for axis, field in zip((1, 0), fields, strict=True):
+            field[self._used] = self._factors[1:, :, axis] @ self._modes.T
+        terms = terms[:, : len(fields[0])]
         track_x, track_y = (
             self._factors[0, :, axis] @ self._modes.T + (terms @ field)[0]
             for axis, field in zip((1, 0), fields, strict=True)
@@ -303,6 +306,13 @@ class _Model:
                 self._stiffness[number] = float(
                     np.clip(self._stiffness[number] * max(expected - kept, 0.0) / found, low, high)
                 )
+
+
+def _told_by(grid: tuple[int, int]) -> list[int]:
+    """Which of `spatial_terms` a grid of (columns, rows) of patches can tell: one row, those in x; one column, in y."""
+    columns, rows = grid
+    both = (columns > 1, rows > 1)
+    return {(True, True): [0, 1, 2, 3, 4], (True, False): [0, 2], (False, True): [1, 4], (False, False): []}[both]
 
 
 def _temporal_modes(frames: int, exposures: Vector | None) -> tuple[Vector, Vector, Vector]:

@@ -71,9 +71,10 @@ def cut_patches(
     threads : at most this many.
     """
     whole_y, whole_x = (np.round(shift / factor).astype(np.int64) for shift in (shift_y, shift_x))
-    room_y, room_x = _room(whole_y, binned.shape[1]), _room(whole_x, binned.shape[2])
+    room_y, whole_y = _room(whole_y, binned.shape[1])
+    room_x, whole_x = _room(whole_x, binned.shape[2])
     widths = (room_y[1] - room_y[0], room_x[1] - room_x[0])
-    length = patch_pixel / factor if grid is None else max(widths[0] / grid[1], widths[1] / grid[0])
+    length = patch_pixel / factor if grid is None else min(widths[0] / grid[1], widths[1] / grid[0])
     size = min(good_size(max(_FEWEST_PIXELS, round(length))), *widths)
     rows = max(1, round(widths[0] / size)) if grid is None else grid[1]
     columns = max(1, round(widths[1] / size)) if grid is None else grid[0]
@@ -95,13 +96,13 @@ def cut_patches(
     )
 
 
-def _room(whole: Numbers, length: int) -> tuple[int, int]:
-    """Where a patch may lie so that all frames have it; all of the frame where they have hardly anything in common."""
+def _room(whole: Numbers, length: int) -> tuple[tuple[int, int], Numbers]:
+    """Where a patch may lie so that all frames have it, and how far it is cut out displaced in each. Frames that have
+    hardly anything in common are cut where they are."""
     first, end = max(0, -int(whole.min())), length - max(0, int(whole.max()))
     if end - first >= min(length, _FEWEST_PIXELS):
-        return first, end
-    whole -= whole
-    return 0, length
+        return (first, end), whole
+    return (0, length), np.zeros_like(whole)
 
 
 def _middle(room: tuple[int, int], size: int) -> float:

@@ -95,6 +95,7 @@ def prepare(
     factor: int = 1,
     automatic_gain: bool = False,
     either_gain_sense: bool = False,
+    counts_per_electron: float = 1.0,
     seed: int = 0,
     threads: int = 1,
 ) -> PreparedMovie:
@@ -109,6 +110,7 @@ def prepare(
     dark : (rows, columns), subtracted from the frames before the gain; non-finite values are defects.
     factor : pixels to a bin along each axis.
     automatic_gain : take a gain reference as it fits, instead of refusing it.
+    counts_per_electron : by which the corrected frames are divided.
     either_gain_sense : take one that is to be divided by as well; EER's references have had both senses.
     seed : the same seed gives the same picture.
     threads : at most this many.
@@ -128,7 +130,7 @@ def prepare(
     _check_defects(bad)
     frames, used, warnings = _readable(frames, bad)
     _check_defects(bad)
-    look = _Look(frames, clean_dark, factor, threads)
+    look = _Look(frames, clean_dark, factor, np.float32(1 / counts_per_electron), threads)
     seen, clean_gain, check = look.with_gain(gain, bad, automatic=automatic_gain, either_sense=either_gain_sense)
     total = seen.total
     in_bands(lambda first, end: _multiply(total[first:end], clean_gain[first:end]), shape[0], threads)
@@ -161,6 +163,7 @@ class _Look:
     frames: NDArray[np.generic]
     dark: Image | None
     factor: int
+    scale: np.float32
     threads: int
 
     def with_gain(
@@ -169,19 +172,23 @@ class _Look:
         """The survey, the gain as it is to be applied, whose defects become `bad`, and what the movie says of it."""
         shape = (bad.shape[0], bad.shape[1])
         if gain is None:
-            none = np.ones(shape, dtype=np.float32)
+            none = np.full(shape, self.scale)
             return self._survey(none), none, None
         sized = gain_at_size(gain.astype(np.float32, copy=False), shape)
-        given = _clean_gain(sized) if sized.shape == shape else np.ones(shape, dtype=np.float32)
+        given = self._scaled(sized) if sized.shape == shape else np.ones(shape, dtype=np.float32)
         _check_defects(given == 0)
         seen = self._survey(given)
         wanted, check = fitting_gain(seen.total, sized, automatic=automatic, either_sense=either_sense, defects=bad)
         if wanted is not sized:
-            given = _clean_gain(wanted)
+            given = self._scaled(wanted)
             seen = self._survey(given)
         bad |= given == 0
         _check_defects(bad)
         return seen, given, check
+
+    def _scaled(self, gain: Image) -> Image:
+        clean = _clean_gain(gain)
+        return clean if self.scale == 1 else clean * self.scale
 
     def _survey(self, gain: Image) -> Survey:
         seen = survey(self.frames, gain, self.dark, self.factor, self.threads)
