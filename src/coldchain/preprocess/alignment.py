@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coldchain.formats.relion_motion import EARLY_DOSE_E_PER_SQUARE_ANGSTROM
 from coldchain.kernels.align import AlignedMovie, AlignmentParameters, align_movie
 from coldchain.preprocess.exposure import KnownExposure
 from coldchain.preprocess.raw_movie import Image, RawMovie
 from coldchain.preprocess.wishes import FramesWanted, Wishes
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +57,40 @@ class TrackLengths:
     late_angstrom: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class FrameExposures:
+    """What the specimen was exposed to, in e⁻/Å², (frames,) each.
+
+    before : until each frame began, with the pre-exposure and the frames that are not used.
+    of_frame : by each frame itself.
+    """
+
+    before: tuple[float, ...]
+    of_frame: tuple[float, ...]
+
+    @property
+    def to_next(self) -> tuple[float, ...]:
+        """From each frame's beginning to that of the next; of the last, to its end."""
+        return tuple(np.diff(self.before, append=self.before[-1] + self.of_frame[-1]).tolist())
+
+
+def frame_exposures(
+    numbers: Sequence[int],
+    camera_frames: Sequence[int],
+    dose_e_per_square_angstrom: float | None,
+    *,
+    pre_exposure_e_per_square_angstrom: float = 0.0,
+) -> FrameExposures | None:
+    """The exposures of the frames `numbers` (from 1) of a movie, of which each holds so many camera frames of that
+    dose; None where the dose is not known. Pure."""
+    if dose_e_per_square_angstrom is None:
+        return None
+    doses = np.array(camera_frames) * dose_e_per_square_angstrom
+    begins = pre_exposure_e_per_square_angstrom + np.cumsum(doses) - doses
+    index = np.array(numbers) - 1
+    return FrameExposures(tuple(begins[index].tolist()), tuple(doses[index].tolist()))
+
+
 def align_raw(raw: RawMovie, wishes: Wishes) -> Alignment:
     """Align a movie that was read.
 
@@ -60,18 +98,25 @@ def align_raw(raw: RawMovie, wishes: Wishes) -> Alignment:
     """
     exposure = raw.exposure
     pixel_size = exposure.pixel_size_angstrom / raw.wanted.eer_upsampling
-    doses, pre_exposure = _doses(raw, wishes.pre_exposure_e_per_square_angstrom)
-    weighted = wishes.dose_weighting and doses is not None
+    given = wishes.pre_exposure_e_per_square_angstrom
+    exposed = frame_exposures(
+        raw.numbers,
+        raw.camera_frames,
+        exposure.frame_dose_e_per_square_angstrom,
+        pre_exposure_e_per_square_angstrom=given,
+    )
+    weighted = exposed if wishes.dose_weighting else None
     aligned = align_movie(
         raw.frames,
-        gain=_to_electrons(raw.gain, exposure.counts_per_electron, raw.frames.shape[1:]),
+        gain=raw.gain,
         defects=raw.defects,
         dark=raw.dark,
         parameters=AlignmentParameters(
             pixel_size_angstrom=pixel_size,
             voltage_kilovolt=exposure.voltage_kilovolt,
-            dose_per_frame_e_per_square_angstrom=doses if weighted else None,
-            pre_exposure_e_per_square_angstrom=pre_exposure,
+            dose_per_frame_e_per_square_angstrom=None if weighted is None else weighted.of_frame,
+            exposure_before_e_per_square_angstrom=None if weighted is None else weighted.before,
+            counts_per_electron=exposure.counts_per_electron,
             patches=wishes.patches,
             bin_factor=wishes.bin_factor,
             halves=wishes.halves,
@@ -86,16 +131,17 @@ def align_raw(raw: RawMovie, wishes: Wishes) -> Alignment:
         pixel_size_angstrom=pixel_size,
         numbers=raw.numbers,
         camera_frames=raw.camera_frames,
-        doses_e_per_square_angstrom=doses,
-        pre_exposure_e_per_square_angstrom=pre_exposure,
-        dose_weighted=weighted,
+        doses_e_per_square_angstrom=None if exposed is None else exposed.to_next,
+        pre_exposure_e_per_square_angstrom=given if exposed is None else exposed.before[0],
+        dose_weighted=weighted is not None,
         gain=raw.gain,
         aligned=aligned,
         warnings=(
             *exposure.warnings,
             *raw.warnings,
             *raw.left_out,
-            *_about_dose(doses, wishes),
+            *_about_dose(exposed, wishes),
+            *_about_name(exposure.movie),
             *aligned.warnings,
         ),
     )
@@ -113,28 +159,19 @@ def track_lengths(alignment: Alignment) -> TrackLengths:
     return TrackLengths(total, float(steps[is_early].sum()), float(steps[~is_early].sum()))
 
 
-def _doses(raw: RawMovie, given_pre_exposure: float) -> tuple[tuple[float, ...] | None, float]:
-    """What the specimen was exposed to from each frame's beginning to that of the next, and before the first.
-
-    The exposure of frames that are not used counts all the same.
-    """
-    dose = raw.exposure.frame_dose_e_per_square_angstrom
-    if dose is None:
-        return None, given_pre_exposure
-    begins = np.concatenate([[0.0], np.cumsum(raw.camera_frames) * dose])
-    numbers = np.array(raw.numbers)
-    exposed = np.diff(begins[numbers - 1], append=begins[numbers[-1]])
-    return tuple(exposed.tolist()), given_pre_exposure + float(begins[numbers[0] - 1])
+def relion_name(path: Path) -> str:
+    """The path as a STAR file can hold it: control characters, and the double of two kinds of quotes, become "_"."""
+    name = _CONTROL.sub("_", str(path))
+    return name.replace('"', "_") if "'" in name else name
 
 
-def _about_dose(doses: tuple[float, ...] | None, wishes: Wishes) -> tuple[str, ...]:
-    if doses is not None or not wishes.dose_weighting:
+def _about_name(movie: Path) -> tuple[str, ...]:
+    if relion_name(movie) == str(movie):
+        return ()
+    return ("RELION cannot read a movie of this name: rename it, and in the motion STAR too, before polishing.",)
+
+
+def _about_dose(exposed: FrameExposures | None, wishes: Wishes) -> tuple[str, ...]:
+    if exposed is not None or not wishes.dose_weighting:
         return ()
     return ("The dose is not known: the sum is not dose-weighted. Give it with --dose-per-frame.",)
-
-
-def _to_electrons(gain: Image | None, counts_per_electron: float, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    if counts_per_electron == 1:
-        return gain
-    scale = np.float32(1 / counts_per_electron)
-    return np.full(shape, scale, dtype=np.float32) if gain is None else gain * scale
