@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coldchain.cli import align
 from coldchain.errors import StoreFullError
 from coldchain.formats.ifd import read_pages
 from coldchain.formats.mrc import read_mrc, write_mrc
 from coldchain.formats.relion_motion import read_motion
 from coldchain.formats.tiff import write_tiff_movie
+from coldchain.kernels.align import LARGEST_GRID
 from coldchain.preprocess import alignment_files
 from tests.cli.answer import Typed
 from tests.cli.conftest import PARAMETERS
@@ -164,6 +166,7 @@ def test_what_is_not_known_is_asked_for(camera: Path, tmp_path: Path, typed: Typ
         (["--counts-per-electron", "0"], "--counts-per-electron is 0"),
         (["--patches", "many"], "COLSxROWS"),
         (["--patches", "0x3"], "COLSxROWS"),
+        (["--patches", "70x5"], "up to 64"),
         (["--first", "5", "--last", "4"], "--last is 4"),
         (["--first", "0"], "--first"),
         (["--eer-upsampling", "3"], "--eer-upsampling"),
@@ -199,6 +202,105 @@ def test_movies_of_one_name_are_not_taken_together(camera: Path, tmp_path: Path,
     assert answer.status == 2
     assert "2 of the movies are called m" in answer.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_most_patches_are_those_that_the_kernels_take() -> None:
+    """The command does not wait for the kernels to be imported, and says the same."""
+    assert align.LARGEST_GRID == LARGEST_GRID
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("movie", "words", "lost"),
+    [
+        ("m.mrc", [], "m.mrc"),
+        ("./m.mrc", ["--out", "{raw}"], "m.mrc"),
+        ("link.mrc", ["--out", "{raw}/alias"], "link.mrc"),
+        ("name/m.mrc", [], "m.mrc"),
+        ("K3.tif", ["--gain", "K3.mrc"], "K3.mrc"),
+        ("K3.tif", ["--dark", "K3_PS.mrc"], "K3_PS.mrc"),
+        ("K3.tif", ["--defects", "K3.star"], "K3.star"),
+        ("list.txt", [], "list_even.mrc"),
+    ],
+)
+def test_nothing_that_is_read_is_replaced(
+    camera: Path, tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch, movie: str, words: list[str], lost: str
+) -> None:
+    """Movies, frames and references stay what they are, under whatever name they are read: status 2, no work."""
+    raw = tmp_path / "raw"
+    (raw / "name").mkdir(parents=True)
+    for name in ("m.mrc", "K3.mrc", "K3_PS.mrc", "K3.star", "list_even.mrc", "frame.mrc"):
+        (raw / name).write_bytes(name.encode())
+    (raw / "list.txt").write_text("frame.mrc\nlist_even.mrc\n")
+    (raw / "K3.tif").write_bytes((camera / "m.tif").read_bytes())
+    (raw / "link.mrc").symlink_to("m.mrc")
+    (raw / "name" / "m.mrc").symlink_to("../m.mrc")
+    (raw / "alias").symlink_to(raw)
+    before = contents(raw)
+    monkeypatch.chdir(raw)
+    answer = typed("align", movie, *OPTICS, *(word.format(raw=raw) for word in words))
+    assert answer.status == 2
+    assert "would replace" in answer.err
+    assert lost in answer.err
+    assert contents(raw) == before
+
+
+def test_results_beside_the_movies_are_welcome_where_nothing_is_lost(
+    camera: Path, tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TIFF can be aligned in its own folder, and again over its own results."""
+    (tmp_path / "m.tif").write_bytes((camera / "m.tif").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert typed("align", "m.tif", *OPTICS).status == 0
+    assert (tmp_path / "m.tif").read_bytes() == (camera / "m.tif").read_bytes()
+
+
+def test_a_reference_that_only_the_metadata_name_is_spared_too(camera: Path, tmp_path: Path, typed: Typed) -> None:
+    """That movie fails, and the reference is as it was."""
+    (tmp_path / "K3.tif").write_bytes((camera / "m.tif").read_bytes())
+    (tmp_path / "K3.mrc").write_bytes((camera / "gain.mrc").read_bytes())
+    (tmp_path / "K3.tif.mdoc").write_text("[FrameSet = 0]\nGainReference = K3.mrc\n")
+    before = contents(tmp_path)
+    answer = typed("align", tmp_path / "K3.tif", *OPTICS, "--out", tmp_path)
+    assert answer.status == 1
+    assert "would replace" in answer.err
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("other", ["m_noDW.tif", "m_even.tif", "m_PS.eer"])
+def test_results_of_two_movies_may_not_meet(camera: Path, tmp_path: Path, typed: Typed, other: str) -> None:
+    """The sum of one would be the plain sum of the other."""
+    answer = typed("align", camera / "m.tif", tmp_path / other, *OPTICS, "--out", tmp_path / "out")
+    assert answer.status == 2
+    assert "would both leave a file" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_halves_of_an_earlier_run_do_not_stay(camera: Path, tmp_path: Path, typed: Typed) -> None:
+    """After a run without them there are none: they would be those of another sum."""
+    options = [camera / "m.tif", *OPTICS, "--patches", "1x1", "--out", tmp_path]
+    assert typed("align", *options, "--halves").status == 0
+    assert {"m_even.mrc", "m_odd.mrc"} <= names(tmp_path)
+    assert typed("align", *options).status == 0
+    assert not {"m_even.mrc", "m_odd.mrc"} & names(tmp_path)
+
+
+def test_a_folder_in_the_way_is_found_before_anything_is_replaced(camera: Path, tmp_path: Path, typed: Typed) -> None:
+    """The results of the last run stay as they were, all of them."""
+    options = [camera / "m.tif", *OPTICS, "--patches", "1x1", "--out", tmp_path]
+    assert typed("align", *options).status == 0
+    (tmp_path / "m.star").unlink()
+    (tmp_path / "m.star").mkdir()
+    before = contents(tmp_path)
+    answer = typed("align", *options, "--first", 3)
+    assert answer.status == 1
+    assert "m.star is a folder" in answer.err
+    assert contents(tmp_path) == before
 
 
 class _Interrupted(BaseException):

@@ -16,6 +16,7 @@ from coldchain.cli.console import errors, output, print_json, within
 from coldchain.errors import UsageError, printable
 from coldchain.model import limits
 from coldchain.preprocess.exposure import Stated
+from coldchain.preprocess.output_names import check_names
 from coldchain.preprocess.report import Failed, Report
 from coldchain.preprocess.series import Asked, align_all
 from coldchain.preprocess.wishes import FramesWanted, Wishes
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False)
 
 _AUTO, _NONE = "auto", "none"
 _GRID = re.compile(r"([0-9]{1,2})[xX×]([0-9]{1,2})")
+LARGEST_GRID = 64  # the kernels' own, which take long to import
 _BINNING = (1.0, 16.0)
 _COUNTS_PER_ELECTRON = (1e-3, 1e6)
 _PRE_EXPOSURE_E_PER_SQUARE_ANGSTROM = (0.0, limits.DOSE_E_PER_SQUARE_ANGSTROM[1])
@@ -130,6 +132,7 @@ def align(
         threads=threads or len(os.sched_getaffinity(0)),
     )
     _refuse_equal_names(movies)
+    check_names(movies, [path for path in (stated.gain, stated.defects, stated.dark) if path is not None], out)
     _make(out)
     outcomes = align_all(movies, Asked(stated, frames, wishes, out))
     if not (_as_json(outcomes) if json else _as_lines(outcomes, len(movies))):
@@ -146,8 +149,10 @@ def _grid(text: str) -> tuple[int, int] | None:
     if text == _AUTO:
         return None
     found = _GRID.fullmatch(text)
-    if found is None or 0 in (grid := (int(found[1]), int(found[2]))):
-        raise UsageError(f"--patches is {text!r}", expected="auto, or COLSxROWS such as 7x5")
+    grid = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not all(1 <= count <= LARGEST_GRID for count in grid):
+        expected = f"auto, or COLSxROWS such as 7x5, up to {LARGEST_GRID} each way"
+        raise UsageError(f"--patches is {text!r}", expected=expected)
     return grid
 
 

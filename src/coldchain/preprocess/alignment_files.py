@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -21,12 +22,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.errors import StorageError, StoreFullError
+from coldchain.errors import ProcessingError, StorageError, StoreFullError, printable
 from coldchain.formats.mrc import write_mrc
 from coldchain.formats.relion_motion import PatchShifts, RelionMotion, opposite, write_motion
 from coldchain.kernels.motion import Motion
 from coldchain.kernels.orientation import GainFit, Verdict, apply_fit, gain_at_size
-from coldchain.preprocess.alignment import Alignment
+from coldchain.preprocess.alignment import Alignment, relion_name
+from coldchain.preprocess.output_names import ENDINGS, FilesRead
 from coldchain.preprocess.raw_movie import Image
 
 _RELION_MULTIPLIES = frozenset((".mrc", ".tif", ".tiff"))
@@ -46,23 +48,23 @@ def write_alignment(
     """
     aligned = alignment.aligned
     pictures = {
-        "micrograph": (f"{stem}.mrc", aligned.micrograph),
-        "unweighted": (f"{stem}_noDW.mrc", aligned.unweighted),
-        "even": (f"{stem}_even.mrc", aligned.even),
-        "odd": (f"{stem}_odd.mrc", aligned.odd),
-        "spectrum": (f"{stem}_PS.mrc", aligned.amplitude_spectrum),
+        "micrograph": aligned.micrograph,
+        "unweighted": aligned.unweighted,
+        "even": aligned.even,
+        "odd": aligned.odd,
+        "spectrum": aligned.amplitude_spectrum,
     }
 
     def write(role: str) -> None:
-        name, picture = pictures[role]
+        picture = pictures[role]
         assert picture is not None
         pixel = aligned.amplitude_spectrum_pixel_angstrom if role == "spectrum" else aligned.pixel_size_angstrom
-        write_mrc(folder / name, picture, pixel_size_angstrom=pixel)
+        write_mrc(folder / names[role], picture, pixel_size_angstrom=pixel)
 
-    names = {role: name for role, (name, picture) in pictures.items() if picture is not None}
+    names = {role: stem + ENDINGS[role] for role, picture in pictures.items() if picture is not None}
     with ThreadPoolExecutor(max(1, min(threads, len(names)))) as pool:
-        list(pool.map(write, names))
-    names["motion"] = f"{stem}.star"
+        list(pool.map(write, list(names)))
+    names["motion"] = stem + ENDINGS["motion"]
     write_motion(folder / names["motion"], relion_motion(alignment, gain_name=gain_name))
     return names
 
@@ -73,30 +75,57 @@ class Publisher:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._gains: dict[tuple[Path, str], Path] = {}
+        self._read = FilesRead()
 
     def publish(self, alignment: Alignment, stem: str, *, threads: int = 1) -> dict[str, Path]:
-        """Write an alignment; its files by role. Those of an earlier one are replaced.
+        """Write an alignment; its files by role. Those of an earlier one are replaced, or removed where this has none.
 
         RELION can neither turn a reference here nor read every kind: where it could not use the file that was given,
         the reference as it was applied lies beside the results, once for all movies.
 
         Raises StorageError where something cannot be written, StoreFullError where the disk is full; then nothing is
-        left of this movie.
+        left of this movie. Raises ProcessingError where a result would replace a file that is read.
         """
+        self._spare_what_is_read(alignment, stem)
         try:
             gain = self._gain_for_relion(alignment)
             scratch = Path(tempfile.mkdtemp(prefix=f".{stem}.", suffix=".part", dir=self._folder))
             try:
                 gain_name = None if gain is None else str(gain)
                 names = write_alignment(alignment, scratch, stem, gain_name=gain_name, threads=threads)
-                return self._rename(scratch, names)
+                return self._rename(scratch, names, stem)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
         except (StorageError, OSError) as error:
             raise self._explain(error) from error
 
-    def _rename(self, scratch: Path, names: Mapping[str, str]) -> dict[str, Path]:
-        return {role: (scratch / name).replace(self._folder / name) for role, name in names.items()}
+    def _spare_what_is_read(self, alignment: Alignment, stem: str) -> None:
+        """References that only the metadata name were not known when the call was checked."""
+        exposure = alignment.exposure
+        for path in (exposure.movie, exposure.gain, exposure.defects, exposure.dark):
+            if path is not None:
+                self._read.add(path)
+        for ending in ENDINGS.values():
+            lost = self._read.find(self._folder / (stem + ending))
+            if lost is not None:
+                raise ProcessingError(
+                    f"its results would replace {printable(str(lost))}, which is read",
+                    remedy="Name another folder with --out",
+                    path=exposure.movie,
+                )
+
+    def _rename(self, scratch: Path, names: Mapping[str, str], stem: str) -> dict[str, Path]:
+        """Give all files their names, once it is sure that each can have its own; take away what an earlier run left
+        that this one has not."""
+        targets = {role: self._folder / (stem + ending) for role, ending in ENDINGS.items()}
+        for target in targets.values():
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{printable(target.name)} is a folder", str(target))
+        for role, name in names.items():
+            (scratch / name).replace(targets[role])
+        for role in targets.keys() - names.keys():
+            targets[role].unlink(missing_ok=True)
+        return {role: targets[role] for role in names}
 
     def _gain_for_relion(self, alignment: Alignment) -> Path | None:
         given, check = alignment.exposure.gain, alignment.aligned.gain_check
@@ -134,11 +163,11 @@ def relion_motion(alignment: Alignment, *, gain_name: str | None = None) -> Reli
     return RelionMotion(
         width=aligned.motion.shape[1],
         height=aligned.motion.shape[0],
-        movie_name=str(exposure.movie),
+        movie_name=relion_name(exposure.movie),
         shift_x_pixel=_listed(aligned.motion.shift_x_pixel, alignment),
         shift_y_pixel=_listed(aligned.motion.shift_y_pixel, alignment),
-        gain_name=gain_name,
-        defect_name=None if exposure.defects is None else str(exposure.defects),
+        gain_name=None if gain_name is None else relion_name(Path(gain_name)),
+        defect_name=None if exposure.defects is None else relion_name(exposure.defects),
         bin_factor=aligned.pixel_size_angstrom / alignment.pixel_size_angstrom,
         pixel_size_angstrom=alignment.pixel_size_angstrom,
         dose_per_frame_e_per_square_angstrom=0.0 if dose is None else dose * per_frame,
