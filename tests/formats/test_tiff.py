@@ -387,6 +387,21 @@ def test_arrays_longer_than_the_file_are_refused(tmp_path: Path) -> None:
         check_structure(path)
 
 
+def test_directories_that_overlap_are_refused(tmp_path: Path) -> None:
+    """A hundred thousand directories of 4,096 entries each, in a megabyte, end the walk as soon as it has read as much
+    as there is."""
+    count, entries = 170_000, 4096
+    # Directory k begins at record k; the link behind its entries is that of record k + 2 · entries.
+    records = np.zeros(count, dtype=[("entries", "<u2"), ("next", "<u4")])
+    records["entries"] = entries
+    records["next"][2 * entries :] = 8 + records.itemsize * (np.arange(count - 2 * entries) + 1)
+    path = tmp_path / "overlapping.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + records.tobytes())
+    for act in (check_structure, probe_movie, tiff.read_tiff):
+        with pytest.raises(FormatError, match=r"directory \d\d.* longer together than the file"):
+            act(path)
+
+
 @pytest.mark.parametrize(
     ("data", "kind", "words"),
     [

@@ -137,7 +137,7 @@ def survey(stream: BinaryIO, path: Path) -> Directories:
     file, or is not written yet; FormatError where a directory has no strips.
 
     Raises IncompleteFileError where there is no directory at all, FormatError where the file is no TIFF, the chain runs
-    in a circle, two strips share bytes, or a value cannot be.
+    in a circle, directories or strips share bytes, or a value cannot be.
     """
     return _Survey(stream, path).directories()
 
@@ -159,7 +159,8 @@ class _Survey:
         self._descriptor = stream.fileno()
         self._path = path
         self._size = size_of(stream)
-        # Arrays that do not overlap cannot be longer together than the file: this bounds the walk of a hostile one.
+        # Directories and arrays that do not overlap cannot be longer together than the file: this bounds the walk of a
+        # hostile one.
         self._budget = self._size
         head = self._read(0, 8, "its header")
         order = _MAGIC.get(head[:4])
@@ -239,6 +240,7 @@ class _Survey:
         end = count_bytes + count * entry_bytes
         if len(block) < end + link_bytes:
             block = self._read(offset, end + link_bytes, what)
+        self._spend(end + link_bytes, what)
         directory = self._tags(block[count_bytes:end], what)
         return directory, int(struct.unpack_from(self._offset_format, block, end)[0])
 
@@ -269,14 +271,19 @@ class _Survey:
         if length <= len(inline):
             return inline[:length]
         (start,) = struct.unpack(self._offset_format, inline)
+        data = self._read(start, length, what)
+        self._spend(length, what)
+        return data
+
+    def _spend(self, length: int, what: str) -> None:
         self._budget -= length
-        if self._budget < 0 and start + length <= self._size:
+        if self._budget < 0:
             raise FormatError(
-                f"{what} and the arrays before it are longer than the file itself",
+                f"{what} and the directories and arrays before it are longer together than the file itself",
+                expected="directories and arrays that share no bytes",
                 remedy=_DAMAGED,
                 path=self._path,
             )
-        return self._read(start, length, what)
 
     def _pages(self, directories: Sequence[_Directory]) -> tuple[Page, ...]:
         """The pages, their strips checked all at once: a movie may have hundreds of thousands."""
