@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from coldchain.errors import ProcessingError
+from coldchain.formats.ifd import read_pages
 from coldchain.formats.movie import probe_movie
 from coldchain.formats.mrc import write_mrc
 from coldchain.formats.tiff import write_tiff_movie
-from coldchain.preprocess.exposure import KnownExposure, Stated, find_exposure
+from coldchain.preprocess.exposure import KnownExposure, Stated, find_exposure, share_of_dose
 from coldchain.simulate.epu import EpuImage, image_xml
 from coldchain.simulate.serialem import FrameSet, frame_set_mdoc
 
@@ -135,6 +136,85 @@ def test_metadata_that_cannot_be_used_is_said(movie: Path) -> None:
     assert "no FrameSet" in found.warnings[0]
     with pytest.raises(ProcessingError, match=r"voltage is not known.*no FrameSet"):
         find(movie)
+
+
+@pytest.mark.parametrize(
+    ("written", "becomes", "says"),
+    [
+        ("PixelSpacing = 0.83", "PixelSpacing = 1e-320", "the pixel size is 9.99989e-321 Å; expected from 0.05 to 50"),
+        ("PixelSpacing = 0.83", "PixelSpacing = 106", "the pixel size is 106 Å; expected from 0.05 to 50"),
+        ("Voltage = 200", "Voltage = 200000", "the voltage is 200000 kV; expected from 10 to 3000"),
+        ("ExposureDose = 40.0", "ExposureDose = 4e21", "the dose is 4e+21 e⁻/Å²; expected from 0.001 to 10000"),
+        ("NumSubFrames = 4", "NumSubFrames = 1e300", "the number of frames is 1e+300 frames"),
+        ("CountsPerElectron = 1", "CountsPerElectron = 1e-300", "the scale is 1e-300 counts per electron"),
+    ],
+)
+def test_a_value_that_cannot_be_true_is_said_and_the_next_source_is_asked(
+    movie: Path, written: str, becomes: str, says: str
+) -> None:
+    """The mdoc's name and its value are told; the pixel size is then the header's; what nobody knows is missing."""
+    text = frame_set_mdoc(FRAME_SET)
+    assert written in text
+    movie.with_name("m.mdoc").write_text(text.replace(written, becomes))
+    if written.startswith("Voltage"):
+        with pytest.raises(ProcessingError, match=r"voltage is not known.*m\.mdoc: the voltage is 200000 kV"):
+            find(movie)
+        assert find(movie, Stated(voltage_kilovolt=200)).warnings == ()  # nobody asks the mdoc
+        return
+    found = find(movie, Stated(dark=Path("dark.mrc")))
+    (warning,) = found.warnings
+    assert warning.startswith(f"{movie.with_name('m.mdoc')}: {says}")
+    assert warning.endswith(". It was not used.")
+    assert found.pixel_size_angstrom == pytest.approx(1.2 if "Pixel" in written else 0.83, rel=1e-6)
+    assert found.frame_dose_e_per_square_angstrom == (None if "Dose" in written else pytest.approx(10.0))
+    assert found.counts_per_electron == 1
+
+
+def test_a_header_that_cannot_be_true_leaves_the_pixel_size_to_be_asked_for(tmp_path: Path) -> None:
+    """An MRC of 106 Å a pixel is said, with its name; it stops nobody who gives the pixel size."""
+    write_mrc(tmp_path / "m.mrc", FRAMES, pixel_size_angstrom=106)
+    with pytest.raises(ProcessingError, match=r"pixel size is not known.*m\.mrc: the pixel size is 106 Å"):
+        find(tmp_path / "m.mrc", Stated(voltage_kilovolt=300))
+    assert find(tmp_path / "m.mrc", Stated(voltage_kilovolt=300, pixel_size_angstrom=1.06)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pixel_size_angstrom": 106.0},
+        {"voltage_kilovolt": 300e3},
+        {"dose_per_frame_e_per_square_angstrom": float("nan")},
+        {"dose_per_camera_frame_e_per_square_angstrom": -1.0},
+        {"counts_per_electron": float("inf")},
+    ],
+)
+def test_what_the_user_says_must_be_possible(movie: Path, wrong: dict[str, float]) -> None:
+    """It is not passed over for another source: the movie fails, and the error asks about the unit."""
+    known = {"pixel_size_angstrom": 1.0, "voltage_kilovolt": 300.0}
+    with pytest.raises(ProcessingError, match=r"m\.tif: .* is .*another unit\?"):
+        find(movie, Stated(**{**known, **wrong}))  # type: ignore[arg-type]  # only numbers
+
+
+def test_a_movie_that_is_cut_has_the_dose_of_a_frame_only_where_the_frames_are_counted(movie: Path) -> None:
+    """The four pages that a cut TIFF still has are not all that were exposed: without the mdoc's count nobody knows."""
+    frames = np.random.default_rng(2).integers(0, 9, (8, 64, 64), dtype=np.uint8)
+    write_tiff_movie(movie, frames)
+    data = movie.read_bytes()
+    text = frame_set_mdoc(replace(FRAME_SET, frames=8))
+    movie.with_name("m.mdoc").write_text(text)
+    movie.write_bytes(data[: int(read_pages(movie)[4].segments[0][0])])
+    info = probe_movie(movie, whole=False)
+    assert info.is_cut
+    assert info.frames < 8
+    found = find_exposure(info, Stated())
+    assert found.frame_dose_e_per_square_angstrom == pytest.approx(5.0)
+    movie.with_name("m.mdoc").write_text(text.replace("NumSubFrames = 8", ""))
+    found = find_exposure(info, Stated())
+    assert found.frame_dose_e_per_square_angstrom is None
+    assert "nothing says how many there were" in found.warnings[0]
+    given = find_exposure(info, Stated(dose_per_frame_e_per_square_angstrom=1.5))
+    assert (given.frame_dose_e_per_square_angstrom, given.warnings) == (1.5, ())
+    assert share_of_dose(40.0, 8, replace(info, container="eer"))[0] is None
 
 
 def test_each_frame_has_its_share_of_the_dose_that_was_meant(movie: Path) -> None:

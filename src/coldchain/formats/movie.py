@@ -36,7 +36,8 @@ _WHOLE = MovieReading()
 @dataclass(frozen=True, slots=True)
 class MovieInfo:
     """What the headers say. `container` is "mrc", "tiff", "eer", "list" (of frames) or "image" (PNG, JPEG); `frames` of
-    an EER are the camera's own, before they are gathered into fractions, and its size is the sensor's."""
+    an EER are the camera's own, before they are gathered into fractions, and its size is the sensor's. `is_cut`: the
+    file ends before its directories do, and `frames` are those up to there."""
 
     path: Path
     container: str
@@ -45,6 +46,7 @@ class MovieInfo:
     width: int
     dtype: str
     pixel_size_angstrom: float | None
+    is_cut: bool = False
 
 
 def probe_movie(path: Path, *, whole: bool = True) -> MovieInfo:
@@ -52,7 +54,8 @@ def probe_movie(path: Path, *, whole: bool = True) -> MovieInfo:
 
     Of a list of frames the first file is looked at that can be. Raises IncompleteFileError and FormatError where the
     headers are cut or cannot be, StorageError where the file cannot be read. Unless it is to be `whole`, frames whose
-    headers alone are there count: `load_movie` may be told to go on without the rest.
+    headers alone are there count, as far as the directories can be followed: `load_movie` may be told to go on without
+    the rest.
     """
     kind = container_of(path)
     if kind is Container.MRC:
@@ -60,14 +63,16 @@ def probe_movie(path: Path, *, whole: bool = True) -> MovieInfo:
         size = header.pixel_size_angstrom
         return MovieInfo(path, kind, header.sections, header.height, header.width, header.dtype.name, size)
     if kind is Container.TIFF:
-        pages = frame_pages(_pages(path, whole=whole), path)
+        found, is_cut = _pages(path, whole=whole)
+        pages = frame_pages(found, path)
         layout, size = layout_of(pages[0], path), pixel_size_angstrom(pages[0])
-        return MovieInfo(path, kind, len(pages), layout.height, layout.width, layout.dtype.name, size)
+        return MovieInfo(path, kind, len(pages), layout.height, layout.width, layout.dtype.name, size, is_cut)
     if kind is Container.EER:
-        pages = event_pages(_pages(path, whole=whole), path)
+        found, is_cut = _pages(path, whole=whole)
+        pages = event_pages(found, path)
         if whole:
             check_streams(pages, path)
-        return MovieInfo(path, kind, len(pages), pages[0].height, pages[0].width, "uint8", None)
+        return MovieInfo(path, kind, len(pages), pages[0].height, pages[0].width, "uint8", None, is_cut)
     if kind is Container.LIST:
         frames = read_frame_list(path)
         first = probe_frames(frames)
@@ -77,11 +82,13 @@ def probe_movie(path: Path, *, whole: bool = True) -> MovieInfo:
     return MovieInfo(path, kind, 1, picture.rows, picture.columns, picture.dtype, None)
 
 
-def _pages(path: Path, *, whole: bool) -> tuple[Page, ...]:
+def _pages(path: Path, *, whole: bool) -> tuple[tuple[Page, ...], bool]:
+    """The directories, and whether there may be more behind the file's end."""
     if whole:
-        return read_pages(path)
+        return read_pages(path), False
     with reading(path) as stream:
-        return survey(stream, path).pages
+        directories = survey(stream, path)
+    return directories.pages, directories.broken is not None
 
 
 def frames_per_fraction(info: MovieInfo, *, eer_fractions: int | None = None) -> tuple[int, ...]:

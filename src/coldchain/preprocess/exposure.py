@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coldchain.errors import FormatError, MetadataError, ProcessingError, printable
@@ -16,11 +16,20 @@ from coldchain.formats.epu import read_exposure_xml
 from coldchain.formats.fei import read_extended_header
 from coldchain.formats.mdoc import read_mdoc
 from coldchain.formats.movie import MovieInfo
+from coldchain.model import limits
 from coldchain.model.optics import ExposureMetadata, Optics
 
 _FRACTIONS = re.compile(r"_(?:fractions|eer)$", re.IGNORECASE)
 # What most programs write into an MRC header where they know nothing.
 _UNSET_PIXEL_SIZE_ANGSTROM = 1.0
+# Of each value that the alignment takes from metadata: what it is called, its unit, and between what it can be true.
+_OPTICS = {
+    "pixel_size_angstrom": ("the pixel size", "Å", limits.PIXEL_SIZE_ANGSTROM),
+    "voltage_kilovolt": ("the voltage", "kV", limits.VOLTAGE_KILOVOLT),
+    "dose_e_per_square_angstrom": ("the dose", "e⁻/Å²", limits.DOSE_E_PER_SQUARE_ANGSTROM),
+    "frame_count": ("the number of frames", "frames", limits.FRAME_COUNT),
+}
+_COUNTS = ("the scale", "counts per electron", limits.COUNTS_PER_ELECTRON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +98,15 @@ def find_exposure(info: MovieInfo, stated: Stated, *, camera_frames_per_frame: i
     stated : what the user says; it counts over all else.
     camera_frames_per_frame : of an EER, the camera frames in its first fraction.
 
-    Raises ProcessingError where pixel size or voltage are known from nowhere, or where the metadata name a gain
-    reference that is not there.
+    A value of the metadata that cannot be true is said, and is as if it were not there: the next source is asked.
+
+    Raises ProcessingError where pixel size or voltage are known from nowhere, where what the user says cannot be true,
+    or where the metadata name a gain reference that is not there.
     """
-    metadata, about_metadata = _metadata(info)
+    _refuse_impossible(stated, info.path)
     own = Optics(pixel_size_angstrom=stated.pixel_size_angstrom, voltage_kilovolt=stated.voltage_kilovolt)
-    optics = own.over(metadata.optics)
+    metadata, about_metadata = _metadata(info, ExposureMetadata(optics=own))
+    optics = metadata.optics
     if optics.pixel_size_angstrom is None or optics.voltage_kilovolt is None:
         raise _lacking(optics, info.path, about_metadata)
     dose, about_dose = _frame_dose(stated, metadata.optics, info, camera_frames_per_frame)
@@ -115,13 +127,20 @@ def find_exposure(info: MovieInfo, stated: Stated, *, camera_frames_per_frame: i
 
 def share_of_dose(
     total_e_per_square_angstrom: float, planned: int | None, info: MovieInfo
-) -> tuple[float, tuple[str, ...]]:
+) -> tuple[float | None, tuple[str, ...]]:
     """A camera frame's share of the exposure's dose, and a warning where the metadata count other frames than the file.
 
     A camera that stops halfway writes half the frames, and each has its share of the whole dose all the same. An EER
-    file's frames are made on reading: the metadata's count says nothing of them.
+    file's frames are made on reading: the metadata's count says nothing of them. None where nobody knows how many
+    frames there were: the file is cut, and the metadata does not count them.
     """
-    if info.container == "eer" or planned is None or planned == info.frames:
+    counts = planned is not None and info.container != "eer"
+    if info.is_cut and not counts:
+        return None, (
+            f"The file ends after {info.frames} frames and nothing says how many there were: the dose of one is not "
+            "known.",
+        )
+    if planned is None or not counts or planned == info.frames:
         return total_e_per_square_angstrom / info.frames, ()
     said = f"The metadata says {planned} frames, the file has {info.frames}; each is given 1/{planned} of the dose."
     return total_e_per_square_angstrom / planned, (said,)
@@ -147,20 +166,73 @@ def _counts_per_electron(stated: Stated, metadata: ExposureMetadata) -> float:
     return metadata.counts_per_electron or 1.0 if stated.dark is not None else 1.0
 
 
-def _metadata(info: MovieInfo) -> tuple[ExposureMetadata, tuple[str, ...]]:
-    """What mdoc or XML beside the movie say, and its headers where these are silent. What cannot be used is said, and
-    is as if it were not there."""
-    found, warnings = ExposureMetadata(), []
+def _metadata(info: MovieInfo, own: ExposureMetadata) -> tuple[ExposureMetadata, tuple[str, ...]]:
+    """What the user says, what mdoc or XML beside the movie say where that is silent, and its headers where these are.
+    What cannot be used is said, and is as if it were not there."""
+    found, warnings = own, list[str]()
     for path in _descriptions(info.path):
         try:
-            found = found.over(read_exposure_xml(path) if path.suffix.lower() == ".xml" else read_mdoc(path))
+            said = read_exposure_xml(path) if path.suffix.lower() == ".xml" else read_mdoc(path)
         except FormatError as error:
-            warnings.append(f"{error} It was not used.")
+            warnings.append(_unused(error, "It was not used."))
+            continue
+        found = found.over(_possible(said, found, path, warnings))
     try:
-        found = found.over(_header(info))
+        found = found.over(_possible(_header(info), found, info.path, warnings))
     except MetadataError as error:
-        warnings.append(f"{error} Its header was not used.")
+        warnings.append(_unused(error, "Its header was not used."))
     return found, tuple(warnings)
+
+
+def _possible(said: ExposureMetadata, known: ExposureMetadata, path: Path, warnings: list[str]) -> ExposureMetadata:
+    """The metadata of one source without the values that cannot be true; there is a warning of those that are not
+    `known` from a better one."""
+
+    def check(value: float | None, better: object, kind: tuple[str, str, tuple[float, float]]) -> bool:
+        error = _impossible(value, kind, path)
+        if error is not None and better is None:
+            warnings.append(_unused(error, "It was not used."))
+        return error is None
+
+    wrong = {
+        name: None
+        for name, kind in _OPTICS.items()
+        if not check(getattr(said.optics, name), getattr(known.optics, name), kind)
+    }
+    right_counts = check(said.counts_per_electron, known.counts_per_electron, _COUNTS)
+    return replace(
+        said,
+        optics=replace(said.optics, **wrong),
+        counts_per_electron=said.counts_per_electron if right_counts else None,
+    )
+
+
+def _refuse_impossible(stated: Stated, movie: Path) -> None:
+    dose = _OPTICS["dose_e_per_square_angstrom"]
+    for value, kind in (
+        (stated.pixel_size_angstrom, _OPTICS["pixel_size_angstrom"]),
+        (stated.voltage_kilovolt, _OPTICS["voltage_kilovolt"]),
+        (stated.dose_per_frame_e_per_square_angstrom, dose),
+        (stated.dose_per_camera_frame_e_per_square_angstrom, dose),
+        (stated.counts_per_electron, _COUNTS),
+    ):
+        error = _impossible(value, kind, movie)
+        if error is not None:
+            raise ProcessingError(
+                error.found, expected=error.expected, remedy="Is it given in another unit?", path=movie
+            )
+
+
+def _impossible(value: float | None, kind: tuple[str, str, tuple[float, float]], path: Path) -> MetadataError | None:
+    what, unit, (least, most) = kind
+    if value is None or least <= value <= most:
+        return None
+    return MetadataError(f"{what} is {float(value):g} {unit}", expected=f"from {least:g} to {most:g}", path=path)
+
+
+def _unused(error: FormatError, so: str) -> str:
+    said = str(error)
+    return f"{said}{'' if said.endswith(('.', '?')) else '.'} {so}"
 
 
 def _descriptions(movie: Path) -> Iterator[Path]:
