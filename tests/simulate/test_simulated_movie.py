@@ -260,7 +260,7 @@ def test_contrast_scales_what_the_specimen_does(specimen: Specimen) -> None:
     """Half the contrast is the same picture at half the strength; more than all of it is refused."""
     whole, half = (simulate_movie(replace(SMALL, frames=1, contrast=contrast), specimen).ideal for contrast in (1, 0.5))
     assert np.abs(2 * (half - 1) - (whole - 1)).max() < 1e-5
-    with pytest.raises(UsageError, match="contrast of 1.2"):
+    with pytest.raises(UsageError, match=r"contrast of 1\.2"):
         replace(SMALL, contrast=1.2)
 
 
