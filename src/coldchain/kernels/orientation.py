@@ -23,11 +23,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import NormalDist
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from coldchain.errors import ProcessingError
 from coldchain.kernels.fixed_pattern import (
@@ -46,7 +46,7 @@ Shape: TypeAlias = tuple[int, int]
 
 _WAYS = 16
 _FALSE_ALARMS = 1e-6
-_SIGNIFICANT = float(-ndtri(_FALSE_ALARMS / _WAYS))
+_SIGNIFICANT = -NormalDist().inv_cdf(_FALSE_ALARMS / _WAYS)
 # A share below which multiplying adds more pattern than it takes away; and one at which thrice as much.
 _BELIEVED, _ABSENT = 0.5, 0.25
 _SAME, _NEARLY_SAME = 1e-6, 0.2  # of the pattern's power
