@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def test_an_exposure_becomes_a_micrograph_with_all_that_belongs_to_it(
     """The files of one movie, and no others, are in the folder that was made for them; JSON says what they are."""
     (told,) = aligned(camera / "m.tif", *known, "--out", tmp_path / "new" / "folder")
     names = {"m.mrc", "m_noDW.mrc", "m_PS.mrc", "m.star"}
-    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == names
+    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == names | {"corrected_micrographs.star"}
     assert set(told) >= KEYS
     assert {Path(name).name for name in told["files"].values()} == names
     assert told["output"] == str(tmp_path / "new" / "folder" / "m.mrc")
@@ -239,7 +240,9 @@ def test_a_turned_gain_is_refused_with_what_it_wants_and_taken_where_that_is_all
     right = read_mrc(tmp_path / "right" / "m.mrc")
     assert np.allclose(read_mrc(Path(told["output"])), right, atol=1e-3 * right.std())
     named = read_motion(tmp_path / "out" / "m.star").gain_name
-    assert named == str(tmp_path / "out" / "turned_applied.mrc")
+    assert named is not None
+    assert Path(named).parent == tmp_path / "out"
+    assert re.fullmatch("turned_applied_[0-9a-f]{8}.mrc", Path(named).name)
     assert np.allclose(read_mrc(Path(named)), gain)
 
 
@@ -287,6 +290,19 @@ def test_several_movies_give_what_each_gives_alone(
         one, other = (read_mrc(tmp_path / how / f"{movie.stem}.mrc") for how in ("together", "alone"))
         assert np.allclose(one, other, atol=1e-3 * other.std())
     assert np.array_equal(read_mrc(tmp_path / "together" / "a.mrc"), read_mrc(tmp_path / "together" / "c.mrc"))
+
+
+@pytest.mark.parametrize("name", ["quo'te\"s.tif", "new\nline.tif", "with  spaces.tif", "ünïcödé [1].tif", "-$(x).tif"])
+def test_a_strange_name_stops_nothing(
+    camera: Path, known: list[object], tmp_path: Path, aligned: Aligned, name: str
+) -> None:
+    """The STAR can be read; where it cannot hold the movie's name that is said."""
+    movie = tmp_path / name
+    movie.symlink_to(camera / "m.tif")
+    (told,) = aligned(movie, *known, "--patches", "1x1", "--out", tmp_path / "out")
+    named = read_motion(tmp_path / "out" / f"{movie.stem}.star").movie_name
+    assert (named == str(movie)) is not any("RELION cannot read" in warning for warning in told["warnings"])
+    assert read_mrc(Path(told["output"])).shape == SHAPE
 
 
 def test_without_json_a_line_says_what_became_of_a_movie(

@@ -56,7 +56,8 @@ def test_a_corrupt_movie_fails_alone(camera: Path, tmp_path: Path, typed: Typed)
     assert "strip 1 of frame 4 cannot be decoded" in told[1]["error"]
     assert "gone.tif" in told[3]["error"]
     assert names(tmp_path / "out") == {
-        f"{stem}{end}" for stem in ("m", "other") for end in (".mrc", "_noDW.mrc", "_PS.mrc", ".star")
+        *(f"{stem}{end}" for stem in ("m", "other") for end in (".mrc", "_noDW.mrc", "_PS.mrc", ".star")),
+        "corrected_micrographs.star",
     }
     spoken = typed("align", bad, *options)
     assert spoken.status == 1
@@ -163,6 +164,8 @@ def test_what_is_not_known_is_asked_for(camera: Path, tmp_path: Path, typed: Typ
         (["--dose-per-frame", "-1"], "--dose-per-frame is -1"),
         (["--pre-exposure", "-1"], "--pre-exposure is -1"),
         (["--bin", "0.5"], "--bin is 0.5"),
+        (["--cs", "2700"], "--cs is 2700 mm"),
+        (["--amplitude-contrast", "7"], "--amplitude-contrast is 7"),
         (["--counts-per-electron", "0"], "--counts-per-electron is 0"),
         (["--patches", "many"], "COLSxROWS"),
         (["--patches", "0x3"], "COLSxROWS"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldchain.formats.movie import MovieInfo
+from coldchain.formats.mrc import read_mrc
 from coldchain.formats.relion_motion import displacement
 from coldchain.kernels.align import AlignedMovie
 from coldchain.kernels.motion import Motion
 from coldchain.kernels.orientation import GainCheck, GainFit, Verdict
 from coldchain.preprocess.alignment import Alignment, track_lengths
-from coldchain.preprocess.alignment_files import applied_gain, relion_motion, usable_gain
+from coldchain.preprocess.alignment_files import about_relion, relion_motion
 from coldchain.preprocess.exposure import KnownExposure
+from coldchain.preprocess.relion_gain import AppliedGains, applied_gain, usable_gain
 from coldchain.preprocess.wishes import FramesWanted
 
 SHAPE = (60, 80)
@@ -46,6 +50,8 @@ def alignment(
     fit: GainFit = AS_GIVEN,
     verdict: Verdict = Verdict.FITS,
     seed: int = 0,
+    blank: tuple[int, ...] = (),
+    hot: int = 0,
 ) -> Alignment:
     """An alignment of these frames of a movie of so many."""
     empty = np.zeros((2, 2), np.float32)
@@ -58,9 +64,10 @@ def alignment(
         amplitude_spectrum_pixel_angstrom=1.4,
         pixel_size_angstrom=1.0,
         motion=smooth_motion(np.array(numbers), seed=seed),
+        used=np.flatnonzero(~np.isin(numbers, blank)),
         error_angstrom=0.1,
         gain_check=None if gain is None else GainCheck(verdict, AS_GIVEN, fit),
-        hot_pixels=np.zeros((0, 2), np.int64),
+        hot_pixels=np.zeros((hot, 2), np.int64),
         rank=1,
         warnings=(),
         seconds={},
@@ -157,3 +164,59 @@ def test_the_gain_for_relion_is_the_one_that_was_applied() -> None:
     eer = alignment((1, 2, 3, 4), container="eer", gain="g.mrc")
     assert eer.gain is not None
     assert np.allclose(applied_gain(eer, None) * eer.gain, 1)
+
+
+@pytest.mark.parametrize("blank", [(5,), (2, 3), (2, 8)])
+def test_a_blank_frame_is_listed_as_not_used(blank: tuple[int, ...]) -> None:
+    """It was left out of the sum; where it is the first, the motion counts from the next."""
+    numbers = (2, 3, 4, 5, 6, 7, 8)
+    motion = relion_motion(alignment(numbers, blank=blank))
+    used = [number for number in numbers if number not in blank]
+    assert (np.flatnonzero(np.isfinite(motion.shift_x_pixel)) + 1).tolist() == used
+    assert motion.first_frame == used[0]
+    assert set(motion.patches.frame.tolist()) == set(used)
+
+
+def test_fractions_are_those_of_the_movie_whichever_are_used() -> None:
+    """A shorter one does not tell how RELION is to group the camera's frames."""
+    given_alignment = alignment((12,), container="eer", per_fraction=4)
+    longer = replace(given_alignment, camera_frames=(4,) * 11 + (7,))
+    assert relion_motion(longer).eer_grouping == 4
+    assert relion_motion(longer).dose_per_frame_e_per_square_angstrom == 2
+
+
+def test_more_defects_than_relion_can_read_are_not_listed() -> None:
+    """Its reader would take minutes for every movie; a warning says that none are."""
+    few, many = alignment((1, 2), hot=100_000), alignment((1, 2), hot=100_001)
+    assert len(relion_motion(few).hot_pixels) == 100_000
+    assert not about_relion(few)
+    assert len(relion_motion(many).hot_pixels) == 0
+    assert "100,001 defects" in about_relion(many)[0]
+
+
+@pytest.mark.parametrize("change", [{"dark": Path("dark.mrc")}, {"counts_per_electron": 8.0}])
+def test_a_correction_that_relion_cannot_repeat_is_said(change: dict[str, Any]) -> None:
+    """It knows of neither a dark reference nor counts per electron."""
+    given_alignment = alignment((1, 2), gain="g.mrc")
+    assert not about_relion(given_alignment)
+    changed = replace(given_alignment, exposure=replace(given_alignment.exposure, **change))
+    assert "otherwise than was done here" in about_relion(changed)[0]
+
+
+def test_an_applied_gain_is_never_replaced_by_another(tmp_path: Path) -> None:
+    """Other values, another turn or another size have another name; the same have the same, and are written once."""
+    flipped = alignment((1, 2), gain="a/g.mrc", fit=FLIPPED, verdict=Verdict.OTHERWISE)
+    turned = alignment((1, 2), gain="b/g.mrc", fit=GainFit(2, False, False, 1.0, 30.0), verdict=Verdict.OTHERWISE)
+    gains = AppliedGains(tmp_path)
+    first = gains.for_relion(flipped)
+    assert first is not None
+    written = first.stat().st_mtime_ns
+    assert gains.for_relion(turned) not in (None, first)
+    assert flipped.gain is not None
+    other = gains.for_relion(replace(flipped, gain=flipped.gain * np.float32(2)))
+    assert len({path.name for path in tmp_path.iterdir()}) == 3
+    assert other != first
+    assert AppliedGains(tmp_path).for_relion(flipped) == first
+    assert first.stat().st_mtime_ns == written
+    assert np.array_equal(read_mrc(first), flipped.gain[::-1])
+    assert gains.for_relion(alignment((1, 2), gain="g.mrc")) == Path("g.mrc")

@@ -15,6 +15,7 @@ from coldchain.catalog.engine import open_catalog, upgrade
 from coldchain.errors import FormatError, ProcessingError
 from coldchain.formats.eer import write_eer
 from coldchain.formats.mrc import read_mrc, write_mrc
+from coldchain.formats.relion_motion import read_motion
 from coldchain.model.files import FileKind
 from coldchain.model.optics import ExposureMetadata, Optics
 from coldchain.model.results import MotionResult, Pick, PickResult, Step
@@ -49,6 +50,16 @@ def test_a_step_leaves_its_files_under_their_final_name_and_nothing_else(job: St
     assert not job.scratch.exists()
     assert isinstance(outcome.result, MotionResult)
     assert len(outcome.result.shift_x_angstrom) == 4
+
+
+def test_relion_finds_the_gain_that_the_step_applied(job: StepJob, tmp_path: Path) -> None:
+    """RELION does not multiply by a file of this name: the reference lies in the step's folder as it was applied."""
+    gain = np.ones((128, 128), np.float32)
+    write_mrc(tmp_path / "g.gain", gain, pixel_size_angstrom=2.0)
+    outcome = run_step(replace(job, inputs={**job.inputs, "gain": tmp_path / "g.gain"}))
+    named = read_motion(job.folder / "micrograph.star").gain_name
+    assert named == str(job.folder / outcome.outputs["gain"])
+    assert np.array_equal(read_mrc(Path(named)), gain)
 
 
 def test_a_step_that_fails_leaves_nothing(job: StepJob) -> None:

@@ -19,7 +19,7 @@ from coldchain.preprocess.exposure import Stated
 from coldchain.preprocess.output_names import check_names
 from coldchain.preprocess.report import Failed, Report
 from coldchain.preprocess.series import Asked, align_all
-from coldchain.preprocess.wishes import FramesWanted, Wishes
+from coldchain.preprocess.wishes import FramesWanted, Lens, Wishes
 
 app = typer.Typer(add_completion=False)
 
@@ -29,6 +29,7 @@ LARGEST_GRID = 64  # the kernels' own, which take long to import
 _BINNING = (1.0, 16.0)
 _COUNTS_PER_ELECTRON = (1e-3, 1e6)
 _PRE_EXPOSURE_E_PER_SQUARE_ANGSTROM = (0.0, limits.DOSE_E_PER_SQUARE_ANGSTROM[1])
+_SPHERICAL_ABERRATION_MILLIMETER = (0.0, 20.0)
 _DOSE_UNIT = "e⁻/Å²"
 
 
@@ -87,6 +88,12 @@ def align(
     tolerate_frames: Annotated[
         int, typer.Option("--tolerate-frames", min=0, help="Go on without up to so many that cannot be read.")
     ] = 0,
+    cs: Annotated[
+        float, typer.Option("--cs", help="Spherical aberration in mm, for RELION's list of micrographs.")
+    ] = 2.7,
+    amplitude_contrast: Annotated[
+        float, typer.Option("--amplitude-contrast", help="A fraction of 1, for the same list.")
+    ] = 0.1,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="That compute [one a core].")] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")] = Path(),
     json: Annotated[bool, typer.Option("--json", help="Print an array with an object for each movie.")] = False,
@@ -122,6 +129,8 @@ def align(
     )
     within("--pre-exposure", pre_exposure, _PRE_EXPOSURE_E_PER_SQUARE_ANGSTROM, _DOSE_UNIT)
     within("--bin", bin_factor, _BINNING, "pixels")
+    within("--cs", cs, _SPHERICAL_ABERRATION_MILLIMETER, "mm")
+    within("--amplitude-contrast", amplitude_contrast, (0.0, 1.0), "of 1")
     wishes = Wishes(
         patches=_grid(patches),
         bin_factor=bin_factor,
@@ -134,7 +143,7 @@ def align(
     _refuse_equal_names(movies)
     check_names(movies, [path for path in (stated.gain, stated.defects, stated.dark) if path is not None], out)
     _make(out)
-    outcomes = align_all(movies, Asked(stated, frames, wishes, out))
+    outcomes = align_all(movies, Asked(stated, frames, wishes, out, Lens(cs, amplitude_contrast)))
     if not (_as_json(outcomes) if json else _as_lines(outcomes, len(movies))):
         raise typer.Exit(1)
 

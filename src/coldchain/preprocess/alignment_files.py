@@ -26,12 +26,12 @@ from coldchain.errors import ProcessingError, StorageError, StoreFullError, prin
 from coldchain.formats.mrc import write_mrc
 from coldchain.formats.relion_motion import PatchShifts, RelionMotion, opposite, write_motion
 from coldchain.kernels.motion import Motion
-from coldchain.kernels.orientation import GainFit, Verdict, apply_fit, gain_at_size
 from coldchain.preprocess.alignment import Alignment, relion_name
 from coldchain.preprocess.output_names import ENDINGS, FilesRead
-from coldchain.preprocess.raw_movie import Image
+from coldchain.preprocess.relion_gain import AppliedGains
 
-_RELION_MULTIPLIES = frozenset((".mrc", ".tif", ".tiff"))
+# RELION reads each as a row of text, and a table of millions takes it minutes for every movie.
+_MOST_HOT_PIXELS = 100_000
 
 
 def write_alignment(
@@ -41,7 +41,7 @@ def write_alignment(
 
     Parameters
     ----------
-    gain_name : of the gain reference, as RELION is to find it and as it has to be applied (`usable_gain`).
+    gain_name : of the gain reference, as RELION is to find it and as it has to be applied (`relion_gain`).
     threads : so many files are written at once.
 
     Raises StorageError where a file cannot be written, FormatError where the movie's name cannot stand in a STAR.
@@ -74,21 +74,20 @@ class Publisher:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._gains: dict[tuple[Path, str], Path] = {}
+        self._gains = AppliedGains(folder)
         self._read = FilesRead()
 
     def publish(self, alignment: Alignment, stem: str, *, threads: int = 1) -> dict[str, Path]:
         """Write an alignment; its files by role. Those of an earlier one are replaced, or removed where this has none.
 
-        RELION can neither turn a reference here nor read every kind: where it could not use the file that was given,
-        the reference as it was applied lies beside the results, once for all movies.
+        A gain reference that RELION could not use lies beside the results as it was applied (`relion_gain`).
 
         Raises StorageError where something cannot be written, StoreFullError where the disk is full; then nothing is
         left of this movie. Raises ProcessingError where a result would replace a file that is read.
         """
         self._spare_what_is_read(alignment, stem)
         try:
-            gain = self._gain_for_relion(alignment)
+            gain = self._gains.for_relion(alignment)
             scratch = Path(tempfile.mkdtemp(prefix=f".{stem}.", suffix=".part", dir=self._folder))
             try:
                 gain_name = None if gain is None else str(gain)
@@ -127,20 +126,6 @@ class Publisher:
             targets[role].unlink(missing_ok=True)
         return {role: targets[role] for role in names}
 
-    def _gain_for_relion(self, alignment: Alignment) -> Path | None:
-        given, check = alignment.exposure.gain, alignment.aligned.gain_check
-        usable = usable_gain(alignment)
-        if given is None or usable is not None or check is None or check.verdict is Verdict.ABSENT:
-            return usable
-        fit = check.best if check.verdict is Verdict.OTHERWISE else None
-        key = given, "as it is" if fit is None else fit.words
-        if key not in self._gains:
-            path = self._folder / f"{given.stem}_applied.mrc"
-            pixel = alignment.exposure.pixel_size_angstrom
-            write_mrc(path, applied_gain(alignment, fit), pixel_size_angstrom=pixel)
-            self._gains[key] = path
-        return self._gains[key]
-
     def _explain(self, error: StorageError | OSError) -> StorageError:
         if isinstance(error, StoreFullError):
             return StoreFullError(error.found, remedy="Make room, or name another folder with --out", path=self._folder)
@@ -155,17 +140,17 @@ class Publisher:
 def relion_motion(alignment: Alignment, *, gain_name: str | None = None) -> RelionMotion:
     """The motion as RELION's STAR has it: of every frame of the movie, in pixels of the frames as they were read."""
     exposure, aligned = alignment.exposure, alignment.aligned
-    numbers = np.array(alignment.numbers)
-    local = len(aligned.motion.field_x) > 0
-    polynomials = _without_gaps(aligned.motion, numbers).polynomials() if local else None
-    per_frame = alignment.camera_frames[int(numbers[0]) - 1]
+    motion, numbers = _of_used_frames(alignment)
+    local = len(motion.field_x) > 0
+    polynomials = _without_gaps(motion, numbers).polynomials() if local else None
+    per_frame = alignment.camera_frames[0]  # RELION counts equal fractions from the movie's first frame
     dose = exposure.frame_dose_e_per_square_angstrom
     return RelionMotion(
-        width=aligned.motion.shape[1],
-        height=aligned.motion.shape[0],
+        width=motion.shape[1],
+        height=motion.shape[0],
         movie_name=relion_name(exposure.movie),
-        shift_x_pixel=_listed(aligned.motion.shift_x_pixel, alignment),
-        shift_y_pixel=_listed(aligned.motion.shift_y_pixel, alignment),
+        shift_x_pixel=_listed(motion.shift_x_pixel, numbers, len(alignment.camera_frames)),
+        shift_y_pixel=_listed(motion.shift_y_pixel, numbers, len(alignment.camera_frames)),
         gain_name=None if gain_name is None else relion_name(Path(gain_name)),
         defect_name=None if exposure.defects is None else relion_name(exposure.defects),
         bin_factor=aligned.pixel_size_angstrom / alignment.pixel_size_angstrom,
@@ -178,37 +163,26 @@ def relion_motion(alignment: Alignment, *, gain_name: str | None = None) -> Reli
         eer_grouping=per_frame if exposure.is_eer else None,
         polynomial_x=None if polynomials is None else opposite(polynomials[0]),
         polynomial_y=None if polynomials is None else opposite(polynomials[1]),
-        hot_pixels=aligned.hot_pixels,
-        patches=_patch_shifts(aligned.motion, numbers) if local else PatchShifts(),
+        hot_pixels=aligned.hot_pixels[: 0 if _too_many(aligned.hot_pixels) else None],
+        patches=_patch_shifts(motion, numbers) if local else PatchShifts(),
     )
 
 
-def usable_gain(alignment: Alignment) -> Path | None:
-    """The gain reference's file, if there is one and RELION would apply it as it was applied here; else None.
-
-    RELION multiplies by what is an MRC or TIFF and takes nothing else, but an EER it multiplies by a `.gain`, whose
-    size may be the sensor's, and divides by an MRC (`renderEER.h`).
-    """
-    path, check = alignment.exposure.gain, alignment.aligned.gain_check
-    if path is None or check is None or alignment.gain is None or check.verdict is Verdict.ABSENT:
-        return None
-    fit = check.best if check.verdict is Verdict.OTHERWISE else None
-    suffix = path.suffix.lower()
-    if alignment.exposure.is_eer:
-        inverted = fit is not None and fit.inverse and fit.turns == 0 and not fit.flipped
-        return path if (suffix == ".gain" and fit is None) or (suffix == ".mrc" and inverted) else None
-    same_size = alignment.gain.shape == alignment.aligned.motion.shape
-    return path if suffix in _RELION_MULTIPLIES and fit is None and same_size else None
-
-
-def applied_gain(alignment: Alignment, fit: GainFit | None) -> Image:
-    """The reference as it was applied, (rows, columns); of an EER its inverse, by which RELION divides."""
-    assert alignment.gain is not None
-    gain = gain_at_size(alignment.gain, alignment.aligned.motion.shape)
-    applied = gain if fit is None else apply_fit(gain, fit)
-    if not alignment.exposure.is_eer:
-        return applied
-    return np.divide(np.float32(1), applied, out=np.zeros_like(applied), where=applied > 0)
+def about_relion(alignment: Alignment) -> tuple[str, ...]:
+    """What polishing could not do as it was done here: it corrects the movie's frames by itself."""
+    exposure, hot = alignment.exposure, alignment.aligned.hot_pixels
+    warnings = []
+    if exposure.dark is not None or exposure.counts_per_electron != 1:
+        warnings.append(
+            "RELION neither subtracts a dark reference nor divides by counts per electron: its polishing would correct "
+            "the frames otherwise than was done here."
+        )
+    if _too_many(hot):
+        warnings.append(
+            f"{len(hot):,} defects were found, too many for RELION's motion STAR, which lists none: its polishing does "
+            "not know of them."
+        )
+    return tuple(warnings)
 
 
 def _pre_exposure(alignment: Alignment) -> float:
@@ -217,6 +191,23 @@ def _pre_exposure(alignment: Alignment) -> float:
     return alignment.pre_exposure_e_per_square_angstrom - dose * sum(
         alignment.camera_frames[: alignment.numbers[0] - 1]
     )
+
+
+def _of_used_frames(alignment: Alignment) -> tuple[Motion, NDArray[np.int64]]:
+    """The motion of the frames that were added up, and their numbers in the movie; blank ones are not among them."""
+    motion, used = alignment.aligned.motion, alignment.aligned.used
+    chosen = replace(
+        motion,
+        shift_x_pixel=motion.shift_x_pixel[used],
+        shift_y_pixel=motion.shift_y_pixel[used],
+        field_x=motion.field_x[:, used],
+        field_y=motion.field_y[:, used],
+    )
+    return chosen, np.array(alignment.numbers)[used]
+
+
+def _too_many(hot_pixels: NDArray[np.int64]) -> bool:
+    return len(hot_pixels) > _MOST_HOT_PIXELS
 
 
 def _without_gaps(motion: Motion, numbers: NDArray[np.int64]) -> Motion:
@@ -237,10 +228,10 @@ def _without_gaps(motion: Motion, numbers: NDArray[np.int64]) -> Motion:
     )
 
 
-def _listed(displacement: NDArray[np.float64], alignment: Alignment) -> NDArray[np.float64]:
+def _listed(displacement: NDArray[np.float64], numbers: NDArray[np.int64], frames: int) -> NDArray[np.float64]:
     """RELION's shift of every frame of the movie, NaN where one was not used."""
-    shift = np.full(len(alignment.camera_frames), np.nan)
-    shift[np.array(alignment.numbers) - 1] = opposite(displacement)
+    shift = np.full(frames, np.nan)
+    shift[numbers - 1] = opposite(displacement)
     return shift
 
 

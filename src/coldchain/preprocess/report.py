@@ -67,7 +67,13 @@ class Report:
 
 
 def report(
-    movie: Path, alignment: Alignment, lengths: TrackLengths, files: dict[str, Path], seconds: dict[str, float]
+    movie: Path,
+    alignment: Alignment,
+    lengths: TrackLengths,
+    files: dict[str, Path],
+    seconds: dict[str, float],
+    *,
+    more_warnings: tuple[str, ...] = (),
 ) -> Report:
     """What is said of an alignment whose files by role are written; it holds none of its pictures."""
     aligned, exposure, doses = alignment.aligned, alignment.exposure, alignment.doses_e_per_square_angstrom
@@ -76,7 +82,7 @@ def report(
         movie=movie,
         output=files["micrograph"],
         files=files,
-        frames=len(alignment.numbers),
+        frames=len(aligned.used),
         frames_of_movie=len(alignment.camera_frames),
         shape=(rows, columns),
         pixel_size_angstrom=aligned.pixel_size_angstrom,
@@ -92,7 +98,7 @@ def report(
         patches=aligned.motion.grid,
         hot_pixels=len(aligned.hot_pixels),
         rank=aligned.rank,
-        warnings=alignment.warnings,
+        warnings=alignment.warnings + more_warnings,
         timings_s=seconds,
         peak_rss_bytes=_peak_rss_bytes(),
     )

@@ -19,7 +19,7 @@ from coldchain.formats.movie import frames_per_fraction, probe_movie
 from coldchain.preprocess.exposure import Stated, find_exposure
 from coldchain.preprocess.raw_movie import RawMovie, References, read_raw, with_fractions
 from coldchain.preprocess.report import Failed, Report, report
-from coldchain.preprocess.wishes import FramesWanted, Wishes
+from coldchain.preprocess.wishes import FramesWanted, Lens, Wishes
 
 if TYPE_CHECKING:
     from coldchain.preprocess.alignment import Alignment
@@ -33,11 +33,20 @@ class Asked:
     frames: FramesWanted
     wishes: Wishes
     folder: Path
+    lens: Lens
 
 
 def align_all(movies: Sequence[Path], asked: Asked) -> Iterator[Report | Failed]:
-    """Align movies in turn; what became of each is told as soon as it is written."""
-    stages, threads = _Stages(asked), asked.wishes.threads
+    """Align movies in turn; what became of each is told as soon as it is written. At the end those that went well are
+    listed for RELION; where that fails, it is told as of a movie."""
+    stages = _Stages(asked)
+    yield from _each(movies, stages, asked.wishes.threads)
+    failed = stages.write_list()
+    if failed is not None:
+        yield failed
+
+
+def _each(movies: Sequence[Path], stages: _Stages, threads: int) -> Iterator[Report | Failed]:
     if threads == 1:
         stages.import_kernels()
         for movie in movies:
@@ -91,8 +100,10 @@ class _Stages:
 
     def import_kernels(self) -> None:
         from coldchain.preprocess.alignment_files import Publisher
+        from coldchain.preprocess.micrograph_list import MicrographList
 
         self._publisher = Publisher(self._asked.folder)
+        self._list = MicrographList(self._asked.folder, self._asked.lens)
 
     def read(self, movie: Path, threads: int) -> _Read | Failed:
         began = time.perf_counter()
@@ -122,10 +133,12 @@ class _Stages:
         if isinstance(aligned, Failed):
             return aligned
         from coldchain.preprocess.alignment import track_lengths
+        from coldchain.preprocess.alignment_files import about_relion
 
         began, alignment = time.perf_counter(), aligned.alignment
         try:
             files = self._publisher.publish(alignment, aligned.movie.stem, threads=threads)
+            self._list.add(alignment, files)
         except _EXPECTED as error:
             return Failed(aligned.movie, _stated(error, aligned.movie))
         ended = time.perf_counter()
@@ -135,7 +148,16 @@ class _Stages:
             "write": ended - began,
             "total": ended - aligned.began,
         }
-        return report(aligned.movie, alignment, track_lengths(alignment), files, seconds)
+        return report(
+            aligned.movie, alignment, track_lengths(alignment), files, seconds, more_warnings=about_relion(alignment)
+        )
+
+    def write_list(self) -> Failed | None:
+        try:
+            self._list.write()
+        except _EXPECTED as error:
+            return Failed(self._list.path, _stated(error, self._list.path))
+        return None
 
 
 _EXPECTED = (ColdchainError, OSError, MemoryError)

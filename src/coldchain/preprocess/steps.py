@@ -29,9 +29,10 @@ from coldchain.kernels.pick import PickParameters, pick_particles
 from coldchain.model.results import CtfResult, MotionResult, Pick, PickResult, Step
 from coldchain.preprocess import previews
 from coldchain.preprocess.alignment import Alignment, align_raw, track_lengths
-from coldchain.preprocess.alignment_files import usable_gain, write_alignment
+from coldchain.preprocess.alignment_files import about_relion, write_alignment
 from coldchain.preprocess.exposure import KnownExposure, share_of_dose
 from coldchain.preprocess.raw_movie import read_raw
+from coldchain.preprocess.relion_gain import AppliedGains
 from coldchain.preprocess.wishes import FramesWanted, Wishes
 
 
@@ -129,10 +130,14 @@ def _align(job: StepJob) -> Written:
     alignment = align_raw(
         read_raw(_exposure(job), FramesWanted(), threads=job.threads), Wishes(gain_auto=True, threads=job.threads)
     )
-    gain = usable_gain(alignment)
+    gain = AppliedGains(job.scratch).for_relion(alignment)
+    if gain is not None and gain.parent == job.scratch:
+        applied, gain = {"gain": gain.name}, job.folder / gain.name  # as it is called when all is published
+    else:
+        applied = {}
     gain_name = None if gain is None else str(gain)
     outputs = write_alignment(alignment, job.scratch, "micrograph", gain_name=gain_name, threads=job.threads)
-    return outputs, motion_result(alignment), alignment.warnings
+    return outputs | applied, motion_result(alignment), alignment.warnings + about_relion(alignment)
 
 
 def _exposure(job: StepJob) -> KnownExposure:

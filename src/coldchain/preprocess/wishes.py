@@ -44,3 +44,11 @@ class Wishes:
     pre_exposure_e_per_square_angstrom: float = 0.0
     gain_auto: bool = False
     threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """What RELION has to know of the microscope, and the alignment need not; the values of most instruments."""
+
+    spherical_aberration_millimeter: float = 2.7
+    amplitude_contrast: float = 0.1
