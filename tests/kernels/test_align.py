@@ -252,3 +252,61 @@ def test_any_shape_type_and_pixel_gives_finite_sums(
     assert result.motion.shift_x_pixel.shape == result.motion.shift_y_pixel.shape == (frames,)
     if rows * columns > 5000:
         assert result.unweighted.mean() == pytest.approx(movie.sum(axis=0).mean(), rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_the_same_numbers_in_another_type_give_the_same(dtype: type) -> None:
+    """Counts of one byte, of two and as real numbers are one movie: one motion, and one sum."""
+    x, y = planted_track(6)
+    frames = expose(specimen((256, 300), 0.3), x, y, 3.0)
+    parameters = AlignmentParameters(PIXEL, 300.0, 2.0, patches=(2, 2))
+    one, other = (
+        align_movie(each, gain=None, defects=None, parameters=parameters) for each in (frames, frames.astype(dtype))
+    )
+    np.testing.assert_allclose(other.motion.shift_x_pixel, one.motion.shift_x_pixel, atol=1e-6)
+    np.testing.assert_allclose(other.motion.field_y, one.motion.field_y, atol=1e-6)
+    np.testing.assert_allclose(other.micrograph, one.micrograph, atol=1e-3)
+
+
+def test_counts_beyond_a_byte_are_aligned() -> None:
+    """Frames of some thousand counts a pixel, as 16-bit integers, have the track of the same electrons in a byte."""
+    x, y = planted_track(6)
+    frames = expose(specimen((256, 300), 0.3), x, y, 3.0)
+    counts = align_movie(frames.astype(np.uint16) * 1000, gain=None, defects=None, parameters=PARAMETERS)
+    electrons = align_movie(frames, gain=None, defects=None, parameters=PARAMETERS)
+    np.testing.assert_allclose(counts.motion.shift_x_pixel, electrons.motion.shift_x_pixel, atol=0.01)
+    np.testing.assert_allclose(counts.unweighted / 1000, electrons.unweighted, atol=0.5)
+
+
+def test_super_resolution_gives_what_the_physical_pixels_give() -> None:
+    """Binned by 2, without an exposure, a still movie's sum holds its electrons' waves to the physical Nyquist."""
+    frames = np.random.default_rng(6).poisson(1.0, size=(3, 120, 140)).astype(np.uint8)
+    result = align_movie(
+        frames,
+        gain=None,
+        defects=None,
+        parameters=AlignmentParameters(PIXEL / 2, 300.0, bin_factor=2.0, patches=(1, 1)),
+    )
+    whole = align_movie(
+        frames, gain=None, defects=None, parameters=AlignmentParameters(PIXEL / 2, 300.0, patches=(1, 1))
+    )
+    expected = np.fft.rfft2(whole.unweighted.astype(float))[:30, :35] / 4
+    np.testing.assert_allclose(np.fft.rfft2(result.unweighted.astype(float))[:30, :35], expected, atol=0.05)
+
+
+def test_blank_frames_at_both_ends_have_their_neighbours_places() -> None:
+    """What is left out at the first and at the last frame is said, and the others are placed as without them."""
+    x, y = planted_track(20, 0.5)
+    frames = expose(specimen((256, 192), 0.3), x, y, 6.0)
+    frames[[0, 19]] = 0
+    result = align_movie(
+        frames, gain=None, defects=None, parameters=AlignmentParameters(PIXEL, 300.0, 1.0, halves=True)
+    )
+    alone = align_movie(frames[1:19], gain=None, defects=None, parameters=PARAMETERS)
+    assert result.motion.shift_x_pixel[0] == result.motion.shift_x_pixel[1]
+    assert result.motion.shift_y_pixel[19] == result.motion.shift_y_pixel[18]
+    assert track_error(result.motion.shift_x_pixel[1:19], result.motion.shift_y_pixel[1:19], x[1:19], y[1:19]) < 0.5
+    np.testing.assert_allclose(result.unweighted.mean(), alone.unweighted.mean(), rtol=1e-3)
+    assert result.even is not None
+    assert result.odd is not None
+    np.testing.assert_allclose(result.even + result.odd, result.micrograph, atol=0.01)
