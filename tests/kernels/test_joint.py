@@ -302,7 +302,7 @@ def test_a_specimen_that_does_not_bend_is_not_bent(scale: float) -> None:
         assert track_error(found_x, found_y, planted_x, planted_y) < 0.4
 
 
-@pytest.mark.parametrize(("frames", "largest"), [(2, 1.3), (3, 0.8)])
+@pytest.mark.parametrize(("frames", "largest"), [(2, 1.5), (3, 0.8)])
 def test_two_and_three_frames_are_placed(frames: int, largest: float) -> None:
     """The fit works with as few frames as there can be; the error is that of few electrons."""
     result = aligned(0, frames=frames)
