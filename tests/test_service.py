@@ -297,13 +297,13 @@ def test_a_gain_of_another_shape_quarantines_with_both_shapes(facility: TestFaci
     """A gain that does not fit is said with both shapes; the right one, given later, lets the exposure go on."""
     visit = facility.camera / "visit"
     visit.mkdir()
-    write_mrc(visit / "gain.mrc", np.ones((64, 64), np.float32), pixel_size_angstrom=2.0)
+    write_mrc(visit / "gain.mrc", np.ones((96, 96), np.float32), pixel_size_angstrom=2.0)
     write_small_movie(visit / "m.tif")
     with facility.running():
         facility.wait(lambda c: any(e.state is ExposureState.QUARANTINED for e in all_exposures(c)))
         with facility.catalog() as catalog:
             reason = all_exposures(catalog)[0].reason
-            assert "64" in reason
+            assert "96" in reason
             assert "128" in reason
         command = ["session", "set", "visit", "--gain", "none", "--config", str(facility.config_file)]
         subprocess.run([sys.executable, "-m", "coldchain", *command], check=True, stdout=subprocess.DEVNULL)

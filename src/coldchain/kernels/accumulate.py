@@ -40,7 +40,7 @@ _AT_ONCE = 4
 # Pixels by which the shifts of a strip's tiles may differ and still be read from one window.
 _WINDOW_MARGIN = 8
 _WINDOW_ROWS, _WINDOW_COLUMNS = TILE_ROWS + 3 + _WINDOW_MARGIN, _STRIP + 3 + _WINDOW_MARGIN
-_FRACTIONS = 64
+_FRACTIONS = 256
 _FARTHEST_PIXEL = 1_000_000
 
 
