@@ -18,7 +18,7 @@ from coldchain.formats.mrc import read_mrc, write_mrc
 from coldchain.formats.relion_motion import read_motion
 from coldchain.formats.tiff import write_tiff_movie
 from coldchain.kernels.align import LARGEST_GRID
-from coldchain.preprocess import alignment_files
+from coldchain.preprocess import alignment_files, publishing
 from tests.cli.answer import Typed
 from tests.cli.conftest import PARAMETERS
 
@@ -373,7 +373,7 @@ def test_a_folder_that_may_not_be_written_is_said(
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(alignment_files.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(publishing.tempfile, "mkdtemp", refuse)
     answer = typed("align", camera / "m.tif", *OPTICS, "--out", tmp_path)
     assert answer.status == 1
     assert f"{tmp_path}: the results cannot be written: Permission denied" in answer.err

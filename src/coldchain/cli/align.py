@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coldchain.cli.console import errors, output, print_json, within
-from coldchain.errors import UsageError, printable
+from coldchain.cli.console import within
+from coldchain.cli.outcomes import make_folder, refuse_equal_names, tell_as_json, tell_as_lines
+from coldchain.errors import UsageError
 from coldchain.model import limits
 from coldchain.preprocess.exposure import Stated
 from coldchain.preprocess.output_names import check_names
-from coldchain.preprocess.report import Failed, Report
+from coldchain.preprocess.report import Report
 from coldchain.preprocess.series import Asked, align_all
 from coldchain.preprocess.wishes import FramesWanted, Lens, Wishes
 
 app = typer.Typer(add_completion=False)
 
 _AUTO, _NONE = "auto", "none"
+_MOVIES = "movies"
 _GRID = re.compile(r"([0-9]{1,2})[xX×]([0-9]{1,2})")
 LARGEST_GRID = 64  # the kernels' own, which take long to import
 _BINNING = (1.0, 16.0)
@@ -140,11 +140,14 @@ def align(
         gain_auto=gain_auto,
         threads=threads or len(os.sched_getaffinity(0)),
     )
-    _refuse_equal_names(movies)
+    refuse_equal_names(movies, _MOVIES)
     check_names(movies, [path for path in (stated.gain, stated.defects, stated.dark) if path is not None], out)
-    _make(out)
+    make_folder(out)
     outcomes = align_all(movies, Asked(stated, frames, wishes, out, Lens(cs, amplitude_contrast)))
-    if not (_as_json(outcomes) if json else _as_lines(outcomes, len(movies))):
+    went_well = (
+        tell_as_json(outcomes, "movie") if json else tell_as_lines(outcomes, _lines, what=_MOVIES, count=len(movies))
+    )
+    if not went_well:
         raise typer.Exit(1)
 
 
@@ -171,66 +174,9 @@ def _file(option: str, path: Path | None) -> Path | None:
     return path
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError("--out is no folder", remedy="Name one that is there, or a new one", path=folder) from error
-
-
-def _refuse_equal_names(movies: list[Path]) -> None:
-    stem, count = Counter(movie.stem for movie in movies).most_common(1)[0]
-    if count > 1:
-        raise UsageError(
-            f"{count} of the movies are called {printable(stem)}, and so would be their results",
-            remedy="Align them in calls of their own, each with an --out of its own",
-        )
-
-
-def _as_json(outcomes: Iterator[Report | Failed]) -> bool:
-    """Print one array when all are through; whether all went well."""
-    told = list(outcomes)
-    print_json([_failure(outcome) if isinstance(outcome, Failed) else outcome for outcome in told])
-    return not any(isinstance(outcome, Failed) for outcome in told)
-
-
-def _as_lines(outcomes: Iterator[Report | Failed], count: int) -> bool:
-    """Say what became of each movie as soon as it is known; whether all went well."""
-    failures = 0
-    with _bar(count) as advance:
-        for outcome in outcomes:
-            if isinstance(outcome, Failed):
-                failures += 1
-                errors.print(f"coldchain: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
-            else:
-                for line in _lines(outcome):
-                    output.print(line, markup=False, highlight=False)
-            advance()
-    if failures and count > 1:
-        errors.print(f"{failures} of {count} movies failed.", markup=False, highlight=False)
-    return not failures
-
-
-@contextmanager
-def _bar(count: int) -> Iterator[Callable[[], None]]:
-    """A bar where somebody looks; gives what moves it on by one."""
-    if not output.is_terminal:
-        yield lambda: None
-        return
-    from rich.progress import Progress  # as long to import as a small movie to write
-
-    with Progress(console=output, transient=True) as bars:
-        task = bars.add_task("movies", total=count)
-        yield lambda: bars.advance(task)
-
-
 def _lines(report: Report) -> Iterator[str]:
     columns, rows = report.patches
     patches = f"{columns} × {rows} patches" if columns * rows > 1 else "whole frames only"
     moved = f"{report.frames} frames, {report.total_motion_angstrom:.1f} Å motion"
-    yield printable(f"{report.output}: {moved}, {patches}, {report.timings_s['total']:.1f} s")
-    yield from (f"  {printable(warning)}" for warning in report.warnings)
-
-
-def _failure(failed: Failed) -> dict[str, object]:
-    return {"movie": failed.movie, "error": str(failed.error)}
+    yield f"{report.output}: {moved}, {patches}, {report.timings_s['total']:.1f} s"
+    yield from (f"  {warning}" for warning in report.warnings)

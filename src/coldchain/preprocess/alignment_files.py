@@ -11,10 +11,6 @@
 
 from __future__ import annotations
 
-import errno
-import shutil
-import tempfile
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.errors import ProcessingError, StorageError, StoreFullError, printable
 from coldchain.formats.mrc import write_mrc
 from coldchain.formats.relion_motion import PatchShifts, RelionMotion, opposite, write_motion
 from coldchain.kernels.motion import Motion
 from coldchain.preprocess.alignment import Alignment, relion_name
-from coldchain.preprocess.output_names import ENDINGS, FilesRead
+from coldchain.preprocess.output_names import ENDINGS
+from coldchain.preprocess.publishing import ResultsFolder
 from coldchain.preprocess.relion_gain import AppliedGains
 
 # RELION reads each as a row of text, and a table of millions takes it minutes for every movie.
@@ -73,68 +69,26 @@ class Publisher:
     """Writes alignments into a folder, each under its final names only when all of its files are whole."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._results = ResultsFolder(folder, ENDINGS)
         self._gains = AppliedGains(folder)
-        self._read = FilesRead()
 
-    def publish(self, alignment: Alignment, stem: str, *, threads: int = 1) -> dict[str, Path]:
-        """Write an alignment; its files by role. Those of an earlier one are replaced, or removed where this has none.
+    def publish(self, alignment: Alignment, *, threads: int = 1) -> dict[str, Path]:
+        """Write an alignment; its files by role. Raises as `ResultsFolder.publish`.
 
         A gain reference that RELION could not use lies beside the results as it was applied (`relion_gain`).
-
-        Raises StorageError where something cannot be written, StoreFullError where the disk is full; then nothing is
-        left of this movie. Raises ProcessingError where a result would replace a file that is read.
         """
-        self._spare_what_is_read(alignment, stem)
-        try:
-            gain = self._gains.for_relion(alignment)
-            scratch = Path(tempfile.mkdtemp(prefix=f".{stem}.", suffix=".part", dir=self._folder))
-            try:
-                gain_name = None if gain is None else str(gain)
-                names = write_alignment(alignment, scratch, stem, gain_name=gain_name, threads=threads)
-                return self._rename(scratch, names, stem)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
-        except (StorageError, OSError) as error:
-            raise self._explain(error) from error
-
-    def _spare_what_is_read(self, alignment: Alignment, stem: str) -> None:
-        """References that only the metadata name were not known when the call was checked."""
         exposure = alignment.exposure
+        # References that only the metadata name were not known when the call was checked.
         for path in (exposure.movie, exposure.gain, exposure.defects, exposure.dark):
             if path is not None:
-                self._read.add(path)
-        for ending in ENDINGS.values():
-            lost = self._read.find(self._folder / (stem + ending))
-            if lost is not None:
-                raise ProcessingError(
-                    f"its results would replace {printable(str(lost))}, which is read",
-                    remedy="Name another folder with --out",
-                    path=exposure.movie,
-                )
+                self._results.read.add(path)
 
-    def _rename(self, scratch: Path, names: Mapping[str, str], stem: str) -> dict[str, Path]:
-        """Give all files their names, once it is sure that each can have its own; take away what an earlier run left
-        that this one has not."""
-        targets = {role: self._folder / (stem + ending) for role, ending in ENDINGS.items()}
-        for target in targets.values():
-            if target.is_dir():
-                raise IsADirectoryError(errno.EISDIR, f"{printable(target.name)} is a folder", str(target))
-        for role, name in names.items():
-            (scratch / name).replace(targets[role])
-        for role in targets.keys() - names.keys():
-            targets[role].unlink(missing_ok=True)
-        return {role: targets[role] for role in names}
+        def write(scratch: Path) -> dict[str, str]:
+            gain = self._gains.for_relion(alignment)
+            gain_name = None if gain is None else str(gain)
+            return write_alignment(alignment, scratch, exposure.movie.stem, gain_name=gain_name, threads=threads)
 
-    def _explain(self, error: StorageError | OSError) -> StorageError:
-        if isinstance(error, StoreFullError):
-            return StoreFullError(error.found, remedy="Make room, or name another folder with --out", path=self._folder)
-        found = error.found if isinstance(error, StorageError) else (error.strerror or str(error))
-        return StorageError(
-            f"the results cannot be written: {found}",
-            remedy="See to the folder's permissions and its disk, or name another with --out",
-            path=self._folder,
-        )
+        return self._results.publish(exposure.movie, write)
 
 
 def relion_motion(alignment: Alignment, *, gain_name: str | None = None) -> RelionMotion:

@@ -105,7 +105,7 @@ def find_exposure(info: MovieInfo, stated: Stated, *, camera_frames_per_frame: i
     """
     _refuse_impossible(stated, info.path)
     own = Optics(pixel_size_angstrom=stated.pixel_size_angstrom, voltage_kilovolt=stated.voltage_kilovolt)
-    metadata, about_metadata = _metadata(info, ExposureMetadata(optics=own))
+    metadata, about_metadata = find_metadata(info, ExposureMetadata(optics=own))
     optics = metadata.optics
     if optics.pixel_size_angstrom is None or optics.voltage_kilovolt is None:
         raise _lacking(optics, info.path, about_metadata)
@@ -166,9 +166,9 @@ def _counts_per_electron(stated: Stated, metadata: ExposureMetadata) -> float:
     return metadata.counts_per_electron or 1.0 if stated.dark is not None else 1.0
 
 
-def _metadata(info: MovieInfo, own: ExposureMetadata) -> tuple[ExposureMetadata, tuple[str, ...]]:
-    """What the user says, what mdoc or XML beside the movie say where that is silent, and its headers where these are.
-    What cannot be used is said, and is as if it were not there."""
+def find_metadata(info: MovieInfo, own: ExposureMetadata) -> tuple[ExposureMetadata, tuple[str, ...]]:
+    """What is known already (`own`), what mdoc or XML beside the file say where that is silent, and its headers where
+    these are. What cannot be used is said in the warnings, and is as if it were not there."""
     found, warnings = own, list[str]()
     for path in _descriptions(info.path):
         try:
@@ -178,7 +178,7 @@ def _metadata(info: MovieInfo, own: ExposureMetadata) -> tuple[ExposureMetadata,
             continue
         found = found.over(_possible(said, found, path, warnings))
     try:
-        found = found.over(_possible(_header(info), found, info.path, warnings))
+        found = found.over(_possible(header_metadata(info), found, info.path, warnings))
     except MetadataError as error:
         warnings.append(_unused(error, "Its header was not used."))
     return found, tuple(warnings)
@@ -241,7 +241,11 @@ def _descriptions(movie: Path) -> Iterator[Path]:
     yield from (path for name in dict.fromkeys(names) if (path := movie.with_name(name)).is_file())
 
 
-def _header(info: MovieInfo) -> ExposureMetadata:
+def header_metadata(info: MovieInfo) -> ExposureMetadata:
+    """What a file's own headers say, true or not; a pixel size of 1 Å in an MRC says nothing.
+
+    Raises MetadataError where the extended header cannot be.
+    """
     pixel = info.pixel_size_angstrom
     if info.container == "mrc" and pixel == _UNSET_PIXEL_SIZE_ANGSTROM:
         pixel = None

@@ -1,4 +1,4 @@
-"""What an alignment's files are called, and that none of them is a file which is read.
+"""What results are called, and that none of them is a file which is read.
 
 A result replaces whatever lies under its name. With the results beside the movies, the sum of `a.tif` would take the
 place of `a.mrc`, be that another movie, a frame or the gain reference: raw data that nobody can record again. So all
@@ -9,7 +9,7 @@ found later, and held against its own results before they are given their names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from coldchain.errors import ColdchainError, UsageError, printable
@@ -50,36 +50,45 @@ class FilesRead:
         return found if identity is None else self._files.get(identity)
 
 
-def check_names(movies: Sequence[Path], references: Iterable[Path], folder: Path) -> None:
-    """Raise UsageError where a result would replace a file that is read, or two movies' results each other's.
+def check_names(
+    inputs: Sequence[Path],
+    references: Iterable[Path],
+    folder: Path,
+    *,
+    endings: Mapping[str, str] = ENDINGS,
+    list_names: Sequence[str] = (LIST_NAME,),
+) -> None:
+    """Raise UsageError where a result would replace a file that is read, or two inputs' results each other's.
 
     Parameters
     ----------
-    references : gain, dark and defects, as far as the user names them.
+    references : what is read beside them, as far as the user names it: gain, dark and defects, templates.
     folder : where the results go; it need not be there.
+    endings : by role, what follows an input's stem in its results' names.
+    list_names : files that are written for all inputs together.
     """
-    read = FilesRead([*movies, *references])
-    for movie in movies:
-        for frame in _frames_of(movie):
+    read = FilesRead([*inputs, *references])
+    for path in inputs:
+        for frame in _frames_of(path):
             read.add(frame)
     written: dict[str, Path] = {}
-    for movie in movies:
-        for name in (movie.stem + ending for ending in ENDINGS.values()):
-            _refuse_input(read, folder / name, printable(str(movie)))
+    for path in inputs:
+        for name in (path.stem + ending for ending in endings.values()):
+            _refuse_input(read, folder / name, printable(str(path)))
             if name in written:
-                both = f"{written[name]} and {movie}"
+                both = f"{written[name]} and {path}"
                 raise UsageError(
                     f"{printable(both)} would both leave a file {printable(name)}",
-                    remedy="Align them in calls of their own, each with an --out of its own",
+                    remedy="Name them in calls of their own, each with an --out of its own",
                 )
-            written[name] = movie
-    if LIST_NAME in written:
-        movie = written[LIST_NAME]
-        raise UsageError(
-            f"the motion of {printable(str(movie))} would be called as the list of all movies, {LIST_NAME}",
-            remedy="Give the movie another name",
-        )
-    _refuse_input(read, folder / LIST_NAME, "all movies")
+            written[name] = path
+    for name in list_names:
+        if name in written:
+            raise UsageError(
+                f"a result of {printable(str(written[name]))} would be called as the list of all, {name}",
+                remedy="Give the file another name",
+            )
+        _refuse_input(read, folder / name, "all files")
 
 
 def _refuse_input(read: FilesRead, target: Path, whose: str) -> None:
@@ -92,10 +101,10 @@ def _refuse_input(read: FilesRead, target: Path, whose: str) -> None:
         )
 
 
-def _frames_of(movie: Path) -> tuple[Path, ...]:
+def _frames_of(path: Path) -> tuple[Path, ...]:
     """The files that a list of frames names. One that cannot be read fails by itself, and overwrites nothing."""
     try:
-        return read_frame_list(movie) if container_of(movie) is Container.LIST else ()
+        return read_frame_list(path) if container_of(path) is Container.LIST else ()
     except (ColdchainError, OSError):
         return ()
 

@@ -1,4 +1,4 @@
-"""What is said of a movie that was aligned, or that was not."""
+"""What is said of a movie that was aligned, and of any file that failed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _BYTES_PER_KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A movie that was not aligned, and why."""
+    """A file of which nothing was made, and why."""
 
-    movie: Path
+    path: Path
     error: ColdchainError
 
 

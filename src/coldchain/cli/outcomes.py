@@ -1,0 +1,73 @@
+"""What commands that take many files share: where results go, and saying what became of each file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from coldchain.cli.console import errors, output, print_json
+from coldchain.errors import UsageError, printable
+from coldchain.preprocess.report import Failed
+
+Told = TypeVar("Told")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of `--out`; UsageError where something else has its name."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError("--out is no folder", remedy="Name one that is there, or a new one", path=folder) from error
+
+
+def refuse_equal_names(paths: Sequence[Path], what: str) -> None:
+    """Raise UsageError where two inputs' results would have one name; `what` they are, in the plural."""
+    found = Counter(path.stem for path in paths).most_common(1)
+    if found and found[0][1] > 1:
+        stem, count = found[0]
+        raise UsageError(
+            f"{count} of the {what} are called {printable(stem)}, and so would be their results",
+            remedy="Name them in calls of their own, each with an --out of its own",
+        )
+
+
+def tell_as_json(outcomes: Iterable[Told | Failed], key: str) -> bool:
+    """Print one array when all are through; whether all went well. A failure has `key`, which names it, and `error`."""
+    told = list(outcomes)
+    print_json([{key: each.path, "error": str(each.error)} if isinstance(each, Failed) else each for each in told])
+    return not any(isinstance(each, Failed) for each in told)
+
+
+def tell_as_lines(
+    outcomes: Iterable[Told | Failed], lines: Callable[[Told], Iterable[str]], *, what: str, count: int
+) -> bool:
+    """Say what became of each file as soon as it is known; whether all went well."""
+    failures = 0
+    with _bar(what, count) as advance:
+        for outcome in outcomes:
+            if isinstance(outcome, Failed):
+                failures += 1
+                errors.print(f"coldchain: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
+            else:
+                for line in lines(outcome):
+                    output.print(printable(line), markup=False, highlight=False)
+            advance()
+    if failures and count > 1:
+        errors.print(f"{failures} of {count} {what} failed.", markup=False, highlight=False)
+    return not failures
+
+
+@contextmanager
+def _bar(what: str, count: int) -> Iterator[Callable[[], None]]:
+    """A bar where somebody looks; gives what moves it on by one."""
+    if not output.is_terminal:
+        yield lambda: None
+        return
+    from rich.progress import Progress  # as long to import as a small movie to write
+
+    with Progress(console=output, transient=True) as bars:
+        task = bars.add_task(what, total=count)
+        yield lambda: bars.advance(task)
