@@ -32,7 +32,7 @@ from coldchain.preprocess import room
 from coldchain.preprocess.plan import PipelineParameters, StepPlan, missing_values, next_step, overtaken, standing_runs
 from coldchain.preprocess.sources import ExposureSources, SourceFinder
 from coldchain.preprocess.steps import StepJob, StepOutcome, run_step
-from coldchain.preprocess.verdict import Pause, after_failure
+from coldchain.preprocess.failure import Pause, after_failure
 
 log = logging.getLogger(__name__)
 
@@ -199,22 +199,22 @@ class Pipeline:
                 self._go_on(exposure)
 
     def _record_failure(self, flight: _InFlight, error: BaseException) -> None:
-        verdict = after_failure(error, self._failures[flight.run.key] + 1, self._parameters.attempts)
+        decided = after_failure(error, self._failures[flight.run.key] + 1, self._parameters.attempts)
         now = time.monotonic()
         steps.fail(
             self._catalog,
             flight.run.id,
             detail=str(error),
             seconds=now - flight.began,
-            settle_to=verdict.state,
-            reason=verdict.reason,
+            settle_to=decided.state,
+            reason=decided.reason,
         )
-        self._failures[flight.run.key] += verdict.counts
-        if verdict.state is ExposureState.QUARANTINED:
+        self._failures[flight.run.key] += decided.counts
+        if decided.state is ExposureState.QUARANTINED:
             del self._failures[flight.run.key]  # whoever asks for another try gets all of them
-        if verdict.pause is Pause.OUTAGE:
+        if decided.pause is Pause.OUTAGE:
             self._hold = room.hold_for_outage(now)
-        elif verdict.pause is Pause.FULL:
+        elif decided.pause is Pause.FULL:
             self._hold = room.hold_for_room(now, room.free_bytes(self._results_root))
 
     # -- the beginning of a step ------------------------------------------------------------------------------------

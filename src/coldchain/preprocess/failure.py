@@ -18,7 +18,7 @@ class Pause(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AfterFailure:
     """What becomes of the exposure, the reason to show, whether it counts as a try, and whether new work is held."""
 
     state: ExposureState
@@ -27,7 +27,7 @@ class Verdict:
     pause: Pause = Pause.NONE
 
 
-def after_failure(error: BaseException, failures: int, attempts: int) -> Verdict:
+def after_failure(error: BaseException, failures: int, attempts: int) -> AfterFailure:
     """What to do after a step failed for the `failures`-th time with these inputs.
 
     A full disk is not the exposure's fault: it stays ready, and work is held until there is room. A disk that does not
@@ -37,11 +37,11 @@ def after_failure(error: BaseException, failures: int, attempts: int) -> Verdict
     """
     reason = str(error)
     if isinstance(error, StoreFullError):
-        return Verdict(ExposureState.READY, reason, counts=False, pause=Pause.FULL)
+        return AfterFailure(ExposureState.READY, reason, counts=False, pause=Pause.FULL)
     if isinstance(error, StorageError) and failures < attempts:
-        return Verdict(ExposureState.READY, reason, pause=Pause.OUTAGE)
+        return AfterFailure(ExposureState.READY, reason, pause=Pause.OUTAGE)
     if isinstance(error, ColdchainError):
         again = error.retry and failures < attempts
-        return Verdict(ExposureState.READY if again else ExposureState.QUARANTINED, reason)
+        return AfterFailure(ExposureState.READY if again else ExposureState.QUARANTINED, reason)
     # Not one of ours: a fault in the program. The exposure fails alone and the page says what to report.
-    return Verdict(ExposureState.QUARANTINED, f"unexpected {type(error).__name__}: {error}. Please report this.")
+    return AfterFailure(ExposureState.QUARANTINED, f"unexpected {type(error).__name__}: {error}. Please report this.")
