@@ -20,6 +20,7 @@ from coldchain.errors import ProcessingError
 from coldchain.kernels.fourier import resample
 from coldchain.kernels.junk import disc, junk_mask, robust_deviation
 from coldchain.kernels.matching import Floats, Scene
+from coldchain.kernels.outlines import outlines
 from coldchain.model.results import Pick, PickResult
 
 _WORKING_PIXELS_PER_DIAMETER = 20.0
@@ -50,13 +51,44 @@ _HIGHEST_CONTRAST = 2.5
 
 @dataclass(frozen=True, slots=True)
 class PickParameters:
-    """What to look for. `diameter_angstrom` None: estimated from the micrograph. `false_alarms_per_micrograph`: how
-    many picks a micrograph of noise may have on average."""
+    """What to look for.
+
+    diameter_angstrom : None: estimated from the micrograph, or from the templates where there are some.
+    false_alarms_per_micrograph : how many picks a micrograph of noise may have on average.
+    threshold : least figure of merit of a pick; None: what the false alarms say.
+    templates : (n, rows, columns), pictures of the particle, square; None: balls and shells.
+    templates_pixel_size_angstrom : of these; None: the micrograph's.
+    """
 
     pixel_size_angstrom: float
     diameter_angstrom: float | None = None
     false_alarms_per_micrograph: float = 1.0
+    threshold: float | None = None
+    templates: NDArray[np.generic] | None = None
+    templates_pixel_size_angstrom: float | None = None
     threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picking:
+    """The particles of a micrograph, and the places where none were sought.
+
+    result : the picks.
+    junk : (rows, columns) bool at a coarser pixel than the micrograph's.
+    junk_scale : pixels of the micrograph per row and per column of `junk`: its pixel (i, j) has its centre at row
+        i · junk_scale[0] and column j · junk_scale[1] of the micrograph.
+    outlines : closed polygons round the bodies of `junk` and the holes in them: (corners, 2), x and y in pixels of the
+        micrograph, 0 is the first stored pixel's centre; the last corner is joined with the first.
+    contamination_fraction : the part of the micrograph that is junk, 0 … 1.
+    dark_on_light : whether the particles are darker than what is around them.
+    """
+
+    result: PickResult
+    junk: NDArray[np.bool_]
+    junk_scale: tuple[float, float]
+    outlines: tuple[NDArray[np.float64], ...]
+    contamination_fraction: float
+    dark_on_light: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,10 +106,16 @@ class _Matched:
     heights: Floats
     opposite_heights: Floats
     preference: float
+    dark_on_light: bool
 
 
 def pick_particles(image: NDArray[np.generic], parameters: PickParameters) -> PickResult:
-    """Find the particles of a micrograph.
+    """The particles of a micrograph alone: `find_particles(image, parameters).result`."""
+    return find_particles(image, parameters).result
+
+
+def find_particles(image: NDArray[np.generic], parameters: PickParameters) -> Picking:
+    """Find the particles of a micrograph, and its junk.
 
     Parameters
     ----------
@@ -97,14 +135,19 @@ def pick_particles(image: NDArray[np.generic], parameters: PickParameters) -> Pi
     """
     _check(image, parameters)
     if float(image.max()) <= float(image.min()):
-        return PickResult(diameter_angstrom=parameters.diameter_angstrom or 0.0, picks=())
+        nothing = PickResult(diameter_angstrom=parameters.diameter_angstrom or 0.0, picks=())
+        return Picking(
+            nothing, np.zeros((1, 1), dtype=bool), (float(image.shape[0]), float(image.shape[1])), (), 0.0, True
+        )
     diameter = parameters.diameter_angstrom or estimate_diameter(image, parameters)
     picture, row_ratio, column_ratio, spacing = _working_picture(image, parameters, diameter)
     diameter_pixel = diameter / spacing
     flat, junk = _clean(picture, diameter_pixel)
     matched = _best_match(flat, junk, diameter_pixel, _CAVITIES, parameters.threads)
     trials = 2 * len(_CAVITIES)
-    threshold = _threshold(matched, parameters.false_alarms_per_micrograph / trials)
+    threshold = parameters.threshold
+    if threshold is None:
+        threshold = _threshold(matched, parameters.false_alarms_per_micrograph / trials)
     standing = matched.heights >= threshold
     contrast = matched.contrasts[matched.rows, matched.columns]
     usual = _HIGHEST_CONTRAST * float(np.median(contrast[standing])) if standing.any() else 0.0
@@ -113,7 +156,16 @@ def pick_particles(image: NDArray[np.generic], parameters: PickParameters) -> Pi
         _pick(matched, i, (row_ratio, column_ratio), (image.shape[0], image.shape[1]))
         for i in np.flatnonzero(standing).tolist()
     )
-    return PickResult(diameter_angstrom=diameter, picks=found)
+    scale = np.array([column_ratio, row_ratio])
+    limits = np.array([image.shape[1], image.shape[0]]) - 0.5
+    return Picking(
+        result=PickResult(diameter_angstrom=diameter, picks=found),
+        junk=junk,
+        junk_scale=(row_ratio, column_ratio),
+        outlines=tuple(np.clip(scale * polygon, -0.5, limits) for polygon in outlines(junk)),
+        contamination_fraction=float(junk.mean()),
+        dark_on_light=matched.dark_on_light,
+    )
 
 
 def _pick(matched: _Matched, index: int, ratios: tuple[float, float], shape: tuple[int, int]) -> Pick:
@@ -223,7 +275,18 @@ def _best_match(
         for sign, (rows, columns, heights), (_, _, opposite) in ((1.0, bright, dark), (-1.0, dark, bright)):
             preference = float(heights[:asked].mean()) if len(heights) else 0.0
             if best is None or preference > best.preference:
-                best = _Matched(cavity, sign * brighter, sign * contrasts, rows, columns, heights, opposite, preference)
+                dark_on_light = sign < 0
+                best = _Matched(
+                    cavity,
+                    sign * brighter,
+                    sign * contrasts,
+                    rows,
+                    columns,
+                    heights,
+                    opposite,
+                    preference,
+                    dark_on_light,
+                )
     assert best is not None
     return best
 
