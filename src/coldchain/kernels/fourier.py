@@ -29,40 +29,51 @@ _BLOCK_PIXELS = 1 << 16
 
 # mypy takes double and single precision for overlapping types; no array is both.
 @overload
-def rfft2(image: NDArray[np.float64], threads: int = 1) -> NDArray[np.complex128]: ...  # type: ignore[overload-overlap]
+def rfft2(  # type: ignore[overload-overlap]
+    image: NDArray[np.float64], threads: int = 1, out: NDArray[np.complex128] | None = None
+) -> NDArray[np.complex128]: ...
 @overload
-def rfft2(image: NDArray[np.float32 | np.integer[Any]], threads: int = 1) -> NDArray[np.complex64]: ...
-def rfft2(image: NDArray[np.floating[Any] | np.integer[Any]], threads: int = 1) -> HalfPlane:
+def rfft2(
+    image: NDArray[np.float32 | np.integer[Any]], threads: int = 1, out: NDArray[np.complex64] | None = None
+) -> NDArray[np.complex64]: ...
+def rfft2(
+    image: NDArray[np.floating[Any] | np.integer[Any]], threads: int = 1, out: HalfPlane | None = None
+) -> HalfPlane:
     """Forward real transform over the last two axes.
 
     Parameters
     ----------
     image : (…, rows, columns) real; float64 is transformed in double precision, everything else in single.
     threads : at most this many threads are used.
+    out : where the result goes, of its shape and type; None: a new array, which for a large one costs a fifth more.
 
     Returns
     -------
     (…, rows, columns // 2 + 1) complex64 or complex128.
     """
     pixels = np.asarray(image, dtype=np.float64 if image.dtype == np.float64 else np.float32)
-    return cast(HalfPlane, ducc0.fft.r2c(pixels, axes=(pixels.ndim - 2, pixels.ndim - 1), nthreads=max(1, threads)))
+    axes = (pixels.ndim - 2, pixels.ndim - 1)
+    return cast(HalfPlane, ducc0.fft.r2c(pixels, axes=axes, out=out, nthreads=max(1, threads)))
 
 
 # As above.
 @overload
 def irfft2(  # type: ignore[overload-overlap]
-    transform: NDArray[np.complex64], shape: Shape, threads: int = 1
+    transform: NDArray[np.complex64], shape: Shape, threads: int = 1, *, spend: bool = False
 ) -> NDArray[np.float32]: ...
 @overload
-def irfft2(transform: NDArray[np.complex128], shape: Shape, threads: int = 1) -> NDArray[np.float64]: ...
-def irfft2(transform: HalfPlane, shape: Shape, threads: int = 1) -> FloatImage:
+def irfft2(
+    transform: NDArray[np.complex128], shape: Shape, threads: int = 1, *, spend: bool = False
+) -> NDArray[np.float64]: ...
+def irfft2(transform: HalfPlane, shape: Shape, threads: int = 1, *, spend: bool = False) -> FloatImage:
     """Inverse of `rfft2`; `shape` is (rows, columns) of the image, which a half-plane alone cannot tell.
 
     Parameters
     ----------
-    transform : (…, rows, columns // 2 + 1); it is left as it is.
+    transform : (…, rows, columns // 2 + 1); it is left as it is, unless it may be spent.
     shape : (rows, columns) of the image; a `ProcessingError` is raised where the half-plane is not of that image.
     threads : at most this many threads are used.
+    spend : whether the transform may be overwritten, which takes half the time for a large one.
 
     Returns
     -------
@@ -79,6 +90,7 @@ def irfft2(transform: HalfPlane, shape: Shape, threads: int = 1) -> FloatImage:
             forward=False,
             inorm=2,
             nthreads=max(1, threads),
+            allow_overwriting_input=spend,
         ),
     )
 

@@ -187,8 +187,10 @@ class _Look:
         return seen, given, check
 
     def _scaled(self, gain: Image) -> Image:
-        clean = _clean_gain(gain)
-        return clean if self.scale == 1 else clean * self.scale
+        """The reference in electrons, with 0 wherever it is no number above it."""
+        scaled = np.empty(gain.shape, dtype=np.float32)
+        in_bands(lambda first, end: _scale_gain(gain, self.scale, scaled, first, end), len(gain), self.threads)
+        return scaled
 
     def _survey(self, gain: Image) -> Survey:
         seen = survey(self.frames, gain, self.dark, self.factor, self.threads)
@@ -259,11 +261,12 @@ def _blank_warning(blank: list[int], count: int) -> tuple[str, ...]:
     return (f"{which} the same value in every pixel; the movie was aligned and added up without.",)
 
 
-def _clean_gain(gain: Image) -> Image:
-    """The reference with 0 wherever it is no number above it."""
-    with np.errstate(invalid="ignore"):
-        wrong = ~((gain >= 0) & (gain < np.inf))
-    return np.where(wrong, np.float32(0), gain) if wrong.any() else np.ascontiguousarray(gain)
+@compiled
+def _scale_gain(gain: Image, scale: np.float32, out: Image, first: int, end: int) -> None:
+    for y in range(first, end):
+        for x in range(gain.shape[1]):
+            value = gain[y, x]
+            out[y, x] = value * scale if 0 < value < np.inf else np.float32(0)
 
 
 def _clean_dark(dark: NDArray[np.generic] | None, bad: Mask) -> Image | None:

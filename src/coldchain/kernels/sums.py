@@ -109,17 +109,23 @@ def add_up(
         (1 / interpolation_response(frequency, shift, used.astype(np.float64))).astype(np.float32)
         for frequency, shift in zip((y, x), shifts, strict=True)
     ]
-    plain, parts = _mix(stack, table, output, (y, x), sharpness, threads)
+    whole_plain, parts = _mix(stack, table, output, (y, x), sharpness, threads)
     del stack
     whole = parts[0] if len(parts) == 1 else parts[0] + parts[1]
     amplitudes, spectrum_pixel = amplitude_spectrum(
         whole, output, pixel_size_angstrom * shape[0] / output[0], pixel_size_angstrom * shape[1] / output[1], threads
     )
-    pictures = [irfft2(transform, output, threads) for transform in (plain, *(parts if halves else ()))]
-    weighted = pictures[0] if exposures is None else irfft2(whole, output, threads)
+    # Where there are no halves, their one part is the whole.
+    weighted = None if exposures is None else irfft2(whole, output, threads, spend=True)
+    pictures = [
+        irfft2(transform, output, threads, spend=True) for transform in (whole_plain, *(parts if halves else ()))
+    ]
     odd_sum, even_sum = pictures[1:] if halves else (None, None)
     pixel = pixel_size_angstrom * math.sqrt(shape[0] * shape[1] / (output[0] * output[1]))
-    return Sums(weighted, pictures[0], even_sum, odd_sum, amplitudes, spectrum_pixel, pixel, len(terms))
+    plain = pictures[0]
+    return Sums(
+        plain if weighted is None else weighted, plain, even_sum, odd_sum, amplitudes, spectrum_pixel, pixel, len(terms)
+    )
 
 
 def amplitude_spectrum(
@@ -200,12 +206,13 @@ def _mix(
     half_plane = (output[0], output[1] // 2 + 1)
     plain = np.zeros(half_plane, dtype=np.complex64)
     mixed = [np.zeros(half_plane, dtype=np.complex64) for _ in range(parts)]
+    full = np.empty((shape[0], shape[1] // 2 + 1), dtype=np.complex64)
     y, x = ((frequency**2 * (_SAMPLES / _HIGHEST_SQUARE)).astype(np.float32) for frequency in frequencies)
     for part, out in enumerate(mixed):
         for term in range(rank):
-            transform = rfft2(stack[part * rank + term], threads)
+            transform = rfft2(stack[part * rank + term], threads, full)
             if output != shape:
-                transform = fourier_crop(transform, shape, output)
+                transform = fourier_crop(full, shape, output)
             # The first term is the plain sum over the root of the number of frames.
             _add(transform, table[term], y, x, sharpness, out, threads)
             if term == 0:
