@@ -15,8 +15,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.compiled import compiled
-from coldchain.kernels.fourier import Shape, column_frequencies, irfft2, radial_frequencies, row_frequencies
+from coldchain.compiled import compiled_loosely
+from coldchain.kernels.fourier import Shape, column_frequencies, radial_frequencies, row_frequencies
 
 Transform: TypeAlias = NDArray[np.complex64]
 Vector: TypeAlias = NDArray[np.float64]
@@ -151,10 +151,12 @@ class _Search:
         radius = max(1, min(round(window_angstrom / self.pixel_size_angstrom), (min(self.shape) - 1) // 2))
         with ThreadPoolExecutor(self.threads) as pool:
             sums = list(pool.map(lambda group: self._sum(y, x, group), groups))
-            total = np.sum(sums, axis=0)
+            total = sums[0].copy()
+            for part in sums[1:]:
+                total += part
 
             def find(one: Transform) -> _Peak:
-                return _find_peak(one, _cross_spectrum(one, total, self.weights), self.shape, radius)
+                return _find_peak(one, *_cross_spectrum(one, total, self.weights), self.shape, radius)
 
             return list(pool.map(find, sums))
 
@@ -187,27 +189,34 @@ def _chance_limit(window_angstrom: float) -> float:
     return math.sqrt(2 * math.log(cells)) + 1.5
 
 
-def _find_peak(cross: Transform, scale: float, shape: Shape, radius: int) -> _Peak:
-    """Highest point of the correlation within `radius` pixels of no shift, refined by Newton's method."""
-    correlation = irfft2(cross, shape)
-    deviation = math.sqrt(float(np.mean(np.square(correlation, dtype=np.float64))))
+def _find_peak(cross: Transform, agreement: float, power: float, shape: Shape, radius: int) -> _Peak:
+    """Highest point of the correlation within `radius` pixels of no shift, refined by Newton's method.
+
+    `agreement` and `power` are those of `_cross_spectrum`.
+    """
+    rows, columns = row_frequencies(shape[0]), column_frequencies(shape[1])
     offsets = np.arange(-radius, radius + 1)
-    window = correlation[np.ix_(offsets % shape[0], offsets % shape[1])]
+    x_turns = np.exp(2j * np.pi * offsets[:, np.newaxis] * columns).astype(np.complex64)
+    y_turns = np.exp(2j * np.pi * rows[:, np.newaxis] * offsets)
+    window = np.zeros((offsets.size, offsets.size))
+    _correlate(cross, y_turns, x_turns, window)
     row, column = np.unravel_index(int(np.argmax(window)), window.shape)
     top = float(window[row, column])
-    y, x = _refine(cross, shape, float(offsets[row]), float(offsets[column]))
-    if deviation == 0 or scale == 0:
+    y, x = _refine(cross, rows, columns, float(offsets[row]), float(offsets[column]))
+    if power == 0 or agreement == 0:
         return _Peak(y, x, 0.0)
-    coefficient = min(abs(top) * correlation.size / (2 * scale), 0.999999)
+    # A half-plane's waves stand for two each, and the map's variance is the sum of their squares (Parseval).
+    deviations = top * math.sqrt(2 / power)
+    coefficient = min(abs(top) / agreement, 0.999999)
     # Fisher's transform: with few waves, that chance agrees by 0.9 is far less likely than the deviation says.
-    return _Peak(y, x, top / deviation * (math.atanh(coefficient) / coefficient if coefficient > 0 else 1.0))
+    return _Peak(y, x, deviations * (math.atanh(coefficient) / coefficient if coefficient > 0 else 1.0))
 
 
-def _refine(cross: Transform, shape: Shape, y0: float, x0: float) -> tuple[float, float]:
-    rows, columns = row_frequencies(shape[0]), column_frequencies(shape[1])
+def _refine(cross: Transform, rows: Vector, columns: Vector, y0: float, x0: float) -> tuple[float, float]:
     y, x = y0, x0
     for _ in range(_NEWTON_STEPS):
-        gy, gx, hyy, hyx, hxx = _derivatives(cross, rows, columns, y, x)
+        x_turns = np.exp(2j * np.pi * x * columns).astype(np.complex64)
+        gy, gx, hyy, hyx, hxx = _derivatives(cross, rows, columns.astype(np.float32), y, x_turns)
         determinant = hyy * hxx - hyx * hyx
         if hyy >= 0 or determinant <= 0:
             return y0, x0
@@ -221,48 +230,72 @@ def _refine(cross: Transform, shape: Shape, y0: float, x0: float) -> tuple[float
     return y, x
 
 
-@compiled
+@compiled_loosely
+def _correlate(cross: Transform, y_turns: NDArray[np.complex128], x_turns: Transform, window: Vector) -> None:
+    """Re Σ cross(k) exp(2πi k·(y, x)) at a few places: a window is so small that a whole transform takes longer."""
+    for j in range(cross.shape[0]):
+        for b in range(x_turns.shape[0]):
+            real = imaginary = np.float32(0)
+            for i in range(cross.shape[1]):
+                wave, turn = cross[j, i], x_turns[b, i]
+                real += wave.real * turn.real - wave.imag * turn.imag
+                imaginary += wave.real * turn.imag + wave.imag * turn.real
+            for a in range(y_turns.shape[1]):
+                turn_y = y_turns[j, a]
+                window[a, b] += real * turn_y.real - imaginary * turn_y.imag
+
+
+@compiled_loosely
 def _derivatives(
-    cross: Transform, rows: Vector, columns: Vector, y: float, x: float
+    cross: Transform, rows: Vector, columns: NDArray[np.float32], y: float, x_turns: Transform
 ) -> tuple[float, float, float, float, float]:
     """Gradient and Hessian at (y, x) of Re Σ cross(k) exp(2πi k·(y, x)): (y, x, yy, yx, xx)."""
-    x_phases = np.exp(2j * np.pi * x * columns)
     gy = gx = hyy = hyx = hxx = 0.0
     for j in range(rows.size):
-        ky = 2 * np.pi * rows[j]
-        y_phase = np.exp(1j * ky * y)
-        sum_imaginary = sum_kx_imaginary = sum_real = sum_kx_real = sum_kxkx_real = 0.0
+        re = im = kx_re = kx_im = kxkx_re = kxkx_im = np.float32(0)
         for i in range(columns.size):
-            value = cross[j, i] * x_phases[i] * y_phase
-            kx = 2 * np.pi * columns[i]
-            sum_imaginary += value.imag
-            sum_kx_imaginary += kx * value.imag
-            sum_real += value.real
-            sum_kx_real += kx * value.real
-            sum_kxkx_real += kx * kx * value.real
-        gy -= ky * sum_imaginary
-        gx -= sum_kx_imaginary
-        hyy -= ky * ky * sum_real
-        hyx -= ky * sum_kx_real
-        hxx -= sum_kxkx_real
-    return gy, gx, hyy, hyx, hxx
+            wave, turn, kx = cross[j, i], x_turns[i], columns[i]
+            real = wave.real * turn.real - wave.imag * turn.imag
+            imaginary = wave.real * turn.imag + wave.imag * turn.real
+            re += real
+            im += imaginary
+            kx_re += kx * real
+            kx_im += kx * imaginary
+            kxkx_re += kx * kx * real
+            kxkx_im += kx * kx * imaginary
+        ky, angle = rows[j], 2 * np.pi * rows[j] * y
+        cosine, sine = np.cos(angle), np.sin(angle)
+        gy -= ky * (re * sine + im * cosine)
+        gx -= kx_re * sine + kx_im * cosine
+        hyy -= ky * ky * (re * cosine - im * sine)
+        hyx -= ky * (kx_re * cosine - kx_im * sine)
+        hxx -= kxkx_re * cosine - kxkx_im * sine
+    first, second = 2 * np.pi, 4 * np.pi**2
+    return first * gy, first * gx, second * hyy, second * hyx, second * hxx
 
 
-@compiled
-def _cross_spectrum(one: Transform, total: Transform, weights: NDArray[np.float32]) -> float:
-    """Replace a group's transform by weight × group × conj(sum of the others); return the sum of full agreement."""
-    own = others = 0.0
+@compiled_loosely
+def _cross_spectrum(one: Transform, total: Transform, weights: NDArray[np.float32]) -> tuple[float, float]:
+    """Replace a group's transform by weight × group × conj(sum of the others); return what its sum would be if both
+    agreed wholly, and the sum of its squares."""
+    own = others = power = 0.0
     for j in range(one.shape[0]):
+        own_of_row = others_of_row = power_of_row = np.float32(0)
         for i in range(one.shape[1]):
-            value = one[j, i]
+            value, weight = one[j, i], weights[j, i]
             rest = total[j, i] - value
-            own += weights[j, i] * (value.real**2 + value.imag**2)
-            others += weights[j, i] * (rest.real**2 + rest.imag**2)
-            one[j, i] = weights[j, i] * value * np.conj(rest)
-    return float(np.sqrt(own * others))
+            of_own, of_rest = value.real**2 + value.imag**2, rest.real**2 + rest.imag**2
+            own_of_row += weight * of_own
+            others_of_row += weight * of_rest
+            power_of_row += weight * weight * of_own * of_rest
+            one[j, i] = weight * value * np.conj(rest)
+        own += float(own_of_row)
+        others += float(others_of_row)
+        power += float(power_of_row)
+    return float(np.sqrt(own * others)), float(power)
 
 
-@compiled
+@compiled_loosely
 def _add_shifted(total: Transform, transform: Transform, y_phases: Transform, x_phases: Transform) -> None:
     for j in range(total.shape[0]):
         for i in range(total.shape[1]):
