@@ -41,6 +41,7 @@ _IMOD_SIGNED_BYTES, _IMOD_PACKED_BYTES = 1, 16
 _LARGEST_SIDE = 1 << 20
 _LARGEST_COUNT = 1 << 24
 _LARGEST_NIBBLE = 15
+_BLOCK_PIXELS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,12 +340,15 @@ class _Statistics:
         self._pixels, self._sum, self._sum_of_squares = 0, 0.0, 0.0
 
     def add(self, frame: NDArray[Any]) -> None:
-        values = frame.astype(np.float64)
-        self.least = min(self.least, float(values.min()))
-        self.greatest = max(self.greatest, float(values.max()))
-        self._pixels += values.size
-        self._sum += float(values.sum())
-        self._sum_of_squares += float(np.vdot(values, values))
+        # In blocks that stay in the cache: doubles of a whole micrograph take several times as long.
+        step = max(1, _BLOCK_PIXELS // frame.shape[1])
+        for row in range(0, len(frame), step):
+            values = frame[row : row + step].astype(np.float64)
+            self.least = min(self.least, float(values.min()))
+            self.greatest = max(self.greatest, float(values.max()))
+            self._pixels += values.size
+            self._sum += float(values.sum())
+            self._sum_of_squares += float(np.vdot(values, values))
 
     @property
     def mean(self) -> float:
