@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -59,7 +61,8 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line: exit status 0 success, 1 a stated failure, 2 wrong usage, 130 Ctrl-C."""
+    """Run the command line: exit status 0 success, 1 a stated failure, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    signal.signal(signal.SIGTERM, _leave)
     try:
         app()
     except ColdchainError as error:
@@ -70,3 +73,8 @@ def main() -> None:
         found = f"coldchain: {where}{error.strerror or error}. Check its permissions and its disk."
         error_console.print(found, markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C would, so that half-written files are taken away. Commands that run on have their own way."""
+    sys.exit(128 + number)
