@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from coldchain.errors import ConfigError
 from coldchain.model import limits
 from coldchain.model.optics import Optics
+from coldchain.model.quality import Thresholds
 
 FILE_NAME = "facility.toml"
 
@@ -121,6 +122,41 @@ class PipelineSection(_Section):
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
 
 
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("[doubtful beyond, bad beyond], the second not less than the first")
+    return pair
+
+
+def _falling(pair: tuple[int, int]) -> tuple[int, int]:
+    if pair[0] < pair[1]:
+        raise ValueError("[doubtful below, bad below], the second not more than the first")
+    return pair
+
+
+Beyond = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_rising)]
+Count = Annotated[int, Field(ge=0)]
+_USUAL = Thresholds()
+
+
+class QualitySection(_Section):
+    """When a micrograph is doubtful, and when it is bad."""
+
+    total_motion_angstrom: Beyond = _USUAL.total_motion_angstrom
+    motion_error_angstrom: Beyond = _USUAL.motion_error_angstrom
+    fit_resolution_angstrom: Beyond = _USUAL.fit_resolution_angstrom
+    astigmatism_angstrom: Beyond = _USUAL.astigmatism_angstrom
+    ice_thickness: Beyond = _USUAL.ice_thickness
+    unevenness: Beyond = _USUAL.unevenness
+    ice_ring_density: Beyond = _USUAL.ice_ring_density
+    contamination_fraction: Beyond = _USUAL.contamination_fraction
+    fewest_picks: Annotated[tuple[Count, Count], AfterValidator(_falling)] = _USUAL.fewest_picks
+
+    def as_thresholds(self) -> Thresholds:
+        """The same as a model value."""
+        return Thresholds(**self.model_dump())
+
+
 class ComputeSection(_Section):
     """Where work runs: this machine's cores. Default: a worker for every two cores, two threads each."""
 
@@ -147,6 +183,7 @@ class Settings(_Section):
     instrument: tuple[InstrumentSection, ...] = ()
     store: tuple[StoreSection, ...] = ()
     pipeline: PipelineSection = PipelineSection()
+    quality: QualitySection = QualitySection()
     compute: ComputeSection = ComputeSection()
     web: WebSection = WebSection()
 

@@ -111,6 +111,7 @@ class Facility:
                 threads=settings.compute.threads_per_worker,
             ),
             instrument_optics={i.name: i.optics.as_optics() for i in settings.instrument},
+            thresholds=settings.quality.as_thresholds(),
         )
 
     def start(self) -> None:

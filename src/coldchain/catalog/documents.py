@@ -1,4 +1,4 @@
-"""Optics, metadata and parameters ↔ JSON objects.
+"""Optics, metadata, parameters and measures ↔ JSON objects.
 
 Keys are the fields' names. Unknown keys, which a newer version may have written, are ignored when read, and kept when
 written over (`written_over`); missing keys, which an older version left out, are the fields' defaults.
@@ -6,21 +6,24 @@ written over (`written_over`); missing keys, which an older version left out, ar
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 from coldchain.model.optics import ExposureMetadata, Optics
+from coldchain.model.quality import Grade, Measures, Quantity, Reason
 from coldchain.model.session import SessionParameters
 
 JsonObject = dict[str, Any]
 
 
-def _flat(value: Optics | ExposureMetadata | SessionParameters) -> JsonObject:
+def _flat(value: Optics | ExposureMetadata | SessionParameters | Measures) -> JsonObject:
     return {f.name: getattr(value, f.name) for f in fields(value)}
 
 
-def _known(document: JsonObject, kind: type[Optics | ExposureMetadata | SessionParameters]) -> JsonObject:
+def _known(document: JsonObject, kind: type[Optics | ExposureMetadata | SessionParameters | Measures]) -> JsonObject:
     names = {f.name for f in fields(kind)}
     return {name: item for name, item in document.items() if name in names}
 
@@ -64,6 +67,32 @@ def parameters_from_json(document: JsonObject) -> SessionParameters:
     known = _known(document, SessionParameters)
     known["optics"] = optics_from_json(known.get("optics", {}))
     return SessionParameters(**known)
+
+
+def measures_to_json(measures: Measures) -> JsonObject:
+    """What a verdict rests on as a JSON object; numbers that are not finite are nothing."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in _flat(measures).items()
+    }
+
+
+def measures_from_json(document: JsonObject) -> Measures:
+    """The inverse of `measures_to_json`."""
+    return Measures(**_known(document, Measures))
+
+
+def reasons_to_json(reasons: Sequence[Reason]) -> list[list[str]]:
+    """Reasons as lists of quantity, grade and words."""
+    return [[reason.quantity.value, reason.grade.value, reason.words] for reason in reasons]
+
+
+def reasons_from_json(document: Sequence[Sequence[str]]) -> tuple[Reason, ...]:
+    """The inverse of `reasons_to_json`; what a newer version reasons by is left out."""
+    known = {quantity.value for quantity in Quantity}
+    return tuple(
+        Reason(Quantity(quantity), Grade(grade), words) for quantity, grade, words in document if quantity in known
+    )
 
 
 def written_over(old: JsonObject, new: JsonObject) -> JsonObject:

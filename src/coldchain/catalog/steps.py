@@ -13,7 +13,7 @@ from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ExposureRow, StepRunRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
-from coldchain.model.results import CtfResult, MotionResult, PickResult, Step, StepRun, StepState
+from coldchain.model.results import Step, StepResult, StepRun, StepState
 from coldchain.model.session import ExposureState
 
 
@@ -43,7 +43,7 @@ def finish(
     *,
     outputs: Mapping[str, str],
     seconds: float,
-    result: MotionResult | CtfResult | PickResult | None,
+    result: StepResult | None,
     settle_to: ExposureState | None = None,
     warnings: Sequence[str] = (),
 ) -> StepRun:

@@ -28,6 +28,7 @@ from coldchain.catalog.columns import (
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState, ReplicaState, VerificationLevel
 from coldchain.model.identity import new_id
+from coldchain.model.quality import Grade, Quantity
 from coldchain.model.results import Step, StepState
 from coldchain.model.session import ExposureState, Layout, SessionState
 
@@ -210,6 +211,9 @@ class MotionRow(Base):
     early_motion_angstrom: Mapped[float] = mapped_column(nullable=True)
     late_motion_angstrom: Mapped[float] = mapped_column(nullable=True)
     dose_weighted: Mapped[bool] = mapped_column(Boolean())
+    error_angstrom: Mapped[float | None]
+    gain_verdict: Mapped[str | None]
+    gain_share: Mapped[float | None]
 
 
 class CtfRow(Base):
@@ -241,6 +245,62 @@ class PicksRow(Base):
     diameter_angstrom: Mapped[float] = mapped_column(nullable=True)
     count: Mapped[int] = mapped_column(Integer())
     picks: Mapped[list[list[float]]] = mapped_column(JSON())
+    contamination_fraction: Mapped[float | None]
+
+
+class QualityRow(Base):
+    """What a quality run measured. NULL is nothing."""
+
+    __tablename__ = "quality_results"
+    __table_args__ = (Index("ix_quality_results_run_id", "run_id"),)
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("step_runs.id"))
+    transmission: Mapped[float | None]
+    unevenness: Mapped[float | None]
+
+
+class VerdictRow(Base):
+    """What was thought of an exposure. The newest stands; those before it are kept.
+
+    `reasons` holds [quantity, grade, words] each; `pattern` is a path relative to the results folder.
+    """
+
+    __tablename__ = "verdicts"
+    __table_args__ = (
+        Index("ix_verdicts_exposure_id_id", "exposure_id", "id"),
+        Index("ix_verdicts_session_id_stands_exposure_id", "session_id", "stands", "exposure_id"),
+    )
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
+    exposure_id: Mapped[UUID] = mapped_column(ForeignKey("exposures.id"))
+    stands: Mapped[bool] = mapped_column(Boolean())
+    grade: Mapped[Grade] = mapped_column(Word(Grade))
+    reasons: Mapped[list[list[str]]] = mapped_column(JSON())
+    measures: Mapped[JsonObject]
+    pattern: Mapped[str | None] = mapped_column(PathBytes())
+    acquired_at: Mapped[datetime | None]
+    judged_at: Mapped[datetime]
+
+
+class AlertRow(Base):
+    """A change in a session that was raised as an alert, open while `ended_at` is NULL."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (Index("ix_alerts_session_id_id", "session_id", "id"),)
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
+    quantity: Mapped[Quantity] = mapped_column(Word(Quantity))
+    since_exposure_id: Mapped[UUID] = mapped_column(ForeignKey("exposures.id"))
+    seen_exposure_id: Mapped[UUID] = mapped_column(ForeignKey("exposures.id"))
+    usual: Mapped[float] = mapped_column(nullable=True)
+    spread: Mapped[float] = mapped_column(nullable=True)
+    level: Mapped[float] = mapped_column(nullable=True)
+    words: Mapped[str] = mapped_column(Prose())
+    raised_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[UUID | None] = mapped_column(ForeignKey("exposures.id"))
+    ending: Mapped[str] = mapped_column(Prose())
+    settled: Mapped[bool] = mapped_column(Boolean())
 
 
 class EventRow(Base):

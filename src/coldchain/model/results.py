@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeAlias
 from uuid import UUID
+
+from coldchain.model.quality import Grade
 
 
 class Step(StrEnum):
@@ -15,6 +19,7 @@ class Step(StrEnum):
     CTF = "ctf"
     PICK = "pick"
     PREVIEW = "preview"
+    QUALITY = "quality"
 
 
 class StepState(StrEnum):
@@ -48,7 +53,12 @@ class StepRun:
 @dataclass(frozen=True, slots=True)
 class MotionResult:
     """Frame *f* shows the specimen displaced by (shift_x[f], shift_y[f]) from where the first frame shows it, in Å;
-    x grows with the column, y with the row of the stored array (an MRC's first row is the picture's bottom)."""
+    x grows with the column, y with the row of the stored array (an MRC's first row is the picture's bottom).
+
+    `error_angstrom` is what the alignment expects of itself: infinite where the frames did not tell their motion, whose
+    shifts are then 0 for want of better. `gain_verdict` is what the movie says of its gain reference, `gain_share` the
+    part of the reference's pattern that is in the movie; None without a reference. All are None in older results.
+    """
 
     shift_x_angstrom: tuple[float, ...]
     shift_y_angstrom: tuple[float, ...]
@@ -56,6 +66,14 @@ class MotionResult:
     early_motion_angstrom: float
     late_motion_angstrom: float
     dose_weighted: bool
+    error_angstrom: float | None = None
+    gain_verdict: str | None = None
+    gain_share: float | None = None
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the frames told their motion; older results do not say, and are believed."""
+        return self.error_angstrom is None or math.isfinite(self.error_angstrom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +108,23 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class PickResult:
-    """The particles of a micrograph, best first."""
+    """The particles of a micrograph, best first. `contamination_fraction` is the part of it where none was sought, as
+    carbon, ice or aggregates lie there; None where nobody looked."""
 
     diameter_angstrom: float
     picks: tuple[Pick, ...]
+    contamination_fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QualityResult:
+    """What a micrograph's brightness tells. See `Measures` for `transmission` and `unevenness`."""
+
+    transmission: float | None
+    unevenness: float | None
+
+
+StepResult: TypeAlias = MotionResult | CtfResult | PickResult | QualityResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +134,12 @@ class ExposureResults:
     motion: MotionResult | None = None
     ctf: CtfResult | None = None
     picks: PickResult | None = None
+    quality: QualityResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One exposure's point in the session's plots."""
+    """One exposure's point in the session's plots. `total_motion_angstrom` is None where no motion was found."""
 
     exposure_id: UUID
     name: str
@@ -118,3 +150,7 @@ class Reading:
     trustworthy: bool | None
     total_motion_angstrom: float | None
     picks: int | None
+    astigmatism_angstrom: float | None = None
+    ice_thickness: float | None = None
+    grade: Grade | None = None
+    reason: str = ""

@@ -26,13 +26,15 @@ from coldchain.errors import CatalogError, ComputeError, ProcessingError, printa
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind
 from coldchain.model.optics import Optics
+from coldchain.model.quality import Thresholds
 from coldchain.model.results import Step, StepRun
 from coldchain.model.session import Exposure, ExposureState, Session
 from coldchain.preprocess import room
+from coldchain.preprocess.failure import Pause, after_failure
+from coldchain.preprocess.judge import Judge
 from coldchain.preprocess.plan import PipelineParameters, StepPlan, missing_values, next_step, overtaken, standing_runs
 from coldchain.preprocess.sources import ExposureSources, SourceFinder
 from coldchain.preprocess.steps import StepJob, StepOutcome, run_step
-from coldchain.preprocess.failure import Pause, after_failure
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,15 @@ _FAULTS = (
     TypeError,
     ValueError,
 )
+
+
+# Rings and brightness are those of the plain sum; the picker and the eye get the dose-weighted one.
+_READ_OF_SUMS: Mapping[Step, str] = {
+    Step.CTF: "unweighted",
+    Step.PICK: "micrograph",
+    Step.PREVIEW: "micrograph",
+    Step.QUALITY: "unweighted",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +85,14 @@ class Pipeline:
         results_root: Path,
         parameters: PipelineParameters,
         instrument_optics: Mapping[str, Optics],
+        thresholds: Thresholds = Thresholds(),
     ) -> None:
         self._catalog = catalog
         self._engine = engine
         self._results_root = results_root
         self._parameters = parameters
         self._sources = SourceFinder(catalog, instrument_optics)
+        self._judge = Judge(catalog, results_root, thresholds)
         self._in_flight: dict[UUID, _InFlight] = {}
         self._failures: Counter[str] = Counter()
         self._hold: room.Hold | None = None
@@ -234,11 +247,12 @@ class Pipeline:
             self._settle(exposure, ExposureState.READY)
             return
         done = steps.done(self._catalog, exposure.id)
-        for run in overtaken(standing_runs(sources.given, self._parameters, done), done):
+        standing = standing_runs(sources.given, self._parameters, done)
+        for run in overtaken(standing, done):
             steps.adopt(self._catalog, run.id)
         plan = next_step(sources.given, self._parameters, done)
         if plan is None:
-            self._settle(exposure, ExposureState.DONE)
+            self._judge.settle(exposure, standing)
         else:
             self._begin(exposure, session, sources, plan)
 
@@ -291,15 +305,18 @@ class Pipeline:
         future.add_done_callback(lambda _: self._wake.set())
 
     def _inputs(self, sources: ExposureSources, plan: StepPlan) -> dict[str, Path]:
-        """The files that a step reads: CTF the sum without dose weighting, the picker and the eye that with it."""
+        """The files that a step reads."""
         if plan.step is Step.ALIGN:
             references = {"gain": sources.gain, "defects": sources.defects}
             return {"movie": sources.movie} | {role: path for role, path in references.items() if path is not None}
         if sources.file.kind is FileKind.MOVIE:
             aligned = plan.upstream[Step.ALIGN].outputs
-            image = self._results_root / aligned["unweighted" if plan.step is Step.CTF else "micrograph"]
+            image = self._results_root / aligned[_READ_OF_SUMS[plan.step]]
         else:
-            image = sources.movie
+            aligned, image = {}, sources.movie
+        if plan.step is Step.QUALITY:
+            pattern = aligned.get("pattern")
+            return {"image": image} | ({"pattern": self._results_root / pattern} if pattern else {})
         spectrum = plan.upstream[Step.CTF].outputs.get("diagnostic") if plan.step is Step.PREVIEW else None
         return {"image": image} | ({"diagnostic": self._results_root / spectrum} if spectrum else {})
 

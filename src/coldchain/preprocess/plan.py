@@ -15,7 +15,7 @@ from coldchain.model.optics import Optics
 from coldchain.model.results import Step, StepRun
 
 # Raised when a step's results change for the same input; every exposure is then computed again on request.
-STEP_VERSIONS: Mapping[Step, int] = {Step.ALIGN: 2, Step.CTF: 1, Step.PICK: 1, Step.PREVIEW: 1}
+STEP_VERSIONS: Mapping[Step, int] = {Step.ALIGN: 2, Step.CTF: 1, Step.PICK: 1, Step.PREVIEW: 1, Step.QUALITY: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def missing_values(kind: FileKind, optics: Optics) -> list[str]:
 
 def steps_of(kind: FileKind) -> tuple[Step, ...]:
     """The steps that an exposure takes: a single image has nothing to align."""
-    return tuple(Step) if kind is FileKind.MOVIE else (Step.CTF, Step.PICK, Step.PREVIEW)
+    return tuple(step for step in Step if kind is FileKind.MOVIE or step is not Step.ALIGN)
 
 
 def next_step(given: ExposureInput, parameters: PipelineParameters, done: Mapping[str, StepRun]) -> StepPlan | None:
@@ -123,6 +123,11 @@ def step_parameters(step: Step, given: ExposureInput, parameters: PipelineParame
             return {"pixel_size_angstrom": optics.pixel_size_angstrom, "particle_diameter_angstrom": diameter}
         case Step.PREVIEW:
             return {}
+        case Step.QUALITY:
+            return {
+                "pixel_size_angstrom": optics.pixel_size_angstrom,
+                "dose_e_per_square_angstrom": optics.dose_e_per_square_angstrom,
+            }
 
 
 # What each step reads; previews show everything, so they follow everything.
@@ -131,6 +136,7 @@ _READS: Mapping[Step, tuple[Step, ...]] = {
     Step.CTF: (Step.ALIGN,),
     Step.PICK: (Step.ALIGN,),
     Step.PREVIEW: (Step.ALIGN, Step.CTF),
+    Step.QUALITY: (Step.ALIGN,),
 }
 
 

@@ -24,12 +24,15 @@ from coldchain.errors import ColdchainError, ProcessingError, StorageError, Stor
 from coldchain.formats.image import read_image
 from coldchain.formats.movie import probe_movie
 from coldchain.formats.mrc import read_mrc, write_mrc
+from coldchain.kernels.brightness import measure_brightness
 from coldchain.kernels.ctf import CtfParameters, fit_ctf
+from coldchain.kernels.persistence import Pattern, pattern_of_image
 from coldchain.kernels.pick import PickParameters, pick_particles
-from coldchain.model.results import CtfResult, MotionResult, Pick, PickResult, Step
+from coldchain.model.results import MotionResult, Pick, Step, StepResult
 from coldchain.preprocess import previews
 from coldchain.preprocess.alignment import Alignment, align_raw, track_lengths
 from coldchain.preprocess.alignment_files import about_relion, write_alignment
+from coldchain.preprocess.camera import PATTERN_NAME, pattern_of_movie, share_applied
 from coldchain.preprocess.exposure import KnownExposure, share_of_dose
 from coldchain.preprocess.raw_movie import read_raw
 from coldchain.preprocess.relion_gain import AppliedGains
@@ -53,12 +56,12 @@ class StepOutcome:
     """What a step left: file names by role, relative to its folder; its result; warnings for the page."""
 
     outputs: dict[str, str]
-    result: MotionResult | CtfResult | PickResult | None
+    result: StepResult | None
     seconds: float
     warnings: tuple[str, ...] = ()
 
 
-Written = tuple[dict[str, str], MotionResult | CtfResult | PickResult | None, tuple[str, ...]]
+Written = tuple[dict[str, str], StepResult | None, tuple[str, ...]]
 
 
 def run_step(job: StepJob) -> StepOutcome:
@@ -127,9 +130,8 @@ def _number(job: StepJob, name: str) -> float:
 
 
 def _align(job: StepJob) -> Written:
-    alignment = align_raw(
-        read_raw(_exposure(job), FramesWanted(), threads=job.threads), Wishes(gain_auto=True, threads=job.threads)
-    )
+    raw = read_raw(_exposure(job), FramesWanted(), threads=job.threads)
+    alignment = align_raw(raw, Wishes(gain_auto=True, threads=job.threads))
     gain = AppliedGains(job.scratch).for_relion(alignment)
     if gain is not None and gain.parent == job.scratch:
         applied, gain = {"gain": gain.name}, job.folder / gain.name  # as it is called when all is published
@@ -137,7 +139,8 @@ def _align(job: StepJob) -> Written:
         applied = {}
     gain_name = None if gain is None else str(gain)
     outputs = write_alignment(alignment, job.scratch, "micrograph", gain_name=gain_name, threads=job.threads)
-    return outputs | applied, motion_result(alignment), alignment.warnings + about_relion(alignment)
+    outputs |= applied | _write_pattern(job, pattern_of_movie(raw, alignment))
+    return outputs, motion_result(alignment), alignment.warnings + about_relion(alignment)
 
 
 def _exposure(job: StepJob) -> KnownExposure:
@@ -158,8 +161,10 @@ def _exposure(job: StepJob) -> KnownExposure:
 
 
 def motion_result(alignment: Alignment) -> MotionResult:
-    """The track in Å, and its length: in all, and before and after the first 4 e⁻/Å²."""
+    """The track in Å, and its length: in all, and before and after the first 4 e⁻/Å²; its error; what the movie says of
+    its gain reference."""
     motion, lengths = alignment.aligned.motion, track_lengths(alignment)
+    check = alignment.aligned.gain_check
     assert lengths.early_angstrom is not None  # the dose of a facility's exposure is known
     assert lengths.late_angstrom is not None
     return MotionResult(
@@ -169,6 +174,9 @@ def motion_result(alignment: Alignment) -> MotionResult:
         early_motion_angstrom=lengths.early_angstrom,
         late_motion_angstrom=lengths.late_angstrom,
         dose_weighted=alignment.dose_weighted,
+        error_angstrom=alignment.aligned.error_angstrom,
+        gain_verdict=None if check is None else check.verdict.value,
+        gain_share=None if check is None else share_applied(check),
     )
 
 
@@ -242,9 +250,27 @@ def _preview(job: StepJob) -> Written:
     return outputs, None, ()
 
 
+def _quality(job: StepJob) -> Written:
+    image = read_image(job.inputs["image"])
+    dose = job.parameters["dose_e_per_square_angstrom"]
+    assert dose is None or isinstance(dose, int | float)
+    result = measure_brightness(image, _number(job, "pixel_size_angstrom"), dose)
+    # A movie's pattern was taken where its frames lie, before motion was undone.
+    outputs = {} if "pattern" in job.inputs else _write_pattern(job, pattern_of_image(image))
+    return outputs, result, ()
+
+
+def _write_pattern(job: StepJob, pattern: Pattern | None) -> dict[str, str]:
+    if pattern is None:
+        return {}
+    write_mrc(job.scratch / PATTERN_NAME, pattern, pixel_size_angstrom=_number(job, "pixel_size_angstrom"))
+    return {"pattern": PATTERN_NAME}
+
+
 _HANDLERS: Mapping[Step, Callable[[StepJob], Written]] = {
     Step.ALIGN: _align,
     Step.CTF: _ctf,
     Step.PICK: _pick,
     Step.PREVIEW: _preview,
+    Step.QUALITY: _quality,
 }

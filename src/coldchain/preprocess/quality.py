@@ -1,0 +1,193 @@
+"""Judging a micrograph by its numbers. Pure: values in, a verdict in words out.
+
+Nothing that is not known counts as good. Motion that was not found and a CTF fit that is not to be trusted are doubts;
+both at once leave nothing to hold on to, and the micrograph is bad.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from coldchain.model.optics import ExposureMetadata
+from coldchain.model.quality import Grade, Measures, Quantity, Reason, Thresholds, Verdict
+from coldchain.model.results import ExposureResults
+
+# With fewer exposures beside it, nobody knows how bright thin ice is.
+FEWEST_FOR_BRIGHTEST = 10
+# What is brighter than the session's usual by more than all its ice had another dose, or another magnification.
+_MOST_OF_USUAL = 2.0
+
+_ANGSTROM_PER_MICROMETER = 1e4
+_WEIGHT = {Grade.BAD: 0, Grade.DOUBTFUL: 1, Grade.GOOD: 2}
+
+
+def measures_of(
+    found: ExposureResults,
+    metadata: ExposureMetadata,
+    *,
+    is_movie: bool,
+    past_transmissions: Sequence[float] = (),
+    pattern_share: float | None = None,
+) -> Measures:
+    """What a verdict can rest on.
+
+    Parameters
+    ----------
+    found : the newest results.
+    metadata : what the microscope wrote.
+    past_transmissions : of the session's other exposures.
+    pattern_share : see `Measures`.
+    """
+    motion, ctf, picks, quality = found.motion, found.ctf, found.picks, found.quality
+    is_trusted = ctf is not None and ctf.trustworthy
+    transmission = None if quality is None else quality.transmission
+    return Measures(
+        is_movie=is_movie,
+        motion_found=None if motion is None else motion.is_found,
+        total_motion_angstrom=_finite(motion.total_motion_angstrom) if motion is not None and motion.is_found else None,
+        motion_error_angstrom=None if motion is None else _finite(motion.error_angstrom),
+        ctf_trustworthy=None if ctf is None else ctf.trustworthy,
+        ctf_doubt="" if ctf is None or is_trusted else ctf.reason,
+        defocus_angstrom=_finite((ctf.defocus_u_angstrom + ctf.defocus_v_angstrom) / 2) if ctf and is_trusted else None,
+        intended_defocus_angstrom=_intended(metadata),
+        astigmatism_angstrom=_finite(ctf.defocus_u_angstrom - ctf.defocus_v_angstrom) if ctf and is_trusted else None,
+        fit_resolution_angstrom=_finite(ctf.fit_resolution_angstrom) if ctf and is_trusted else None,
+        transmission=transmission,
+        ice_thickness=ice_thickness(transmission, past_transmissions),
+        unevenness=None if quality is None else quality.unevenness,
+        ice_ring_density=(_finite(ctf.ice_ring_density) or None) if ctf is not None else None,
+        picks=None if picks is None else len(picks.picks),
+        contamination_fraction=None if picks is None else picks.contamination_fraction,
+        gain_share=None if motion is None else motion.gain_share,
+        pattern_share=pattern_share,
+    )
+
+
+def ice_thickness(transmission: float | None, others: Sequence[float]) -> float | None:
+    """t/λ = ln(I₀/I), with the brightest exposure of the session for I₀ (see `Measures.ice_thickness`).
+
+    None where there are fewer than ten others to tell how bright thin ice is.
+    """
+    if transmission is None or transmission <= 0:
+        return None
+    lit = sorted(value for value in others if value > 0)
+    if len(lit) < FEWEST_FOR_BRIGHTEST:
+        return None
+    usual = lit[len(lit) // 2]
+    brightest = max(value for value in lit if value <= _MOST_OF_USUAL * usual)
+    return max(0.0, math.log(brightest / transmission))
+
+
+def judge(measures: Measures, thresholds: Thresholds) -> Verdict:
+    """Good, doubtful or bad, with the reasons in words, the heaviest first."""
+    reasons = sorted(_reasons(measures, thresholds), key=lambda reason: _WEIGHT[reason.grade])
+    grade = reasons[0].grade if reasons else Grade.GOOD
+    return Verdict(grade, tuple(reasons), measures)
+
+
+def _reasons(measures: Measures, thresholds: Thresholds) -> Iterator[Reason]:
+    unfound = measures.is_movie and measures.motion_found is not True
+    untrusted = measures.ctf_trustworthy is not True
+    lost = Grade.BAD if unfound and untrusted else Grade.DOUBTFUL
+    if unfound:
+        yield Reason(Quantity.ALIGNMENT, lost, _unfound(measures))
+    if untrusted:
+        yield Reason(Quantity.CTF, lost, _untrusted(measures))
+    for quantity, value, pair, words in (
+        (
+            Quantity.MOTION,
+            measures.total_motion_angstrom,
+            thresholds.total_motion_angstrom,
+            "The specimen moved by {:.0f} Å{}.",
+        ),
+        (
+            Quantity.ALIGNMENT,
+            measures.motion_error_angstrom,
+            thresholds.motion_error_angstrom,
+            "Its motion is known to {:.1f} Å only{}.",
+        ),
+        (
+            Quantity.RESOLUTION,
+            measures.fit_resolution_angstrom,
+            thresholds.fit_resolution_angstrom,
+            "Thon rings are seen to {:.1f} Å only{}.",
+        ),
+        (
+            Quantity.ASTIGMATISM,
+            measures.astigmatism_angstrom,
+            thresholds.astigmatism_angstrom,
+            "The astigmatism is {:,.0f} Å{}.",
+        ),
+        (
+            Quantity.ICE,
+            measures.ice_thickness,
+            thresholds.ice_thickness,
+            "The ice is thicker than the session's thinnest by {:.2f} mean free paths{}.",
+        ),
+        (
+            Quantity.UNEVENNESS,
+            measures.unevenness,
+            thresholds.unevenness,
+            "The brightness is uneven, by {:.2f}: an edge of carbon or of the beam, or ice that is not flat{}.",
+        ),
+        (
+            Quantity.ICE_RING,
+            measures.ice_ring_density,
+            thresholds.ice_ring_density,
+            "The ring of crystalline ice is {:.1f} times what is beside it{}.",
+        ),
+        (
+            Quantity.CONTAMINATION,
+            measures.contamination_fraction,
+            thresholds.contamination_fraction,
+            "Carbon, ice or aggregates cover {:.0%} of it{}.",
+        ),
+    ):
+        yield from _beyond(quantity, value, pair, words)
+    yield from _few_picks(measures.picks, thresholds.fewest_picks)
+
+
+def _beyond(quantity: Quantity, value: float | None, pair: tuple[float, float], words: str) -> Iterator[Reason]:
+    if value is None or value <= pair[0]:
+        return
+    grade, limit = (Grade.BAD, pair[1]) if value > pair[1] else (Grade.DOUBTFUL, pair[0])
+    yield Reason(quantity, grade, words.format(value, f" ({grade} beyond {_limit(quantity, limit)})"))
+
+
+def _few_picks(picks: int | None, pair: tuple[int, int]) -> Iterator[Reason]:
+    if picks is None or picks >= pair[0]:
+        return
+    grade, limit = (Grade.BAD, pair[1]) if picks < pair[1] else (Grade.DOUBTFUL, pair[0])
+    count = {0: "No particle was", 1: "One particle was"}.get(picks, f"{picks} particles were")
+    yield Reason(Quantity.PICKS, grade, f"{count} found ({grade} below {limit}).")
+
+
+def _limit(quantity: Quantity, limit: float) -> str:
+    if quantity is Quantity.CONTAMINATION:
+        return f"{limit:.0%}"
+    unit = " Å" if quantity not in {Quantity.ICE, Quantity.UNEVENNESS, Quantity.ICE_RING} else ""
+    return f"{limit:,g}{unit}"
+
+
+def _unfound(measures: Measures) -> str:
+    if measures.motion_found is None:
+        return "It was not aligned."
+    return "Its frames do not tell how they moved: they were added up as they lie."
+
+
+def _untrusted(measures: Measures) -> str:
+    if measures.ctf_trustworthy is None:
+        return "No CTF was fitted."
+    why = measures.ctf_doubt.strip().rstrip(".")
+    return f"The CTF fit is not to be trusted{f': {why}' if why else ''}."
+
+
+def _intended(metadata: ExposureMetadata) -> float | None:
+    """What the microscope was set to; it counts underfocus as negative."""
+    applied = metadata.applied_defocus_micrometer
+    return None if applied is None else -applied * _ANGSTROM_PER_MICROMETER
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
