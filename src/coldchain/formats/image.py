@@ -28,6 +28,11 @@ def read_image(path: Path) -> NDArray[np.float32]:
 
     Raises IncompleteFileError and FormatError where the file is cut or damaged, StorageError where it cannot be read.
     """
+    return read_filled(path)[0]
+
+
+def read_filled(path: Path) -> tuple[NDArray[np.float32], int]:
+    """The image as `read_image` gives it, and how many of its pixels were no finite numbers."""
     image = read_values(path)
     finite = np.isfinite(image)
     wrong = image.size - int(np.count_nonzero(finite))
@@ -40,7 +45,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
         )
     if wrong:
         image[~finite] = np.median(image[finite])
-    return image
+    return image, wrong
 
 
 def read_values(path: Path) -> NDArray[np.float32]:

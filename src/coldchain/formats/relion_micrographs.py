@@ -1,4 +1,5 @@
-"""RELION's `corrected_micrographs.star`: the list from which extraction, CTF fits and polishing find what they need.
+"""RELION's lists of micrographs: `corrected_micrographs.star`, from which extraction, CTF fits and polishing find what
+they need, and `micrographs_ctf.star`, which has each one's CTF.
 
 Polishing looks its movie up by `rlnMicrographName`, without a leading `Type/job000/`, and takes the motion STAR from
 `rlnMicrographMetadata`. Every name is as RELION must find it from its project's folder.
@@ -19,13 +20,14 @@ _GROUP_NAME = re.compile(r"[A-Za-z0-9-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpticsGroup:
-    """Micrographs taken alike. `movie_pixel_size_angstrom` is the movie's as stored, `pixel_size_angstrom` the sum's.
+    """Micrographs taken alike. `movie_pixel_size_angstrom` is the movie's as stored, None where nobody knows;
+    `pixel_size_angstrom` is the sum's.
 
     RELION allows ASCII letters, digits and hyphens in `name`.
     """
 
     name: str
-    movie_pixel_size_angstrom: float
+    movie_pixel_size_angstrom: float | None
     pixel_size_angstrom: float
     voltage_kilovolt: float
     spherical_aberration_millimeter: float
@@ -52,7 +54,40 @@ class CorrectedMicrograph:
     odd_name: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedMicrograph:
+    """One micrograph and its CTF: defocus in Å, U ≥ V, positive is underfocus; its angle in degrees from x.
+
+    phase_shift_degrees : None in all of them where there is no phase plate.
+    """
+
+    name: str
+    ctf_image_name: str
+    defocus_u_angstrom: float
+    defocus_v_angstrom: float
+    astigmatism_angstrom: float
+    defocus_angle_degrees: float
+    figure_of_merit: float
+    max_resolution_angstrom: float
+    ice_ring_density: float
+    phase_shift_degrees: float | None = None
+    optics_group: int = 1
+
+
 # Labels in RELION's order. What is None in every micrograph has no column.
+_FITTED = {
+    "rlnMicrographName": "name",
+    "rlnOpticsGroup": "optics_group",
+    "rlnCtfImage": "ctf_image_name",
+    "rlnDefocusU": "defocus_u_angstrom",
+    "rlnDefocusV": "defocus_v_angstrom",
+    "rlnCtfAstigmatism": "astigmatism_angstrom",
+    "rlnDefocusAngle": "defocus_angle_degrees",
+    "rlnPhaseShift": "phase_shift_degrees",
+    "rlnCtfFigureOfMerit": "figure_of_merit",
+    "rlnCtfMaxResolution": "max_resolution_angstrom",
+    "rlnCtfIceRingDensity": "ice_ring_density",
+}
 _COLUMNS = {
     "rlnMicrographNameNoDW": "unweighted_name",
     "rlnCtfPowerSpectrum": "power_spectrum_name",
@@ -85,6 +120,22 @@ def write_corrected_micrographs(
     where a micrograph's group is not there, where some micrographs have a file that others lack or where a name cannot
     stand in a STAR file, StorageError where the file cannot be written.
     """
+    _write(path, optics, micrographs, _COLUMNS)
+
+
+def write_fitted_micrographs(
+    path: Path, optics: Sequence[OpticsGroup], micrographs: Sequence[FittedMicrograph]
+) -> None:
+    """Write the list with each one's CTF. Raises as `write_corrected_micrographs`."""
+    _write(path, optics, micrographs, _FITTED)
+
+
+def _write(
+    path: Path,
+    optics: Sequence[OpticsGroup],
+    micrographs: Sequence[CorrectedMicrograph] | Sequence[FittedMicrograph],
+    labels: dict[str, str],
+) -> None:
     if not optics or not micrographs:
         raise FormatError("nothing to list", expected="an optics group and a micrograph at least", path=path)
     for group in optics:
@@ -102,7 +153,7 @@ def write_corrected_micrographs(
     groups = {"rlnOpticsGroupName": groups.pop("rlnOpticsGroupName"), "rlnOpticsGroup": _numbers(optics), **groups}
     blocks: list[Record | Table] = [
         Table("optics", groups),
-        Table("micrographs", _columns(micrographs, _COLUMNS, path)),
+        Table("micrographs", _columns(micrographs, labels, path)),
     ]
     write_star(path, blocks)
 
@@ -112,7 +163,9 @@ def _numbers(optics: Sequence[OpticsGroup]) -> list[Value]:
 
 
 def _columns(
-    rows: Sequence[OpticsGroup] | Sequence[CorrectedMicrograph], labels: dict[str, str], path: Path
+    rows: Sequence[OpticsGroup] | Sequence[CorrectedMicrograph] | Sequence[FittedMicrograph],
+    labels: dict[str, str],
+    path: Path,
 ) -> dict[str, list[Value]]:
     columns: dict[str, list[Value]] = {}
     for label, name in labels.items():

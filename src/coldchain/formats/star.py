@@ -56,15 +56,21 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
 
-def write_star(path: Path, blocks: Iterable[Record | Table]) -> None:
+def write_star(path: Path, blocks: Iterable[Record | Table], *, empty_too: bool = False) -> None:
     """Write blocks in one go: nobody sees half a file. A table without rows is left out, as RELION leaves it out:
-    it would take the block behind an empty table for that table's first row.
+    it would take the block behind an empty table for that table's first row. `empty_too`: it is written all the same,
+    as the only or the last block may be.
 
     Raises FormatError where a number is not finite, where a text cannot stand in a STAR file (control characters, both
     kinds of quote; in a table two spaces together, which RELION reads as one) or where columns differ in length,
     StorageError where the file cannot be written.
     """
-    lines = [line for block in blocks if isinstance(block, Record) or len(block) for line in _lines_of(block, path)]
+    lines = [
+        line
+        for block in blocks
+        if isinstance(block, Record) or len(block) or empty_too
+        for line in _lines_of(block, path)
+    ]
     with replacing(path) as stream:
         stream.write(os.fsencode("".join(f"{line}\n" for line in lines)))
 

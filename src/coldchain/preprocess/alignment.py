@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ from coldchain.formats.relion_motion import EARLY_DOSE_E_PER_SQUARE_ANGSTROM
 from coldchain.kernels.align import AlignedMovie, AlignmentParameters, align_movie
 from coldchain.preprocess.exposure import KnownExposure
 from coldchain.preprocess.raw_movie import Image, RawMovie
+from coldchain.preprocess.relion_names import relion_name
 from coldchain.preprocess.wishes import FramesWanted, Wishes
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,12 +155,6 @@ def track_lengths(alignment: Alignment) -> TrackLengths:
     exposed = alignment.pre_exposure_e_per_square_angstrom + np.cumsum(doses)[1:]
     is_early = exposed <= EARLY_DOSE_E_PER_SQUARE_ANGSTROM
     return TrackLengths(total, float(steps[is_early].sum()), float(steps[~is_early].sum()))
-
-
-def relion_name(path: Path) -> str:
-    """The path as a STAR file can hold it: control characters, and the double of two kinds of quotes, become "_"."""
-    name = _CONTROL.sub("_", str(path))
-    return name.replace('"', "_") if "'" in name else name
 
 
 def _about_name(movie: Path) -> tuple[str, ...]:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from coldchain.formats.mrc import write_mrc
 from coldchain.formats.relion_motion import PatchShifts, RelionMotion, opposite, write_motion
 from coldchain.kernels.motion import Motion
-from coldchain.preprocess.alignment import Alignment, relion_name
+from coldchain.preprocess.alignment import Alignment
 from coldchain.preprocess.output_names import ENDINGS
 from coldchain.preprocess.publishing import ResultsFolder
 from coldchain.preprocess.relion_gain import AppliedGains
+from coldchain.preprocess.relion_names import relion_name
 
 # RELION reads each as a row of text, and a table of millions takes it minutes for every movie.
 _MOST_HOT_PIXELS = 100_000

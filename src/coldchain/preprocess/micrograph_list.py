@@ -8,9 +8,10 @@ from pathlib import Path
 
 from coldchain.formats.relion_micrographs import CorrectedMicrograph, OpticsGroup, write_corrected_micrographs
 from coldchain.formats.relion_motion import accumulated_motion_pixel
-from coldchain.preprocess.alignment import Alignment, relion_name
+from coldchain.preprocess.alignment import Alignment
 from coldchain.preprocess.alignment_files import relion_motion
 from coldchain.preprocess.output_names import LIST_NAME
+from coldchain.preprocess.relion_names import can_be_listed, from_here
 from coldchain.preprocess.wishes import Lens
 
 
@@ -41,7 +42,7 @@ class MicrographList:
     def add(self, alignment: Alignment, files: Mapping[str, Path]) -> None:
         """Add an alignment whose files by role are written; one whose names its table cannot hold is left out."""
         exposure = alignment.exposure
-        if any(relion_name(path) != str(path) or "  " in str(path) for path in files.values()):
+        if not all(map(can_be_listed, files.values())):
             return
         kind = _Kind(
             exposure.pixel_size_angstrom, alignment.aligned.pixel_size_angstrom, round(exposure.voltage_kilovolt, 3)
@@ -49,7 +50,7 @@ class MicrographList:
         if kind not in self._kinds:
             self._kinds.append(kind)
         total, early, late = accumulated_motion_pixel(relion_motion(alignment))
-        names = {role: _from_here(path) for role, path in files.items()}
+        names = {role: from_here(path) for role, path in files.items()}
         self._micrographs.append(
             CorrectedMicrograph(
                 name=names["micrograph"],
@@ -87,8 +88,3 @@ class MicrographList:
             for number, kind in enumerate(self._kinds, 1)
         ]
         write_corrected_micrographs(self._path, groups, micrographs)
-
-
-def _from_here(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -16,7 +16,7 @@ from coldchain.errors import ColdchainError, UsageError, printable
 from coldchain.formats.container import Container, container_of
 from coldchain.formats.framelist import read_frame_list
 
-# By role; see `alignment_files`.
+# By role; see `alignment_files`, `ctf_files` and `pick_files`.
 ENDINGS = {
     "micrograph": ".mrc",
     "unweighted": "_noDW.mrc",
@@ -26,6 +26,21 @@ ENDINGS = {
     "motion": ".star",
 }
 LIST_NAME = "corrected_micrographs.star"
+CTF_ENDINGS = {
+    "spectrum": "_ctf.mrc",
+    "picture": "_ctf.png",
+    "profile": "_ctf_profile.txt",
+    "plot": "_ctf_profile.svg",
+}
+CTF_LIST_NAME = "micrographs_ctf.star"
+PICK_ENDINGS = {
+    "coordinates": "_picks.star",
+    "boxes": "_picks.box",
+    "junk": "_junk.mrc",
+    "outlines": "_junk.json",
+    "picture": "_picks.png",
+}
+PICK_LIST_NAME = "autopick.star"
 
 
 class FilesRead:

@@ -45,8 +45,19 @@ def write_micrograph(image: NDArray[Any], folder: Path) -> None:
 
 def write_spectrum(diagnostic: NDArray[Any], path: Path) -> None:
     """Write a diagnostic spectrum (square, values in [0, 1], zero frequency in the centre)."""
+    spectrum_picture(diagnostic).save(path)
+
+
+def spectrum_picture(diagnostic: NDArray[Any]) -> Image.Image:
+    """A diagnostic spectrum in grey, its top first."""
     grey = np.clip(np.nan_to_num(diagnostic), 0.0, 1.0)[::-1] * 255
-    Image.fromarray(grey.astype(np.uint8)).save(path)
+    return Image.fromarray(grey.astype(np.uint8))
+
+
+def micrograph_picture(image: NDArray[Any], side_pixel: int = MICROGRAPH_SIDE_PIXEL) -> Image.Image:
+    """A micrograph (rows, columns), row 0 the bottom, in grey; its top first and its longer side at most this long."""
+    finite = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
+    return _grey(_shrunk(Image.fromarray(finite[::-1]), side_pixel))
 
 
 def _shrunk(picture: Image.Image, side: int) -> Image.Image:

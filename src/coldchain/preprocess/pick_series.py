@@ -1,0 +1,190 @@
+"""Picking micrographs one after the other: each is read, searched and written; a failure is that micrograph's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coldchain.model.optics import Optics
+from coldchain.model.results import Pick
+from coldchain.preprocess.imaging import Imaging, ImagingFinder
+from coldchain.preprocess.micrographs import Picture, probe_picture, read_picture
+from coldchain.preprocess.output_names import PICK_ENDINGS, PICK_LIST_NAME
+from coldchain.preprocess.publishing import ResultsFolder
+from coldchain.preprocess.relion_names import can_be_listed, from_here
+from coldchain.preprocess.report import Failed
+from coldchain.preprocess.turns import EXPECTED, failed, in_turn
+
+if TYPE_CHECKING:
+    from coldchain.kernels.pick import Picking
+
+_BLANK = "The picture is blank: every pixel has the same value."
+_NO_NAME = f"Not in {PICK_LIST_NAME}: RELION cannot read a file of this name."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PickAsked:
+    """What is asked of every micrograph, and where the results go.
+
+    pixel_size_angstrom : what the user says of all; None: as each one's header says.
+    diameter_angstrom : None: estimated.
+    templates : (n, rows, columns); None: balls and shells.
+    threshold : least figure of merit; None: what the false alarms say.
+    """
+
+    folder: Path
+    pixel_size_angstrom: float | None
+    diameter_angstrom: float | None
+    false_alarms_per_micrograph: float = 1.0
+    threshold: float | None = None
+    templates: NDArray[np.float32] | None = None
+    templates_pixel_size_angstrom: float | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PickReport:
+    """A micrograph that was picked, as `coldchain pick --json` prints it: the fields are its keys.
+
+    picks : best first, in pixels of the file from its first stored pixel's centre: y is 0 in the row that the file
+        stores first, which is an MRC's bottom row and the top row of a TIFF or a PNG.
+    seconds : reading, searching and writing.
+    contamination_fraction : the part of the picture in which no particle was sought.
+    dark_on_light : whether the particles are darker than what is round them.
+    """
+
+    file: Path
+    diameter_angstrom: float
+    picks: tuple[Pick, ...]
+    seconds: float
+    pixel_size_angstrom: float
+    dark_on_light: bool
+    contamination_fraction: float
+    files: dict[str, Path]
+    warnings: tuple[str, ...]
+
+
+def pick_all(paths: Sequence[Path], asked: PickAsked) -> Iterator[PickReport | Failed]:
+    """Pick micrographs in turn; what became of each is told as soon as it is written. At the end RELION's list of the
+    coordinate files is written; where that fails, it is told as of a micrograph."""
+    stages = _Stages(asked)
+    yield from in_turn(paths, stages, asked.threads)
+    try:
+        stages.write_list()
+    except EXPECTED as error:
+        yield failed(error, asked.folder / PICK_LIST_NAME)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    path: Path
+    picture: Picture
+    imaging: Imaging
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Searched:
+    read: _Read
+    picking: Picking
+    seconds: float
+
+
+class _Stages:
+    """What is done to a micrograph, step by step. One that failed is passed on as it is.
+
+    The kernels are imported where they are needed, and not with this module: it takes longer than reading a micrograph.
+    """
+
+    def __init__(self, asked: PickAsked) -> None:
+        self._asked = asked
+        self._imaging = ImagingFinder(Optics(pixel_size_angstrom=asked.pixel_size_angstrom), needs_voltage=False)
+        self._results = ResultsFolder(asked.folder, PICK_ENDINGS)
+        self._listed: list[tuple[str, str]] = []
+
+    def import_kernels(self) -> None:
+        import coldchain.kernels.pick
+        import coldchain.preprocess.pick_files  # noqa: F401
+
+    def read(self, path: Path, threads: int) -> _Read | Failed:  # noqa: ARG002  # one picture is read by one thread
+        began = time.perf_counter()
+        try:
+            info = probe_picture(path)
+            imaging = self._imaging.find(info)
+            picture = read_picture(info)
+        except EXPECTED as error:
+            return failed(error, path)
+        return _Read(path, picture, imaging, time.perf_counter() - began)
+
+    def work(self, read: _Read | Failed) -> _Searched | Failed:
+        if isinstance(read, Failed):
+            return read
+        from coldchain.kernels.pick import PickParameters, find_particles
+
+        began, asked = time.perf_counter(), self._asked
+        parameters = PickParameters(
+            pixel_size_angstrom=read.imaging.pixel_size_angstrom,
+            diameter_angstrom=asked.diameter_angstrom,
+            false_alarms_per_micrograph=asked.false_alarms_per_micrograph,
+            threshold=asked.threshold,
+            templates=asked.templates,
+            templates_pixel_size_angstrom=asked.templates_pixel_size_angstrom,
+            threads=asked.threads,
+        )
+        try:
+            picking = find_particles(read.picture.pixels, parameters)
+        except EXPECTED as error:
+            return failed(error, read.path)
+        return _Searched(read, picking, read.seconds + time.perf_counter() - began)
+
+    def write(self, searched: _Searched | Failed, threads: int) -> PickReport | Failed:  # noqa: ARG002  # small files
+        if isinstance(searched, Failed):
+            return searched
+        from coldchain.preprocess.pick_files import stored_picks, write_picking
+
+        began = time.perf_counter()
+        read, picking = searched.read, searched.picking
+        pixel = read.imaging.pixel_size_angstrom
+        try:
+            self._results.read.add(read.path)
+            files = self._results.publish(
+                read.path, lambda scratch: write_picking(picking, read.picture, pixel, scratch, read.path.stem)
+            )
+        except EXPECTED as error:
+            return failed(error, read.path)
+        warnings = read.imaging.warnings + read.picture.warnings + self._list(read.path, files)
+        if float(read.picture.pixels.max()) <= float(read.picture.pixels.min()):
+            warnings += (_BLANK,)
+        return PickReport(
+            file=read.path,
+            diameter_angstrom=picking.result.diameter_angstrom,
+            picks=stored_picks(picking, read.picture),
+            seconds=searched.seconds + time.perf_counter() - began,
+            pixel_size_angstrom=pixel,
+            dark_on_light=picking.dark_on_light,
+            contamination_fraction=picking.contamination_fraction,
+            files=files,
+            warnings=warnings,
+        )
+
+    def _list(self, path: Path, files: dict[str, Path]) -> tuple[str, ...]:
+        if not (can_be_listed(path) and can_be_listed(files["coordinates"])):
+            return (_NO_NAME,)
+        self._listed.append((from_here(path), from_here(files["coordinates"])))
+        return ()
+
+    def write_list(self) -> None:
+        """Write RELION's list in place of an earlier one, which goes also where nothing is to be listed."""
+        from coldchain.formats.coordinates import write_coordinate_list
+
+        path = self._asked.folder / PICK_LIST_NAME
+        if self._listed:
+            write_coordinate_list(path, self._listed)
+        else:
+            path.unlink(missing_ok=True)
