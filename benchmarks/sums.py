@@ -1,10 +1,10 @@
 """Aligned frame sums with a known truth, on which CTF estimation and picking are measured; made quickly and kept.
 
-    python -m benchmarks.sums [ctf|phase-plate|picking] [--count N] [--structure FILE] [--cache DIR]
+    python -m benchmarks.sums [ctf|thin-ice|phase-plate|picking] [--count N] [--structure FILE] [--cache DIR]
 
 What a perfect alignment leaves of a movie needs no movie: the simulator's undamaged intensity, damaged as the mean over
-the frames is, and counted once. (The sum of Poisson numbers is one, of the sum.) Specimen, contrast and ice are those
-of the alignment's movies (`benchmarks.movies`); optics, pixel and defocus are drawn at random from a fixed seed.
+the frames is, and counted once. (The sum of Poisson numbers is one, of the sum.) Specimen and contrast are those of the
+alignment's movies (`benchmarks.movies`); optics, pixel and defocus are drawn at random from a fixed seed.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from coldchain.simulate.truth import MovieParameters, MovieTruth, write_truth
 _TRUTH = "truth.json"
 _PARTICLES_PER_SQUARE_ANGSTROM = 300 / (4092 * 5760 * 0.83**2)  # as in the K3 movie
 _PARTICLE_DIAMETER_ANGSTROM = 200.0  # no particle nearer to an edge than half of it
+_ICE_ANGSTROM = 300.0  # the particle of 182 Å lies in it
 _LARGEST_COVERAGE = 0.35  # beyond that places that do not overlap are hard to find
 _FAINT_DOSE = 1e-3  # of the movie that is made for its noise-free intensity only
 
@@ -83,14 +84,25 @@ def sum_parameters(case: int, seed: int, **fixed: object) -> MovieParameters:
 
 
 def ctf_sums(count: int, seed: int = 1) -> list[MovieParameters]:
-    """The cases of the CTF's bars."""
+    """The cases of the CTF's bars, in ice that is thick enough for the particle."""
+    return [sum_parameters(case, seed, ice_thickness_angstrom=_ICE_ANGSTROM) for case in range(count)]
+
+
+def thin_ice_sums(count: int, seed: int = 1) -> list[MovieParameters]:
+    """The same in the ice of the alignment's movies, 30 Å: it stands for what little they hold at high resolution.
+
+    The whole information that such a sum's spectrum has on its defocus amounts to standard errors of 50 to 200 Å.
+    """
     return [sum_parameters(case, seed) for case in range(count)]
 
 
 def phase_plate_sums(count: int, seed: int = 2) -> list[MovieParameters]:
-    """The same with a phase shift of 20–160°."""
+    """The CTF's cases with a phase shift of 20–160°."""
     shifts = np.random.default_rng(seed).uniform(20, 160, count)
-    return [sum_parameters(case, seed, phase_shift_degrees=float(shift)) for case, shift in enumerate(shifts)]
+    return [
+        sum_parameters(case, seed, ice_thickness_angstrom=_ICE_ANGSTROM, phase_shift_degrees=float(shift))
+        for case, shift in enumerate(shifts)
+    ]
 
 
 def picking_sums(count: int, seed: int = 3) -> list[MovieParameters]:
@@ -114,6 +126,7 @@ def picking_sums(count: int, seed: int = 3) -> list[MovieParameters]:
 
 SETS: dict[str, Callable[[int], list[MovieParameters]]] = {
     "ctf": ctf_sums,
+    "thin-ice": thin_ice_sums,
     "phase-plate": phase_plate_sums,
     "picking": picking_sums,
 }

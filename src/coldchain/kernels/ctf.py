@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.errors import ProcessingError
-from coldchain.kernels import ctf_fit, ctf_report, spectrum
+from coldchain.kernels import ctf_fit, ctf_report, ctf_search, spectrum
 from coldchain.kernels.ctf_model import Lens
-from coldchain.kernels.fourier import resample
 from coldchain.kernels.voltage import check_voltage
 from coldchain.model.results import CtfResult
 
@@ -29,11 +28,16 @@ _FEWEST_RINGS = 2.0
 _LARGEST_UNCERTAINTY_ANGSTROM = 300.0
 _SMALLEST_EDGE_PIXEL = 256
 _SMALLEST_EDGE_ANGSTROM = 250.0
-_TILE_PIXEL = 1024
 _SECTORS = 60
-_FEWEST_RING_SAMPLES = 40
-# The working picture's Nyquist frequency lies this much above the band's upper end.
-_NYQUIST_MARGIN = 1.1
+_FEWEST_RINGS_OF_BAND = 40
+_MOST_RINGS = 1200
+# How far the phase of the largest defocus's rings may turn within one ring of the spectrum.
+_RING_WIDTH_RADIAN = 2.2
+_LAST_OF_NYQUIST = 0.48
+_CANDIDATES = 4
+_WORTH_REFINING = 0.6
+# Two fits are one if their rings at the band's end are not farther apart.
+_APART_RADIAN = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class CtfParameters:
     """What is known of the microscope, and where to look.
 
     The fit band runs from `min_resolution_angstrom` (coarse) to `max_resolution_angstrom` (fine). With
-    `fit_phase_shift` the phase shift is fitted in [0°, 180°), otherwise `phase_shift_degrees` is taken as known.
+    `fit_phase_shift` the phase shift is fitted in [0°, 180°), otherwise `phase_shift_degrees` is taken as known. With
+    `tilt` the specimen's tilt is fitted too, for which the picture itself is needed.
     """
 
     pixel_size_angstrom: float
@@ -54,6 +59,7 @@ class CtfParameters:
     max_defocus_angstrom: float = 50000.0
     phase_shift_degrees: float = 0.0
     fit_phase_shift: bool = False
+    tilt: bool = False
     threads: int = 1
 
 
@@ -67,6 +73,8 @@ class CtfFit:
     profile_frequency_per_angstrom : (rings,) float32; the others likewise, averages along lines of equal phase:
     profile_measured : the measured spectrum scaled like |CTF|²; profile_fitted : |CTF|²;
     profile_agreement : their correlation over about two rings, −1 … 1.
+    tilt_degrees, tilt_axis_degrees : where asked for, the angle between specimen and picture, in [0, 90), and the
+        azimuth of the line along which the defocus does not change, in [0, 180).
 
     Where there was nothing to fit the arrays are empty, (0, 0) and (0,).
     """
@@ -77,6 +85,8 @@ class CtfFit:
     profile_measured: NDArray[np.float32]
     profile_fitted: NDArray[np.float32]
     profile_agreement: NDArray[np.float32]
+    tilt_degrees: float = 0.0
+    tilt_axis_degrees: float = 0.0
 
 
 def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
@@ -108,33 +118,55 @@ def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
     reason = _unusable(image, parameters)
     if reason:
         return _no_fit(reason)
-    power, polar = _spectra(image, parameters)
-    reason = _unfit(polar)
+    band = _band(parameters, 1 / (min(image.shape) * parameters.pixel_size_angstrom))
+    if band.rings < _FEWEST_RINGS_OF_BAND:
+        return _no_fit(_few(band.rings))
+    return _fit(spectrum.of_picture(image, parameters.pixel_size_angstrom, band, parameters.threads), parameters)
+
+
+def fit_ctf_spectrum(amplitudes: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
+    """Fit the CTF to a spectrum that an alignment wrote beside its sum.
+
+    Parameters
+    ----------
+    amplitudes : (rows, columns), root mean square over a cell, as stored; frequency 0 at [rows // 2, columns // 2].
+    parameters : as for `fit_ctf`; the pixel size is that of a picture which has this spectrum.
+
+    Returns
+    -------
+    The fit, as from `fit_ctf`. Where the cells are too coarse for the rings of a large defocus, only the frequencies
+    below are of use.
+
+    Raises
+    ------
+    ProcessingError : the parameters cannot be, or the spectrum is not a two-dimensional array.
+    """
+    check_parameters(parameters)
+    if amplitudes.ndim != 2:
+        raise ProcessingError(f"the spectrum has {amplitudes.ndim} dimensions", expected="rows and columns")
+    reason = _unusable_spectrum(amplitudes, parameters)
     if reason:
         return _no_fit(reason)
-    return _fit(power, polar, parameters)
+    cell = 1 / (min(amplitudes.shape) * parameters.pixel_size_angstrom)
+    return _fit(spectrum.of_amplitudes(amplitudes, parameters.pixel_size_angstrom, _band(parameters, cell)), parameters)
 
 
-def _spectra(
-    image: NDArray[np.generic], parameters: CtfParameters
-) -> tuple[spectrum.PowerSpectrum, spectrum.PolarSpectrum]:
-    """The averaged periodogram of the picture, and the rings and sectors of its fit band."""
-    working, row_spacing, column_spacing = resample(
-        image,
-        parameters.pixel_size_angstrom,
-        parameters.max_resolution_angstrom / (2 * _NYQUIST_MARGIN),
-        parameters.threads,
-    )
-    tile = min(_TILE_PIXEL, min(working.shape) // 2 * 2)
-    power = spectrum.average_periodogram(working, row_spacing, column_spacing, tile, parameters.threads)
-    highest = min(1 / parameters.max_resolution_angstrom, 0.48 / max(row_spacing, column_spacing))
-    return power, spectrum.to_polar(power, _SECTORS, 1 / parameters.min_resolution_angstrom, highest)
+def _band(parameters: CtfParameters, least_width_per_angstrom: float) -> spectrum.Band:
+    """The fit band, in rings that are narrow enough for those of the largest defocus where the spectrum allows it."""
+    p = parameters
+    highest = min(1 / p.max_resolution_angstrom, _LAST_OF_NYQUIST / p.pixel_size_angstrom)
+    lens = Lens.of(p.voltage_kilovolt, p.spherical_aberration_millimeter, p.amplitude_contrast)
+    steepest = 2 * math.pi * lens.wavelength_angstrom * p.max_defocus_angstrom * highest
+    narrow = max(_RING_WIDTH_RADIAN / (2 * steepest), (highest - 1 / p.min_resolution_angstrom) / _MOST_RINGS)
+    return spectrum.Band(1 / p.min_resolution_angstrom, highest, max(least_width_per_angstrom, narrow), _SECTORS)
+
+
+def _few(rings: int) -> str:
+    return f"the fit band holds only {rings} samples of the spectrum, {_FEWEST_RINGS_OF_BAND} needed"
 
 
 def _unfit(polar: spectrum.PolarSpectrum) -> str:
     """Why nothing can be fitted to this spectrum; "" where something can."""
-    if len(polar.frequency_per_angstrom) < _FEWEST_RING_SAMPLES:
-        return f"the fit band holds only {len(polar.frequency_per_angstrom)} samples of the spectrum"
     if not float(polar.power.min()) > 0.0:
         return "the spectrum is empty in places: the picture has been filtered or is blank"
     if not math.isfinite(float(polar.power.max())):
@@ -142,31 +174,47 @@ def _unfit(polar: spectrum.PolarSpectrum) -> str:
     return ""
 
 
-def _fit(power: spectrum.PowerSpectrum, polar: spectrum.PolarSpectrum, parameters: CtfParameters) -> CtfFit:
+def _fit(polar: spectrum.PolarSpectrum, parameters: CtfParameters) -> CtfFit:
+    reason = _unfit(polar)
+    if reason:
+        return _no_fit(reason)
     lens = Lens.of(
         parameters.voltage_kilovolt,
         parameters.spherical_aberration_millimeter,
         parameters.amplitude_contrast,
         parameters.phase_shift_degrees,
     )
-    rings = ctf_fit.prepare(polar, power.samples_per_bin, lens)
-    found = ctf_fit.search(
+    rings = ctf_fit.prepare(polar, lens)
+    found = ctf_search.search(
         rings,
         parameters.min_defocus_angstrom,
         parameters.max_defocus_angstrom,
         fit_phase_shift=parameters.fit_phase_shift,
+        threads=parameters.threads,
     )
-    refined = ctf_fit.refine(rings, found.defocus, fit_phase_shift=parameters.fit_phase_shift)
+    refined, runner_up = _refine(rings, found, fit_phase_shift=parameters.fit_phase_shift)
     profile = ctf_report.equiphase_profile(rings, refined)
-    result = _judge(parameters, lens, polar, found, refined, profile)
+    result = _judge(parameters, lens, polar, refined, runner_up, profile)
     return CtfFit(
         result=result,
-        diagnostic=ctf_report.diagnostic(power, rings, refined, result.fit_resolution_angstrom),
+        diagnostic=ctf_report.diagnostic(rings, refined, result.fit_resolution_angstrom),
         profile_frequency_per_angstrom=profile.frequency_per_angstrom.astype(np.float32),
         profile_measured=profile.measured.astype(np.float32),
         profile_fitted=profile.fitted.astype(np.float32),
         profile_agreement=profile.agreement.astype(np.float32),
     )
+
+
+def _refine(
+    rings: ctf_fit.Rings, found: list[ctf_search.Candidate], *, fit_phase_shift: bool
+) -> tuple[ctf_fit.Refinement, float]:
+    """The best of what the search found, refined, and the score of the best that is another one."""
+    close = [candidate for candidate in found[:_CANDIDATES] if candidate.score > _WORTH_REFINING * found[0].score]
+    tried = [ctf_fit.refine(rings, candidate.defocus, fit_phase_shift=fit_phase_shift) for candidate in close]
+    best = max(tried, key=lambda refined: refined.score)
+    apart = _APART_RADIAN / (2 * float(rings.defocus_phase[-1]))
+    others = [other.score for other in tried if abs(other.defocus.mean_angstrom - best.defocus.mean_angstrom) > apart]
+    return best, max(others, default=0.0)
 
 
 def check_parameters(parameters: CtfParameters) -> None:
@@ -220,12 +268,28 @@ def _unusable(image: NDArray[np.generic], parameters: CtfParameters) -> str:
     return ""
 
 
+def _unusable_spectrum(amplitudes: NDArray[np.generic], parameters: CtfParameters) -> str:
+    """Why nothing can be fitted to these amplitudes; "" where something can."""
+    edge = min(amplitudes.shape)
+    if edge < _SMALLEST_EDGE_PIXEL:
+        return f"the spectrum is too small: its shorter side has {edge} cells, {_SMALLEST_EDGE_PIXEL} are needed"
+    lowest, highest = float(amplitudes.min()), float(amplitudes.max())
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        return "the spectrum holds values that are not finite numbers"
+    if lowest < 0:
+        return f"the spectrum holds {lowest:.3g}: amplitudes are not negative"
+    if highest <= lowest:
+        return "the spectrum is blank: every cell has the same value"
+    rings = _band(parameters, 1 / (edge * parameters.pixel_size_angstrom)).rings
+    return _few(rings) if rings < _FEWEST_RINGS_OF_BAND else ""
+
+
 def _judge(
     parameters: CtfParameters,
     lens: Lens,
     polar: spectrum.PolarSpectrum,
-    found: ctf_fit.Candidate,
     refined: ctf_fit.Refinement,
+    runner_up: float,
     profile: ctf_report.Profile,
 ) -> CtfResult:
     """The result with its verdict: the first doubt that holds is the reason."""
@@ -237,12 +301,12 @@ def _judge(
     rings = float(phases[1] - phases[0]) / math.pi
     doubts = [
         (
-            found.score < _LOWEST_SCORE or refined.score < _LOWEST_SCORE,
-            f"no rings stand out from the noise: score {min(found.score, refined.score):.1f}, {_LOWEST_SCORE:g} needed",
+            refined.score < _LOWEST_SCORE,
+            f"no rings stand out from the noise: score {refined.score:.1f}, {_LOWEST_SCORE:g} needed",
         ),
         (
-            found.runner_up_score > _HIGHEST_RUNNER_UP * found.score,
-            f"another defocus fits nearly as well: score {found.runner_up_score:.1f} against {found.score:.1f}",
+            runner_up > _HIGHEST_RUNNER_UP * refined.score,
+            f"another defocus fits nearly as well: score {runner_up:.1f} against {refined.score:.1f}",
         ),
         (
             not parameters.min_defocus_angstrom <= defocus.mean_angstrom <= parameters.max_defocus_angstrom,

@@ -50,6 +50,12 @@ class Lens:
         aberration = 0.5 * math.pi * self.spherical_aberration_angstrom * self.wavelength_angstrom**3
         return self.offset_radian - aberration * frequency_per_angstrom**4
 
+    def phase_slope(self, frequency_per_angstrom: Floats, defocus_angstrom: Floats | float) -> Floats:
+        """∂χ/∂k in radians times Å."""
+        k, wavelength = frequency_per_angstrom, self.wavelength_angstrom
+        aberration = self.spherical_aberration_angstrom * wavelength**3
+        return np.asarray(2 * math.pi * (wavelength * defocus_angstrom * k - aberration * k**3))
+
     def phase(self, frequency_per_angstrom: Floats, defocus_angstrom: Floats | float) -> Floats:
         """χ in radians, without any phase shift that is still to be fitted."""
         k = frequency_per_angstrom

@@ -11,10 +11,11 @@ from scipy import ndimage
 
 from coldchain.kernels.ctf_fit import Refinement, Rings
 from coldchain.kernels.ctf_model import Floats
-from coldchain.kernels.spectrum import PolarSpectrum, PowerSpectrum
+from coldchain.kernels.spectrum import PolarSpectrum
 
 # Below this correlation with the fit the rings are taken as lost.
 AGREEMENT_LEVEL = 0.5
+DIAGNOSTIC_PIXELS = 512
 _FEWEST_WINDOW_SAMPLES = 11
 _STANDARD_ERRORS = 3.0
 # What the sampling of the spectrum alone may cost, however strong the rings are.
@@ -51,7 +52,8 @@ def equiphase_profile(rings: Rings, refined: Refinement) -> Profile:
     mean = np.where(count > 0, total / np.maximum(count, 1), 0.0)
     phase = rings.lens.phase(k, refined.defocus.mean_angstrom) + refined.defocus.phase_radian
     waves = -np.cos(2 * phase)
-    height = np.maximum(refined.envelope, 2.0 / (rings.inverse_error * math.sqrt(len(rings.azimuth_radian))))
+    noise = 2.0 / np.maximum(rings.ring_inverse_error * math.sqrt(len(rings.azimuth_radian)), 1e-6)
+    height = np.maximum(refined.envelope, noise)
     return Profile(
         frequency_per_angstrom=k,
         measured=0.5 * (1 + mean / height),
@@ -63,8 +65,9 @@ def equiphase_profile(rings: Rings, refined: Refinement) -> Profile:
 def background(rings: Rings, refined: Refinement) -> Floats:
     """The smooth part of the logarithm of power beside the fitted rings: (sectors, rings)."""
     waves = -refined.envelope * np.cos(2 * rings.phase(refined.defocus))
-    beside = (rings.log_power - waves) * rings.inverse_error
-    return np.asarray(((beside @ rings.background) @ rings.background.T) / rings.inverse_error)
+    explained = rings.in_background((rings.log_power - waves) * rings.inverse_error)
+    seen = rings.inverse_error > 0
+    return np.asarray(np.where(seen, explained / np.where(seen, rings.inverse_error, 1), rings.log_power))
 
 
 def _ring_width(frequency: Floats, phase: Floats) -> Floats:
@@ -111,7 +114,7 @@ def ice_ring_density(polar: PolarSpectrum) -> float:
     """Mean power at 0.25–0.28 Å⁻¹ over that of the bands beside it; 0 where the spectrum does not reach so far."""
     k = polar.frequency_per_angstrom
     low, high = _ICE_BAND_PER_ANGSTROM
-    power = np.sum(polar.power * polar.count, axis=0) / np.maximum(polar.count.sum(axis=0), 1)
+    power = np.sum(polar.power * polar.samples, axis=0) / np.maximum(polar.samples.sum(axis=0), 1e-9)
     inside = (k >= low) & (k <= high)
     below = (k >= low - _ICE_SIDE_PER_ANGSTROM) & (k < low)
     above = (k > high) & (k <= high + _ICE_SIDE_PER_ANGSTROM)
@@ -121,9 +124,7 @@ def ice_ring_density(polar: PolarSpectrum) -> float:
     return float(power[inside].mean() / math.sqrt(float(power[below].mean()) * float(power[above].mean())))
 
 
-def diagnostic(
-    power: PowerSpectrum, rings: Rings, refined: Refinement, resolution_angstrom: float
-) -> NDArray[np.float32]:
+def diagnostic(rings: Rings, refined: Refinement, resolution_angstrom: float) -> NDArray[np.float32]:
     """The picture to judge a fit by: measured left, fitted right; see `CtfFit.diagnostic`.
 
     The measured half is drawn from the sectors, which averages along each ring and so shows faint rings.
@@ -131,13 +132,12 @@ def diagnostic(
     k = rings.frequency_per_angstrom
     flattened = rings.log_power - background(rings, refined)
     flattened = ndimage.gaussian_filter1d(flattened, _SMOOTHED_SECTORS, axis=0, mode="wrap")
-    noise = 1.0 / (rings.inverse_error * math.sqrt(2 * math.sqrt(math.pi) * _SMOOTHED_SECTORS))
+    noise = 1.0 / np.maximum(rings.ring_inverse_error * math.sqrt(2 * math.sqrt(math.pi) * _SMOOTHED_SECTORS), 1e-6)
     scaled = np.clip(0.5 + 0.5 * flattened / np.maximum(refined.envelope, 1.5 * noise), 0, 1)
-    step = max(power.row_step_per_angstrom, power.column_step_per_angstrom)
-    edge = min(power.tile_pixel, 2 * int(float(k[-1]) / step))
-    middle = edge // 2
-    y = (np.arange(edge) - middle)[:, np.newaxis] * power.row_step_per_angstrom
-    x = (np.arange(edge) - middle)[np.newaxis, :] * power.column_step_per_angstrom
+    edge, middle = DIAGNOSTIC_PIXELS, DIAGNOSTIC_PIXELS // 2
+    step = float(k[-1]) / middle
+    y = (np.arange(edge) - middle)[:, np.newaxis] * step
+    x = (np.arange(edge) - middle)[np.newaxis, :] * step
     picture = np.zeros((edge, edge), dtype=np.float32)
     picture[:, :middle] = _measured_half(rings, scaled, np.hypot(y, x[:, :middle]), np.arctan2(y, x[:, :middle]))
     picture[:, middle:] = _fitted_half(

@@ -1,204 +1,239 @@
-"""The averaged power spectrum of a micrograph, in rows and columns and in rings and sectors.
+"""The power spectrum of a picture in rings and sectors, from the picture itself or from a spectrum made by others.
 
-Overlapping tiles of a picture resampled to a constant pixel are made flat (mean and gradient removed), tapered and
-transformed; their periodograms are averaged (Welch, IEEE Trans. Audio Electroacoust. 1967, 15, 70,
-doi:10.1109/TAU.1967.1161901). The sampling of the spectrum is therefore the same whatever the camera.
+The whole picture is tapered at its edges and transformed once; all waves in a bin of a ring and a sector are averaged,
+which is the same as averaging the periodograms of many tiles (Welch, IEEE Trans. Audio Electroacoust. 1967, 15, 70,
+doi:10.1109/TAU.1967.1161901), but costs only the waves of the fit band. The bins are the same whatever the camera.
+Waves along the two axes are left out: the picture's edges and a camera's columns show there.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 
+import ducc0
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import polygamma
 
-from coldchain.compiled import compiled
-from coldchain.errors import ProcessingError
-from coldchain.kernels.fourier import HalfPlane, rfft2
+from coldchain.compiled import compiled, in_bands
+from coldchain.kernels.fourier import good_size, standardised
+
+Floats: TypeAlias = NDArray[np.float64]
+
+# Over this part of its length either edge of a picture fades out.
+_TAPERED = 0.1
+_BLOCK_ROWS = 16
+# Waves beside an axis that are left out with it.
+_AXIS_WAVES = 2
+_FEWEST_SAMPLES, _MOST_SAMPLES = 0.5, 1e6
+# Median of the absolute value of a normal deviate.
+_MEDIAN_DEVIATION = 0.6745
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PowerSpectrum:
-    """Averaged periodogram of a micrograph.
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Where the spectrum is looked at: frequencies in 1/Å, and how it is divided. `sectors` is even."""
 
-    power : (n, n // 2 + 1) float32, a half-plane in the order of `kernels.fourier`.
-    row_step_per_angstrom, column_step_per_angstrom : distance of neighbouring rows (columns) of `power`.
-    samples_per_bin : how many independent samples each value of `power` is worth (not an integer; neighbouring values
-        share some of theirs, so that n values are together worth n × this).
-    """
-
-    power: NDArray[np.float32]
-    row_step_per_angstrom: float
-    column_step_per_angstrom: float
-    samples_per_bin: float
+    lowest_per_angstrom: float
+    highest_per_angstrom: float
+    ring_width_per_angstrom: float
+    sectors: int
 
     @property
-    def tile_pixel(self) -> int:
-        """Rows of the full spectrum, which is square."""
-        return int(self.power.shape[0])
+    def rings(self) -> int:
+        """How many rings there are room for."""
+        return max(0, int((self.highest_per_angstrom - self.lowest_per_angstrom) / self.ring_width_per_angstrom))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class PolarSpectrum:
     """Mean power over rings and sectors of the upper half of Fourier space.
 
-    frequency_per_angstrom : (rings,) mean frequency of each ring.
+    frequency_per_angstrom : (rings,) centre of each ring.
     azimuth_radian : (sectors,) centre of each sector, in [0, π), from x towards y (increasing row).
-    power : (sectors, rings) mean power; a sector without a sample has its ring's mean.
-    count : (sectors, rings) samples of the half-plane in each.
+    power : (sectors, rings) mean power; a bin without a wave has its ring's mean.
+    samples : (sectors, rings) independent samples of the power in each bin, 0 where there is none.
+    blur_per_angstrom : widths of the windows over which the power was averaged along the frequency.
     """
 
-    frequency_per_angstrom: NDArray[np.float64]
-    azimuth_radian: NDArray[np.float64]
-    power: NDArray[np.float64]
-    count: NDArray[np.float64]
+    frequency_per_angstrom: Floats
+    azimuth_radian: Floats
+    power: Floats
+    samples: Floats
+    blur_per_angstrom: tuple[float, ...]
 
 
-def average_periodogram(
-    image: NDArray[np.float32],
-    row_spacing_angstrom: float,
-    column_spacing_angstrom: float,
-    tile_pixel: int,
-    threads: int = 1,
-) -> PowerSpectrum:
-    """Mean periodogram of tiles that overlap by half or more and cover the picture.
+def of_picture(image: NDArray[np.generic], pixel_size_angstrom: float, band: Band, threads: int = 1) -> PolarSpectrum:
+    """The spectrum of a picture (rows, columns), of any real type and finite.
 
-    Parameters
-    ----------
-    image : (rows, columns).
-    row_spacing_angstrom, column_spacing_angstrom : size of a pixel in y and in x.
-    tile_pixel : edge of a tile, even, at most the picture's shorter side (`ProcessingError` where it is not).
-    threads : for the transforms.
+    Rings are not made narrower than the picture's own resolution in frequency, and end below its Nyquist frequency.
     """
-    if tile_pixel < 2 or tile_pixel % 2 or tile_pixel > min(image.shape):
-        raise ProcessingError(
-            f"tiles of {tile_pixel} pixels do not fit a picture of {image.shape[0]} × {image.shape[1]}",
-            expected="an even edge, not longer than the picture's shorter side",
-        )
     rows, columns = image.shape
-    taper = np.hanning(tile_pixel + 1)[:tile_pixel]
-    row_starts, column_starts = _starts(rows, tile_pixel), _starts(columns, tile_pixel)
-    total = np.zeros((tile_pixel, tile_pixel // 2 + 1), dtype=np.float64)
-    for row in row_starts:
-        for column in column_starts:
-            tile = image[row : row + tile_pixel, column : column + tile_pixel]
-            _add_power(rfft2(_flatten(tile, taper.astype(np.float32)), threads), total)
-    samples = _covered(rows, row_starts, taper) * _covered(columns, column_starts, taper) / tile_pixel**2
-    scale = 1.0 / (len(row_starts) * len(column_starts) * float(np.sum(taper**2)) ** 2)
-    return PowerSpectrum(
-        power=(total * scale).astype(np.float32),
-        row_step_per_angstrom=1.0 / (tile_pixel * row_spacing_angstrom),
-        column_step_per_angstrom=1.0 / (tile_pixel * column_spacing_angstrom),
-        samples_per_bin=samples,
+    padded = (good_size(rows, even=True), good_size(columns, even=True))
+    row_step, column_step = 1 / (padded[0] * pixel_size_angstrom), 1 / (padded[1] * pixel_size_angstrom)
+    kept = min(padded[1] // 2, math.ceil(band.highest_per_angstrom / column_step) + 1)
+    tapers = [_taper(length) for length in image.shape]
+    power = _power(image, tapers, padded, kept, threads)
+    waves = _bin(power, row_step, column_step, band, threads)
+    worth = math.prod(float(np.sum(w**2) ** 2 / np.sum(w**4)) for w in tapers) / (padded[0] * padded[1])
+    return _polar(*waves, worth, band, (band.ring_width_per_angstrom, max(row_step, column_step)))
+
+
+def of_amplitudes(amplitudes: NDArray[np.generic], pixel_size_angstrom: float, band: Band) -> PolarSpectrum:
+    """The spectrum of a picture whose amplitudes (rows, columns) are given, frequency 0 at [rows // 2, columns // 2].
+
+    Each is the root mean square over a cell. How many waves there were in a cell is seen from how much neighbours
+    differ.
+    """
+    rows, columns = amplitudes.shape
+    squares = np.fft.ifftshift(np.asarray(amplitudes, dtype=np.float64) ** 2)[:, : columns // 2]
+    largest = float(squares.max())
+    power = np.ascontiguousarray(squares / (largest if largest > 0 else 1.0), dtype=np.float32)
+    row_step, column_step = 1 / (rows * pixel_size_angstrom), 1 / (columns * pixel_size_angstrom)
+    waves = _bin(power, row_step, column_step, band, 1)
+    worth = _samples_of_cells(power, row_step, column_step, band)
+    return _polar(*waves, worth, band, (band.ring_width_per_angstrom, max(row_step, column_step)))
+
+
+def _polar(total: Floats, count: Floats, worth: float, band: Band, blur: tuple[float, ...]) -> PolarSpectrum:
+    ring_mean = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
+    centres = band.lowest_per_angstrom + (np.arange(band.rings) + 0.5) * band.ring_width_per_angstrom
+    return PolarSpectrum(
+        frequency_per_angstrom=np.asarray(centres, dtype=np.float64),
+        azimuth_radian=np.asarray((np.arange(band.sectors) + 0.5) * (math.pi / band.sectors), dtype=np.float64),
+        power=np.where(count > 0, total / np.maximum(count, 1), ring_mean),
+        samples=count * worth,
+        blur_per_angstrom=blur,
     )
 
 
-def to_polar(
-    spectrum: PowerSpectrum, sectors: int, lowest_per_angstrom: float, highest_per_angstrom: float
-) -> PolarSpectrum:
-    """Rings as wide as the spectrum's own sampling and `sectors` equal sectors of [0, π)."""
-    step = max(spectrum.row_step_per_angstrom, spectrum.column_step_per_angstrom)
-    rings = max(1, int((highest_per_angstrom - lowest_per_angstrom) / step))
-    total = np.zeros((sectors, rings))
-    count = np.zeros((sectors, rings))
-    frequency = np.zeros(rings)
-    _bin_polar(
-        spectrum.power,
-        spectrum.row_step_per_angstrom,
-        spectrum.column_step_per_angstrom,
-        lowest_per_angstrom,
-        step,
-        total,
-        count,
-        frequency,
-    )
-    of_ring = count.sum(axis=0)
-    centres = lowest_per_angstrom + (np.arange(rings) + 0.5) * step
-    mean_frequency = np.asarray(np.where(of_ring > 0, frequency / np.maximum(of_ring, 1), centres), dtype=np.float64)
-    ring_mean = total.sum(axis=0) / np.maximum(of_ring, 1)
-    power = np.asarray(np.where(count > 0, total / np.maximum(count, 1), ring_mean), dtype=np.float64)
-    azimuth = np.asarray((np.arange(sectors) + 0.5) * (math.pi / sectors), dtype=np.float64)
-    return PolarSpectrum(mean_frequency, azimuth, power, count)
+def _taper(length: int) -> Floats:
+    """1 in the middle, cosine edges: (length,)."""
+    edge = max(1.0, _TAPERED * length)
+    distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+    return np.asarray(0.5 - 0.5 * np.cos(math.pi * np.minimum(distance / edge, 1)))
 
 
-def _starts(length: int, tile: int) -> list[int]:
-    """First pixels of tiles that cover `length` evenly and overlap by at least half."""
-    gaps = math.ceil((length - tile) / (tile / 2))
-    return [0] if gaps == 0 else [round(i * (length - tile) / gaps) for i in range(gaps + 1)]
+def _power(
+    image: NDArray[np.generic], tapers: list[Floats], padded: tuple[int, int], kept: int, threads: int
+) -> NDArray[np.float32]:
+    """Power of the tapered picture at its first `kept` columns of frequencies: (padded rows, kept) float32."""
+    values = standardised(image) if image.dtype.itemsize >= 8 else image
+    mean = float(np.asarray(values.mean(dtype=np.float64)))
+    largest = max(abs(float(values.min()) - mean), abs(float(values.max()) - mean))
+    down = tapers[0] / (largest if largest > 0 else 1.0)
+    across = tapers[1].astype(np.float32)
+    rows, columns = values.shape
+    transform = np.zeros((padded[0], kept), dtype=np.complex64)
+
+    def transform_rows(first: int, end: int) -> None:
+        block = np.zeros((_BLOCK_ROWS, padded[1]), dtype=np.float32)
+        for row in range(first, end, _BLOCK_ROWS):
+            part = slice(row, min(end, row + _BLOCK_ROWS))
+            lines = block[: part.stop - row]
+            centred = np.subtract(values[part], mean, dtype=np.float64)
+            np.multiply(centred, down[part, np.newaxis], out=lines[:, :columns], casting="same_kind")
+            lines[:, :columns] *= across
+            transform[part] = ducc0.fft.r2c(lines, axes=(1,))[:, :kept]
+
+    in_bands(transform_rows, rows, threads)
+    ducc0.fft.c2c(transform, axes=(0,), nthreads=max(1, threads), out=transform)
+    power = np.empty(transform.shape, dtype=np.float32)
+    in_bands(lambda first, end: _square(transform, power, first, end), padded[0], threads)
+    return power
 
 
-def _covered(length: int, starts: list[int], taper: NDArray[np.float64]) -> float:
-    """Pixels of one axis that the tapered tiles together make use of: (ΣW)² / ΣW², W the sum of squared tapers."""
-    weight = np.zeros(length)
-    for start in starts:
-        weight[start : start + len(taper)] += taper**2
-    return float(weight.sum() ** 2 / np.sum(weight**2))
+def _bin(
+    power: NDArray[np.float32], row_step: float, column_step: float, band: Band, threads: int
+) -> tuple[Floats, Floats]:
+    """Sum of power and number of waves in every bin: two arrays (sectors, rings)."""
+    rows = power.shape[0]
+    reach = min((rows - 1) // 2, math.ceil(band.highest_per_angstrom / row_step))
+    cotangents = 1 / np.tan(np.arange(1, band.sectors // 2 + 1) * (math.pi / band.sectors))
+    parts: list[tuple[Floats, Floats]] = []
+
+    def work(first: int, end: int) -> None:
+        total, count = np.zeros((band.sectors, band.rings)), np.zeros((band.sectors, band.rings))
+        steps = (row_step, column_step, band.lowest_per_angstrom, band.ring_width_per_angstrom)
+        _bin_rows(power, cotangents, steps, total, count, first - reach, end - reach)
+        parts.append((total, count))
+
+    in_bands(work, 2 * reach + 1, threads)
+    return cast(Floats, sum(total for total, _ in parts)), cast(Floats, sum(count for _, count in parts))
+
+
+def _samples_of_cells(power: NDArray[np.float32], row_step: float, column_step: float, band: Band) -> float:
+    """Independent samples to a cell: the logarithm of the mean of n waves has the variance ψ′(n), n need not be whole.
+
+    Second differences along the columns take the spectrum's own slope away; the median takes no notice of spots.
+    """
+    y = np.fft.fftfreq(power.shape[0], 1 / (power.shape[0] * row_step))[:, np.newaxis]
+    x = np.arange(power.shape[1])[np.newaxis, :] * column_step
+    middle = 0.5 * (band.lowest_per_angstrom + band.highest_per_angstrom)
+    k = np.hypot(y, x)
+    use = (k > middle) & (k < band.highest_per_angstrom) & (np.abs(y) > row_step * _AXIS_WAVES)
+    use &= (x > column_step * _AXIS_WAVES) & (power > 0)
+    whole = use & np.roll(use, 1, axis=1) & np.roll(use, -1, axis=1)
+    logarithm = np.log(np.where(power > 0, power, 1))
+    second = (2 * logarithm - np.roll(logarithm, 1, axis=1) - np.roll(logarithm, -1, axis=1))[whole]
+    if not len(second):
+        return 1.0
+    variance = float(np.median(np.abs(second)) / _MEDIAN_DEVIATION) ** 2 / 6
+
+    def excess(logarithm_of_n: float) -> float:
+        return float(polygamma(1, math.exp(logarithm_of_n))) - variance
+
+    low, high = math.log(_FEWEST_SAMPLES), math.log(_MOST_SAMPLES)
+    if excess(low) <= 0 or excess(high) >= 0:
+        return _FEWEST_SAMPLES if excess(low) <= 0 else _MOST_SAMPLES
+    return math.exp(cast(Any, brentq(excess, low, high)))
 
 
 @compiled
-def _flatten(tile: NDArray[np.float32], taper: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The tile without its least-squares plane, tapered in both axes."""
-    n = tile.shape[0]
-    middle = 0.5 * (n - 1)
-    total, along_rows, along_columns = 0.0, 0.0, 0.0
-    for i in range(n):
-        row_total, row_moment = 0.0, 0.0
-        for j in range(n):
-            row_total += tile[i, j]
-            row_moment += tile[i, j] * (j - middle)
-        total += row_total
-        along_rows += row_total * (i - middle)
-        along_columns += row_moment
-    moment = n * n * (n * n - 1) / 12.0
-    mean, row_slope, column_slope = total / (n * n), along_rows / moment, along_columns / moment
-    flat = np.empty((n, n), dtype=np.float32)
-    for i in range(n):
-        row_level = mean + row_slope * (i - middle) - column_slope * middle
-        for j in range(n):
-            flat[i, j] = (tile[i, j] - row_level - column_slope * j) * taper[i] * taper[j]
-    return flat
-
-
-@compiled
-def _add_power(transform: HalfPlane, total: NDArray[np.float64]) -> None:
-    rows, columns = transform.shape
-    for i in range(rows):
-        for j in range(columns):
+def _square(transform: NDArray[np.complex64], power: NDArray[np.float32], first: int, end: int) -> None:
+    for i in range(first, end):
+        for j in range(transform.shape[1]):
             value = transform[i, j]
-            total[i, j] += value.real * value.real + value.imag * value.imag
+            power[i, j] = value.real * value.real + value.imag * value.imag
 
 
 @compiled
-def _bin_polar(
+def _bin_rows(
     power: NDArray[np.float32],
-    row_step: float,
-    column_step: float,
-    lowest: float,
-    step: float,
-    total: NDArray[np.float64],
-    count: NDArray[np.float64],
-    frequency: NDArray[np.float64],
+    cotangents: Floats,
+    steps: tuple[float, float, float, float],
+    total: Floats,
+    count: Floats,
+    first: int,
+    end: int,
 ) -> None:
-    rows, columns = power.shape
+    """Put the waves of rows first … end − 1 (negative ones too) into their bins, sector by sector along each row."""
+    row_step, column_step, lowest, width = steps
     sectors, rings = total.shape
-    # The Nyquist row and column are left out: cropping has emptied them.
-    for i in range(rows):
-        if i == rows // 2:
+    columns = power.shape[1]
+    highest = lowest + rings * width
+    for i in range(first, end):
+        if abs(i) <= _AXIS_WAVES:
             continue
-        y = (i if i < rows // 2 else i - rows) * row_step
-        for j in range(columns - 1):
-            if j == 0 and y < 0:
-                continue
-            x = j * column_step
-            k = math.sqrt(x * x + y * y)
-            ring = math.floor((k - lowest) / step)
-            if ring < 0 or ring >= rings:
-                continue
-            azimuth = math.atan2(y, x)
-            if azimuth < 0:
-                azimuth += math.pi
-            sector = min(int(azimuth * sectors / math.pi), sectors - 1)
-            total[sector, ring] += power[i, j]
-            count[sector, ring] += 1
-            frequency[ring] += k
+        y = abs(i) * row_step
+        if y >= highest:
+            continue
+        row = i if i >= 0 else i + power.shape[0]
+        last = min(columns - 1, int(math.sqrt(highest * highest - y * y) / column_step))
+        column = max(_AXIS_WAVES + 1, int(math.sqrt(max(0.0, lowest * lowest - y * y)) / column_step))
+        for below in range(cotangents.size - 1, -1, -1):
+            # Columns up to where the next sector towards the x axis begins.
+            stop = last + 1
+            if below > 0:
+                stop = min(stop, math.ceil(y * cotangents[below - 1] / column_step))
+            sector = below if i > 0 else sectors - 1 - below
+            for j in range(column, stop):
+                x = j * column_step
+                ring = int((math.sqrt(x * x + y * y) - lowest) / width)
+                if x * x + y * y >= lowest * lowest and ring < rings:
+                    total[sector, ring] += power[row, j]
+                    count[sector, ring] += 1
+            column = max(column, stop)
