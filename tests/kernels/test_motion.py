@@ -65,12 +65,12 @@ def test_first_frame_and_middle_stand_still(shape: Shape, frames: int, terms: in
 
 
 def test_terms_are_legendres_products_without_the_constant() -> None:
-    """The first two are x and y from −1 to 1; over the picture all five are at right angles and of the constant too."""
+    """The first two are x and y from −1 to 1; over the picture all nine are at right angles and of the constant too."""
     assert spatial_terms(np.array([0.0, 100.0]), np.array([0.0, 60.0]), (61, 101))[:, :2].tolist() == [[-1, -1], [1, 1]]
     y, x = (grid.ravel().astype(float) for grid in np.indices((401, 501)))
     terms = spatial_terms(x, y, (401, 501))
     products = terms.T @ terms / x.size
-    assert terms.shape[1] == 5
+    assert terms.shape[1] == 9
     np.testing.assert_allclose(terms.mean(axis=0), 0, atol=0.01)
     np.testing.assert_allclose(products - np.diag(np.diag(products)), 0, atol=0.01)
 

@@ -10,9 +10,10 @@ the band-limited power of the dose-weighted sum. N and P come from the movie its
 step: as long as the frames are badly placed, P is small where waves are short, so the fit goes by itself from coarse
 to fine, and no B-factor is chosen.
 
-**The model.** s_pf is a sum of spatial terms (the constant, and Legendre polynomials of the patch's place up to second
-order) times functions of time. Functions of time are free but for a prior: their acceleration is small, and ten times
-less so while the beam is new to the specimen. How small is not chosen either; it is what makes the movie most likely
+**The model.** s_pf is a sum of spatial terms (the constant, and Legendre polynomials of the patch's place up to third
+order) times functions of time. Functions of time are free but for a prior: their acceleration is small, more so
+of third order, and ten times less so while the beam is new to the specimen. How small is not chosen either; it is what
+makes the movie most likely
 (S. N. Wood & M. Fasiolo, Biometrics 2017, 73, 1071, https://doi.org/10.1111/biom.12666). Where a movie tells little,
 the prior holds, and the local motion shrinks to none.
 
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 
 from coldchain.compiled import compiled_loosely, in_bands
 from coldchain.kernels.dose import critical_exposure
-from coldchain.kernels.motion import Motion, middle_of, spatial_terms
+from coldchain.kernels.motion import SPATIAL_ORDERS, Motion, middle_of, spatial_terms
 from coldchain.kernels.patches import Patches
 
 Vector: TypeAlias = NDArray[np.float64]
@@ -45,11 +46,15 @@ _EARLY_FREEDOM = 9.0
 _FIRST_ACCELERATION_ANGSTROM = (0.2, 0.05)
 _ACCELERATION_BOUNDS_ANGSTROM = (0.003, 3.0)
 _VELOCITY_ANGSTROM = (3.0, 0.5)
+# Of the spatial orders from 0 to 3, relative to the first.
+_RIGIDITY = (1.0, 1.0, 1.0, 16.0)
 _STEPS = 10
 _SOFTENINGS = 4
 _STEP_ANGSTROM = 0.015
 _LARGEST_STEP_ANGSTROM = 5.0
 _SMOOTHING_RINGS = 3
+_LEAST_STRENGTH = 0.1
+_SLOWEST = 0.8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,13 +100,18 @@ def fit_motion(
     band = _Band(patches, pixel_size_angstrom, exposures, voltage_kilovolt)
     model = _Model(patches, shape, track_y, track_x, pixel_size_angstrom, exposures, local=local)
     band.fold(patches)
+    before, damping = math.inf, 1.0
     for _ in range(_STEPS):
         gradient_y, gradient_x = band.compare(patches, *model.shifts(), threads)
         if not band.weights.any():
             break
-        step = model.step(gradient_y, gradient_x, *band.information())
+        step = model.step(gradient_y, gradient_x, *band.information(), band.strength(), damping)
         if step * pixel_size_angstrom < _STEP_ANGSTROM:
             break
+        if step > _SLOWEST * before:
+            # To and fro: the movie's curvature is more than the model expects.
+            damping /= 2
+        before = step
     return model.result(patches)
 
 
@@ -132,16 +142,27 @@ class _Band:
         self._noise = np.zeros(self._rings)
         self._signal = np.zeros(self._rings)
         self._all_left = self._mean(np.square(self._left, dtype=np.float64).sum(axis=0))
-        self.weights = np.zeros(radius.shape, dtype=np.float32)
+        self._strength = np.ones(patches.real.shape[0])
+        self.weights = np.zeros((patches.real.shape[0], *radius.shape), dtype=np.float32)
 
     def fold(self, patches: Patches) -> None:
-        """Measure the noise, then weigh every frame by what damage has left of its signal."""
+        """Measure the noise, then weigh every frame by what damage has left of its signal.
+
+        Of a frame of r times as many electrons the signal is r times as strong, the noise's power too: as it is, it is
+        weighed right in the sum, and counts as r frames.
+        """
         power = np.zeros(self._used.shape)
+        of_frame = np.zeros(patches.real.shape[1])
+        fine = (self._used & (self._ring > self._rings / 2)).astype(np.float32)
         for real, imaginary in zip(patches.real, patches.imaginary, strict=True):
-            power += np.einsum("fji,fji->ji", real, real) + np.einsum("fji,fji->ji", imaginary, imaginary)
-            real *= self._left
-            imaginary *= self._left
+            for part in (real, imaginary):
+                power += np.einsum("fji,fji->ji", part, part)
+                of_frame += np.einsum("fji,fji,ji->f", part, part, fine)
+                part *= self._left
         self._noise = self._mean(power) / (patches.real.shape[0] * patches.real.shape[1])
+        if of_frame.any():
+            self._left *= np.sqrt(of_frame / of_frame.mean()).astype(np.float32)[:, np.newaxis, np.newaxis]
+            self._all_left = self._mean(np.square(self._left, dtype=np.float64).sum(axis=0))
 
     def compare(self, patches: Patches, shift_y: Vector, shift_x: Vector, threads: int) -> tuple[Vector, Vector]:
         """Weights from the sums at these shifts, and the gradient of what is maximised: (patches, frames) each."""
@@ -163,8 +184,9 @@ class _Band:
         return gradient_y, gradient_x
 
     def information(self) -> tuple[Vector, Vector]:
-        """Expected negative curvature of one patch with respect to its shifts along y and x: (frames, frames) each."""
-        expected = 8 * math.pi**2 * self.weights.astype(np.float64) * self._signal[self._ring]
+        """Expected negative curvature of a patch of unit strength with respect to its shifts along y and x: (frames,
+        frames) each."""
+        expected = 8 * math.pi**2 * self._weights_at(1.0) * self._signal[self._ring]
         squares = np.square(self._left.reshape(len(self._left), -1), dtype=np.float64)
 
         def along(frequency_squares: Vector) -> Vector:
@@ -175,14 +197,31 @@ class _Band:
 
         return along(self._squares_y), along(self._squares_x)
 
+    def strength(self) -> Vector:
+        """What each patch tells over what one of unit strength would: (patches,)."""
+        squares = (self._squares_y + self._squares_x) * self._signal[self._ring]
+        unit = float(np.sum(self._weights_at(1.0) * squares))
+        told = np.einsum("pji,ji->p", self.weights, squares) * self._strength
+        return np.asarray(told / unit if unit > 0 else np.ones_like(told))
+
     def _weigh(self, sums_real: Image, sums_imaginary: Image) -> None:
-        power = sum(np.einsum("pji,pji->ji", part, part) for part in (sums_real, sums_imaginary))
-        excess = self._mean(power) / len(sums_real) - self._noise * self._all_left
-        signal = np.maximum(_smoothed(excess / np.maximum(self._all_left, 1e-12) ** 2), 0)
+        power = np.square(sums_real, dtype=np.float64) + np.square(sums_imaginary)
+        excess = self._mean(power.sum(axis=0)) / len(sums_real) - self._noise * self._all_left
+        self._signal = np.maximum(_smoothed(excess / np.maximum(self._all_left, 1e-12) ** 2), 0)
+        # Carbon in a corner must not speak for all: each patch has its own strength.
+        weights = self._weights_at(1.0)
+        expected = self._signal * self._all_left**2
+        of_patch = np.einsum("pji,ji->p", power - (self._noise * self._all_left)[self._ring], weights)
+        whole = float(np.sum(weights * expected[self._ring]))
+        self._strength = np.maximum(of_patch / whole, _LEAST_STRENGTH) if whole > 0 else np.ones(len(power))
+        self.weights = np.stack([self._weights_at(strength) for strength in self._strength]).astype(np.float32)
+
+    def _weights_at(self, strength: float) -> Vector:
+        """Weights of the waves of a patch whose signal is so many times as strong as the mean."""
+        signal = strength * self._signal
         total = self._noise * (self._noise + signal * self._all_left)
-        self._signal = signal
         weight = np.divide(signal, total, out=np.zeros_like(total), where=total > 0)
-        self.weights = np.where(self._used, weight[self._ring], 0).astype(np.float32)
+        return np.where(self._used, weight[self._ring], 0)
 
     def _mean(self, values: NDArray[np.floating]) -> Vector:
         return np.bincount(self._ring[self._used], values[self._used], self._rings) / self._count
@@ -209,6 +248,7 @@ class _Model:
         self._spatial = np.concatenate([constant, terms], axis=1)
         self._modes, accelerations, velocities = _temporal_modes(track_y.size, exposures)
         groups = [slice(0, 1), slice(1, self._spatial.shape[1])][: 2 if terms.shape[1] else 1]
+        self._rigidity = np.array([1.0, *(_RIGIDITY[sum(SPATIAL_ORDERS[number])] for number in self._used)])
         self._penalties = [self._penalty(group, accelerations) for group in groups]
         self._fixed = sum(
             self._penalty(group, velocities) * (pixel_size_angstrom / sigma) ** 2
@@ -226,10 +266,18 @@ class _Model:
         y, x = (self._spatial @ self._factors[:, :, axis] @ self._modes.T for axis in (0, 1))
         return y, x
 
-    def step(self, gradient_y: Vector, gradient_x: Vector, information_y: Vector, information_x: Vector) -> float:
+    def step(
+        self,
+        gradient_y: Vector,
+        gradient_x: Vector,
+        information_y: Vector,
+        information_x: Vector,
+        strength: Vector,
+        damping: float,
+    ) -> float:
         """Go one step; its root mean square in pixels. With the movie's word taken as it is here, a quadratic form, the
         stiffness of the prior and where it leads are settled together."""
-        overlap = self._spatial.T @ self._spatial
+        overlap = (self._spatial.T * strength) @ self._spatial
         curvatures, pulls = [], []
         for axis, (gradient, information) in enumerate(((gradient_y, information_y), (gradient_x, information_x))):
             curvature = np.kron(overlap, self._modes.T @ information @ self._modes)
@@ -246,9 +294,9 @@ class _Model:
         steps = self._factors - before
         moved = np.stack([self._spatial @ steps[:, :, axis] @ self._modes.T for axis in (0, 1)])
         farthest = float(np.abs(moved).max()) * self._pixel_size_angstrom
-        shortened = min(1.0, _LARGEST_STEP_ANGSTROM / farthest) if farthest > 0 else 1.0
+        shortened = min(damping, _LARGEST_STEP_ANGSTROM / farthest) if farthest > 0 else 1.0
         self._factors = before + shortened * steps
-        return shortened * math.sqrt(float(np.mean(moved**2)))
+        return math.sqrt(float(np.mean(moved**2)))
 
     def result(self, patches: Patches) -> JointFit:
         """Where the fit stands."""
@@ -282,7 +330,7 @@ class _Model:
 
     def _penalty(self, group: slice, temporal: Vector) -> Vector:
         chosen = np.zeros(self._spatial.shape[1])
-        chosen[group] = 1
+        chosen[group] = self._rigidity[group]
         return np.asarray(np.kron(np.diag(chosen), temporal), dtype=np.float64)
 
     def _prior(self) -> Vector:
@@ -309,10 +357,10 @@ class _Model:
 
 
 def _told_by(grid: tuple[int, int]) -> list[int]:
-    """Which of `spatial_terms` a grid of (columns, rows) of patches can tell: one row, those in x; one column, in y."""
+    """Which of `spatial_terms` a grid of (columns, rows) of patches can tell: along an axis, an order for each patch
+    beyond the first."""
     columns, rows = grid
-    both = (columns > 1, rows > 1)
-    return {(True, True): [0, 1, 2, 3, 4], (True, False): [0, 2], (False, True): [1, 4], (False, False): []}[both]
+    return [number for number, (i, j) in enumerate(SPATIAL_ORDERS) if i < columns and j < rows]
 
 
 def _temporal_modes(frames: int, exposures: Vector | None) -> tuple[Vector, Vector, Vector]:
@@ -401,7 +449,7 @@ def _differentiate(
             along_y = 0.0
             for j in range(rows):
                 cy, sy = cosine_y[p, f, j], sine_y[p, f, j]
-                re, im, weight = real[p, f, j], imaginary[p, f, j], weights[j]
+                re, im, weight = real[p, f, j], imaginary[p, f, j], weights[p, j]
                 sum_re, sum_im = sums_real[p, j], sums_imaginary[p, j]
                 of_row = np.float32(0)
                 for i in range(columns):

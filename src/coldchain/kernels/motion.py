@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Vector: TypeAlias = NDArray[np.float64]
 
 TERMS = 18
+# In x and in y, of each of `spatial_terms`.
+SPATIAL_ORDERS = tuple((i, order - i) for order in (1, 2, 3) for i in range(order, -1, -1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,12 +93,12 @@ def spatial_terms(x_pixel: Vector, y_pixel: Vector, shape: tuple[int, int]) -> V
 
     Returns
     -------
-    (points, 5): x, y, then the three of second order (x², xy, y²).
+    (points, 9): x, y; the three of second order (x², xy, y²); the four of third (x³, x²y, xy², y³).
     """
     u = np.atleast_1d(2 * np.asarray(x_pixel, dtype=np.float64) / max(1, shape[1] - 1) - 1)
     v = np.atleast_1d(2 * np.asarray(y_pixel, dtype=np.float64) / max(1, shape[0] - 1) - 1)
-    of_x, of_y = ([np.ones_like(t), t, (3 * t * t - 1) / 2] for t in (u, v))
-    return np.stack([of_x[i] * of_y[order - i] for order in (1, 2) for i in range(order, -1, -1)], axis=1)
+    of_x, of_y = ([np.ones_like(t), t, (3 * t * t - 1) / 2, (5 * t * t - 3) * t / 2] for t in (u, v))
+    return np.stack([of_x[i] * of_y[j] for i, j in SPATIAL_ORDERS], axis=1)
 
 
 def middle_of(shape: tuple[int, int]) -> tuple[Vector, Vector]:

@@ -6,6 +6,7 @@ what is left of the shift is the phase. Of its transform only the band is kept t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,10 +21,12 @@ from coldchain.kernels.survey import Stack
 Vector: TypeAlias = NDArray[np.float64]
 Numbers: TypeAlias = NDArray[np.int64]
 
-_EDGE_FRACTION = 1 / 8
+_EDGE_FRACTION = 1 / 16
 # Binning to sums of pixels folds noise back into the highest fifth of the band.
 _BAND_OF_NYQUIST = 0.8
 _FEWEST_PIXELS = 24
+# Of a patch, in all along an axis: beyond it the patches are one more, and overlap.
+_LARGEST_GAP = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,8 +79,8 @@ def cut_patches(
     widths = (room_y[1] - room_y[0], room_x[1] - room_x[0])
     length = patch_pixel / factor if grid is None else min(widths[0] / grid[1], widths[1] / grid[0])
     size = min(good_size(max(_FEWEST_PIXELS, round(length))), *widths)
-    rows = max(1, round(widths[0] / size)) if grid is None else grid[1]
-    columns = max(1, round(widths[1] / size)) if grid is None else grid[0]
+    rows = max(1, math.ceil(widths[0] / size - _LARGEST_GAP)) if grid is None else grid[1]
+    columns = max(1, math.ceil(widths[1] / size - _LARGEST_GAP)) if grid is None else grid[0]
     tops = np.round(np.linspace(room_y[0], room_y[1] - size, rows) if rows > 1 else [_middle(room_y, size)])
     lefts = np.round(np.linspace(room_x[0], room_x[1] - size, columns) if columns > 1 else [_middle(room_x, size)])
     top, left = (places.ravel().astype(np.int64) for places in np.meshgrid(tops, lefts, indexing="ij"))
