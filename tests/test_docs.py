@@ -16,6 +16,8 @@ from pydantic import BaseModel
 
 from coldchain.cli.main import COMMANDS
 from coldchain.config import Settings
+from coldchain.preprocess.ctf_series import CtfReport
+from coldchain.preprocess.pick_series import PickReport
 from coldchain.preprocess.report import Report
 
 ROOT = Path(__file__).parent.parent
@@ -47,10 +49,11 @@ def test_every_command_and_option_is_documented(name: str) -> None:
             assert any(option in text for option in (*long, *parameter.secondary_opts)), f"{name}: {long[0]}"
 
 
-def test_every_key_of_an_alignment_is_documented() -> None:
-    """docs/commands.md names all that `align --json` says of a movie."""
+@pytest.mark.parametrize("report", [Report, CtfReport, PickReport])
+def test_every_key_of_a_report_is_documented(report: type[Any]) -> None:
+    """docs/commands.md names all that `align --json`, `ctf --json` and `pick --json` say of a file."""
     text = (DOCS / "commands.md").read_text(encoding="utf-8")
-    for field in fields(Report):
+    for field in fields(report):
         assert f"`{field.name}`" in text
 
 

@@ -22,7 +22,7 @@ from coldchain.model.results import MotionResult, Pick, PickResult, Step
 from coldchain.model.session import Layout
 from coldchain.preprocess import previews
 from coldchain.preprocess.sources import SourceFinder
-from coldchain.preprocess.steps import StepJob, run_step, write_picks
+from coldchain.preprocess.steps import StepJob, run_step
 from coldchain.web.outputs import Scale, pick_centres
 from tests.facility import write_small_movie
 
@@ -104,17 +104,6 @@ def test_a_preview_shows_the_picture_the_right_way_up_and_picks_lie_on_it(tmp_pa
         ((across, down),) = pick_centres(PickResult(100.0, (Pick(x, y, 1.0),)), scale)
         assert columns.mean() + 0.5 == pytest.approx(across, abs=0.51)
         assert rows.mean() + 0.5 == pytest.approx(down, abs=0.51)
-
-
-def test_picks_are_written_as_relion_reads_them(tmp_path: Path) -> None:
-    """The STAR holds one row a pick with coordinates and figure of merit; no picks give no rows."""
-    write_picks(tmp_path / "picks.star", (Pick(1.5, 2.5, 0.9), Pick(3.0, 4.0, 0.8)))
-    text = (tmp_path / "picks.star").read_text(encoding="utf-8")
-    for label in ("_rlnCoordinateX", "_rlnCoordinateY", "_rlnAutopickFigureOfMerit"):
-        assert label in text
-    assert sum(line.startswith(("1.5", "3.0")) for line in text.splitlines()) == 2
-    write_picks(tmp_path / "none.star", ())
-    assert "_rlnCoordinateX" in (tmp_path / "none.star").read_text(encoding="utf-8")
 
 
 def test_references_are_found_in_the_sessions_folder_and_beside_the_movie(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def with_caption(picture: Image.Image, lines: Iterable[str]) -> Image.Image:
         y = picture.height + _MARGIN_PIXEL + number * _LINE_PIXEL
         pen.text((_MARGIN_PIXEL, y), line.replace("Å", "A"), fill=ink, font=font)
         for x, top in _angstroms(line, pen, font):
-            ring = (_MARGIN_PIXEL + x - 3, y + top - 6, _MARGIN_PIXEL + x + 3, y + top)
+            ring = (_MARGIN_PIXEL + x - 3, y + top - 5, _MARGIN_PIXEL + x + 3, y + top + 1)
             pen.ellipse(ring, outline=ink)
     return whole
 

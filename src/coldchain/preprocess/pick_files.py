@@ -49,13 +49,13 @@ def write_picking(
     Raises StorageError where a file cannot be written.
     """
     names = {role: stem + ending for role, ending in PICK_ENDINGS.items()}
-    picks = picking.result.picks if picture.info.container == Container.TIFF else stored_picks(picking, picture)
+    picks = picks_for_programs(picking, picture)
     write_coordinates(folder / names["coordinates"], picks)
     box = box_pixel(picking.result.diameter_angstrom, pixel_size_angstrom)
     write_boxes(folder / names["boxes"], picks, box)
     shape = (picture.pixels.shape[0], picture.pixels.shape[1])
     write_mrc(folder / names["junk"], whole_junk(picking, shape), pixel_size_angstrom=pixel_size_angstrom)
-    write_outlines(picking, folder / names["outlines"], shape, rows_reversed=picture.rows_reversed)
+    write_outlines(picking, picture, folder / names["outlines"])
     with replacing(folder / names["picture"]) as stream:
         _drawn(picking, picture, pixel_size_angstrom, stem).save(stream, format="png")
     return names
@@ -68,6 +68,11 @@ def stored_picks(picking: Picking, picture: Picture) -> tuple[Pick, ...]:
         return picks
     last = picture.pixels.shape[0] - 1
     return tuple(replace(pick, y_pixel=last - pick.y_pixel) for pick in picks)
+
+
+def picks_for_programs(picking: Picking, picture: Picture) -> tuple[Pick, ...]:
+    """The picks, best first, in pixels of the picture as RELION and EMAN read the file."""
+    return picking.result.picks if picture.info.container == Container.TIFF else stored_picks(picking, picture)
 
 
 def box_pixel(diameter_angstrom: float, pixel_size_angstrom: float) -> int:
@@ -84,13 +89,13 @@ def whole_junk(picking: Picking, shape: tuple[int, int]) -> NDArray[np.int8]:
     return picking.junk.astype(np.int8)[rows][:, columns]
 
 
-def write_outlines(picking: Picking, path: Path, shape: tuple[int, int], *, rows_reversed: bool) -> None:
+def write_outlines(picking: Picking, picture: Picture, path: Path) -> None:
     """The junk's outlines as JSON: the picture's size in pixels, the part of it that is junk, and closed polygons of
-    corners [x, y] (of a body in it, or of a hole in a body), the last joined with the first."""
-    rows, columns = shape
+    corners [x, y] (of a body in it, or of a hole in a body) in pixels of the file, the last joined with the first."""
+    rows, columns = picture.pixels.shape
 
     def stored(polygon: NDArray[np.float64]) -> list[list[float]]:
-        y = rows - 1 - polygon[:, 1] if rows_reversed else polygon[:, 1]
+        y = rows - 1 - polygon[:, 1] if picture.rows_reversed else polygon[:, 1]
         return np.round(np.column_stack([polygon[:, 0], y]), 1).tolist()  # type: ignore[no-any-return]
 
     document = {

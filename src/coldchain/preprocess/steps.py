@@ -7,33 +7,29 @@ that nothing half-written ever stands under a final name, whatever kills the wor
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import pandas
-import starfile
-from numpy.typing import NDArray
-
 from coldchain.errors import ColdchainError, ProcessingError, StorageError, StoreFullError
+from coldchain.formats.coordinates import write_coordinates
 from coldchain.formats.image import read_image
 from coldchain.formats.movie import probe_movie
 from coldchain.formats.mrc import read_mrc, write_mrc
 from coldchain.kernels.brightness import measure_brightness
 from coldchain.kernels.ctf import CtfParameters, fit_ctf
 from coldchain.kernels.persistence import Pattern, pattern_of_image
-from coldchain.kernels.pick import PickParameters, pick_particles
-from coldchain.model.results import MotionResult, Pick, Step, StepResult
-from coldchain.preprocess import previews
+from coldchain.kernels.pick import PickParameters, find_particles
+from coldchain.model.results import MotionResult, Step, StepResult
+from coldchain.preprocess import ctf_files, pick_files, previews
 from coldchain.preprocess.alignment import Alignment, align_raw, track_lengths
 from coldchain.preprocess.alignment_files import about_relion, write_alignment
 from coldchain.preprocess.camera import PATTERN_NAME, pattern_of_movie, share_applied
 from coldchain.preprocess.exposure import KnownExposure, share_of_dose
+from coldchain.preprocess.micrographs import Picture
 from coldchain.preprocess.raw_movie import read_raw
 from coldchain.preprocess.relion_gain import AppliedGains
 from coldchain.preprocess.wishes import FramesWanted, Wishes
@@ -194,46 +190,26 @@ def _ctf(job: StepJob) -> Written:
     outputs = {"profile": "profile.json"}
     if fit.diagnostic.size:  # an image too small or too empty has no spectrum to show
         outputs["diagnostic"] = "diagnostic.mrc"
-        pixel_size = _number(job, "pixel_size_angstrom")
-        write_mrc(job.scratch / outputs["diagnostic"], fit.diagnostic, pixel_size_angstrom=pixel_size)
-    profile = {
-        "frequency_per_angstrom": _rounded(fit.profile_frequency_per_angstrom),
-        "measured": _rounded(fit.profile_measured),
-        "fitted": _rounded(fit.profile_fitted),
-        "agreement": _rounded(fit.profile_agreement),
-    }
-    (job.scratch / outputs["profile"]).write_text(json.dumps(profile), encoding="ascii")
+        ctf_files.write_diagnostic(fit, job.scratch / outputs["diagnostic"])
+    (job.scratch / outputs["profile"]).write_text(ctf_files.profile_document(fit), encoding="ascii")
     return outputs, fit.result, ()
-
-
-def _rounded(values: NDArray[np.float32]) -> list[float | None]:
-    """The values for a plot; JSON has no word for NaN, so None stands for it."""
-    return [round(float(v), 5) if np.isfinite(v) else None for v in values]
 
 
 def _pick(job: StepJob) -> Written:
     diameter = job.parameters["particle_diameter_angstrom"]
     assert diameter is None or isinstance(diameter, int | float)
-    found = pick_particles(
-        read_image(job.inputs["image"]),
+    image = job.inputs["image"]
+    picture = Picture(read_image(image), probe_movie(image, whole=False))
+    picking = find_particles(
+        picture.pixels,
         PickParameters(
             pixel_size_angstrom=_number(job, "pixel_size_angstrom"), diameter_angstrom=diameter, threads=job.threads
         ),
     )
-    write_picks(job.scratch / "picks.star", found.picks)
-    return {"picks": "picks.star"}, found, ()
-
-
-def write_picks(path: Path, picks: tuple[Pick, ...]) -> None:
-    """The picks as RELION's coordinate STAR (rlnCoordinateX/Y in pixels, rlnAutopickFigureOfMerit)."""
-    table = pandas.DataFrame(
-        {
-            "rlnCoordinateX": [p.x_pixel for p in picks],
-            "rlnCoordinateY": [p.y_pixel for p in picks],
-            "rlnAutopickFigureOfMerit": [p.figure_of_merit for p in picks],
-        }
-    )
-    starfile.write({"": table}, path)
+    outputs = {"picks": "picks.star", "junk": "junk.json"}
+    write_coordinates(job.scratch / outputs["picks"], pick_files.picks_for_programs(picking, picture))
+    pick_files.write_outlines(picking, picture, job.scratch / outputs["junk"])
+    return outputs, replace(picking.result, contamination_fraction=picking.contamination_fraction), ()
 
 
 def _preview(job: StepJob) -> Written:

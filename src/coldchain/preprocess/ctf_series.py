@@ -1,0 +1,210 @@
+"""CTF fits of micrographs one after the other: each is read, fitted and written; a failure is that micrograph's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coldchain.model.optics import Optics
+from coldchain.preprocess.fitted_list import FittedList
+from coldchain.preprocess.imaging import Imaging, ImagingFinder
+from coldchain.preprocess.micrographs import Picture, is_spectrum, probe_picture, read_picture
+from coldchain.preprocess.output_names import CTF_ENDINGS
+from coldchain.preprocess.publishing import ResultsFolder
+from coldchain.preprocess.report import Failed
+from coldchain.preprocess.turns import EXPECTED, failed, in_turn
+
+if TYPE_CHECKING:
+    from coldchain.kernels.ctf import CtfFit, CtfParameters
+
+_NO_TILT = "A spectrum alone does not show a tilt: name the micrograph."
+
+
+@dataclass(frozen=True, slots=True)
+class CtfAsked:
+    """What is asked of every fit, and where the results go.
+
+    stated : what the user says of all micrographs.
+    fit_phase_shift : whether it is fitted; else it is `phase_shift_degrees`.
+    tilt : whether a tilt of the specimen is fitted.
+    """
+
+    stated: Optics
+    folder: Path
+    min_resolution_angstrom: float
+    max_resolution_angstrom: float
+    min_defocus_angstrom: float
+    max_defocus_angstrom: float
+    phase_shift_degrees: float = 0.0
+    fit_phase_shift: bool = False
+    tilt: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CtfReport:
+    """A micrograph whose CTF was fitted, as `coldchain ctf --json` prints it: the fields are its keys.
+
+    See `CtfResult` for most of them. seconds : reading, fitting and writing. tilt_degrees, tilt_axis_degrees : None
+    where no tilt was asked for. files : what was written, by role; none where there was nothing to fit.
+    """
+
+    file: Path
+    defocus_u_angstrom: float
+    defocus_v_angstrom: float
+    defocus_angle_degrees: float
+    phase_shift_degrees: float
+    score: float
+    fit_resolution_angstrom: float
+    ice_ring_density: float
+    uncertainty_angstrom: float
+    trustworthy: bool
+    reason: str
+    seconds: float
+    tilt_degrees: float | None
+    tilt_axis_degrees: float | None
+    pixel_size_angstrom: float
+    voltage_kilovolt: float
+    spherical_aberration_millimeter: float
+    amplitude_contrast: float
+    files: dict[str, Path]
+    warnings: tuple[str, ...]
+
+
+def fit_all(paths: Sequence[Path], asked: CtfAsked) -> Iterator[CtfReport | Failed]:
+    """Fit micrographs and spectra in turn; what became of each is told as soon as it is written. At the end those that
+    can be believed are listed for RELION; where that fails, it is told as of a micrograph."""
+    stages = _Stages(asked)
+    yield from in_turn(paths, stages, asked.threads)
+    try:
+        stages.listed.write()
+    except EXPECTED as error:
+        yield failed(error, stages.listed.path)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    path: Path
+    picture: Picture
+    imaging: Imaging
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fitted:
+    path: Path
+    fit: CtfFit
+    imaging: Imaging
+    warnings: tuple[str, ...]
+    with_tilt: bool
+    seconds: float
+
+
+class _Stages:
+    """What is done to a micrograph, step by step. One that failed is passed on as it is.
+
+    The kernels are imported where they are needed, and not with this module: it takes longer than reading a micrograph.
+    """
+
+    def __init__(self, asked: CtfAsked) -> None:
+        self._asked = asked
+        self._imaging = ImagingFinder(asked.stated, needs_voltage=True)
+        self._results = ResultsFolder(asked.folder, CTF_ENDINGS)
+        has_phase = asked.fit_phase_shift or asked.phase_shift_degrees != 0
+        self.listed = FittedList(asked.folder, self._imaging, has_phase_shift=has_phase)
+
+    def import_kernels(self) -> None:
+        import coldchain.kernels.ctf
+        import coldchain.preprocess.ctf_files  # noqa: F401
+
+    def read(self, path: Path, threads: int) -> _Read | Failed:  # noqa: ARG002  # one picture is read by one thread
+        began = time.perf_counter()
+        try:
+            info = probe_picture(path)
+            imaging = self._imaging.find(info)
+            picture = read_picture(info)
+        except EXPECTED as error:
+            return failed(error, path)
+        return _Read(path, picture, imaging, time.perf_counter() - began)
+
+    def work(self, read: _Read | Failed) -> _Fitted | Failed:
+        if isinstance(read, Failed):
+            return read
+        from coldchain.kernels.ctf import fit_ctf, fit_ctf_spectrum
+
+        began = time.perf_counter()
+        spectrum = is_spectrum(read.path)
+        parameters = self._parameters(read.imaging, tilt=self._asked.tilt and not spectrum)
+        try:
+            fit = (fit_ctf_spectrum if spectrum else fit_ctf)(read.picture.pixels, parameters)
+        except EXPECTED as error:
+            return failed(error, read.path)
+        warnings = read.imaging.warnings + read.picture.warnings
+        if self._asked.tilt and spectrum:
+            warnings += (_NO_TILT,)
+        seconds = read.seconds + time.perf_counter() - began
+        return _Fitted(read.path, fit, read.imaging, warnings, parameters.tilt, seconds)
+
+    def _parameters(self, imaging: Imaging, *, tilt: bool) -> CtfParameters:
+        from coldchain.kernels.ctf import CtfParameters
+
+        asked = self._asked
+        assert imaging.voltage_kilovolt is not None
+        return CtfParameters(
+            pixel_size_angstrom=imaging.pixel_size_angstrom,
+            voltage_kilovolt=imaging.voltage_kilovolt,
+            spherical_aberration_millimeter=imaging.spherical_aberration_millimeter,
+            amplitude_contrast=imaging.amplitude_contrast,
+            min_resolution_angstrom=asked.min_resolution_angstrom,
+            max_resolution_angstrom=asked.max_resolution_angstrom,
+            min_defocus_angstrom=asked.min_defocus_angstrom,
+            max_defocus_angstrom=asked.max_defocus_angstrom,
+            phase_shift_degrees=asked.phase_shift_degrees,
+            fit_phase_shift=asked.fit_phase_shift,
+            tilt=tilt,
+            threads=asked.threads,
+        )
+
+    def write(self, fitted: _Fitted | Failed, threads: int) -> CtfReport | Failed:  # noqa: ARG002  # small files
+        if isinstance(fitted, Failed):
+            return fitted
+        from coldchain.preprocess.ctf_files import write_fit
+
+        began = time.perf_counter()
+        try:
+            self._results.read.add(fitted.path)
+            files = self._results.publish(fitted.path, lambda scratch: write_fit(fitted.fit, scratch, fitted.path.stem))
+            unlisted = self.listed.add(fitted.path, fitted.fit.result, fitted.imaging, files)
+        except EXPECTED as error:
+            return failed(error, fitted.path)
+        return _report(fitted, files, unlisted, fitted.seconds + time.perf_counter() - began)
+
+
+def _report(fitted: _Fitted, files: dict[str, Path], unlisted: tuple[str, ...], seconds: float) -> CtfReport:
+    result, imaging, fit = fitted.fit.result, fitted.imaging, fitted.fit
+    assert imaging.voltage_kilovolt is not None
+    return CtfReport(
+        file=fitted.path,
+        defocus_u_angstrom=result.defocus_u_angstrom,
+        defocus_v_angstrom=result.defocus_v_angstrom,
+        defocus_angle_degrees=result.defocus_angle_degrees,
+        phase_shift_degrees=result.phase_shift_degrees,
+        score=result.score,
+        fit_resolution_angstrom=result.fit_resolution_angstrom,
+        ice_ring_density=result.ice_ring_density,
+        uncertainty_angstrom=result.uncertainty_angstrom,
+        trustworthy=result.trustworthy,
+        reason=result.reason,
+        seconds=seconds,
+        tilt_degrees=fit.tilt_degrees if fitted.with_tilt else None,
+        tilt_axis_degrees=fit.tilt_axis_degrees if fitted.with_tilt else None,
+        pixel_size_angstrom=imaging.pixel_size_angstrom,
+        voltage_kilovolt=imaging.voltage_kilovolt,
+        spherical_aberration_millimeter=imaging.spherical_aberration_millimeter,
+        amplitude_contrast=imaging.amplitude_contrast,
+        files=files,
+        warnings=fitted.warnings + unlisted,
+    )
