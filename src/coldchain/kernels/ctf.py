@@ -9,21 +9,27 @@ doi:10.1016/j.jsb.2015.08.008, and of RELION's STAR labels; `ctf_model` writes t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.errors import ProcessingError
-from coldchain.kernels import ctf_fit, ctf_report, ctf_search, spectrum
-from coldchain.kernels.ctf_model import Lens
+from coldchain.kernels import ctf_fit, ctf_report, ctf_search, ctf_tilt, spectrum
+from coldchain.kernels.ctf_model import Defocus, Lens
 from coldchain.kernels.voltage import check_voltage
 from coldchain.model.results import CtfResult
 
 # On noise alone the best of all places searched scores 3 to 5 standard deviations (tested on hundreds of images).
 _LOWEST_SCORE = 8.0
-# Two ring systems of like strength, or an alias of too few rings, leave a second place nearly as good as the first.
-_HIGHEST_RUNNER_UP = 0.7
+# Of a second ring system: a part of the first's score, where the first has been taken away.
+_HIGHEST_BESIDE = 0.4
+# Squares of scores are twice the logarithm of the likelihood: this much is beyond chance.
+_LEAST_LEAD = 20.0
+# Beyond that the model's own faults decide between two places.
+_HIGHEST_RIVAL = 0.98
+# A bump of the spectrum that is no ring is one.
+_LOWEST_WITHOUT_A_RING = 5.0
 _FEWEST_RINGS = 2.0
 _LARGEST_UNCERTAINTY_ANGSTROM = 300.0
 _SMALLEST_EDGE_PIXEL = 256
@@ -35,7 +41,10 @@ _MOST_RINGS = 1200
 _RING_WIDTH_RADIAN = 2.2
 _LAST_OF_NYQUIST = 0.48
 _CANDIDATES = 4
+_TILT_ROUNDS = 2
 _WORTH_REFINING = 0.6
+# Noise alone has this; its rivals are noise as well.
+_SCORE_WORTH_REFINING = 5.5
 # Two fits are one if their rings at the band's end are not farther apart.
 _APART_RADIAN = 1.5
 
@@ -121,7 +130,8 @@ def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
     band = _band(parameters, 1 / (min(image.shape) * parameters.pixel_size_angstrom))
     if band.rings < _FEWEST_RINGS_OF_BAND:
         return _no_fit(_few(band.rings))
-    return _fit(spectrum.of_picture(image, parameters.pixel_size_angstrom, band, parameters.threads), parameters)
+    flat = _fit(spectrum.of_picture(image, parameters.pixel_size_angstrom, band, parameters.threads), parameters)
+    return _fit_tilted(image, flat, parameters) if parameters.tilt else flat
 
 
 def fit_ctf_spectrum(amplitudes: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
@@ -149,6 +159,34 @@ def fit_ctf_spectrum(amplitudes: NDArray[np.generic], parameters: CtfParameters)
         return _no_fit(reason)
     cell = 1 / (min(amplitudes.shape) * parameters.pixel_size_angstrom)
     return _fit(spectrum.of_amplitudes(amplitudes, parameters.pixel_size_angstrom, _band(parameters, cell)), parameters)
+
+
+def _fit_tilted(image: NDArray[np.generic], flat: CtfFit, parameters: CtfParameters) -> CtfFit:
+    """The plane of defocus, and the fit at the picture's centre on all tiles levelled; `flat` where there are none."""
+    p = parameters
+    edge = ctf_tilt.tile_edge_pixel((image.shape[0], image.shape[1]), p.pixel_size_angstrom)
+    band = _band(p, 1 / (edge * p.pixel_size_angstrom))
+    if band.rings < _FEWEST_RINGS_OF_BAND or edge == max(image.shape):
+        return flat
+    tiles = ctf_tilt.tiles_of(image, p.pixel_size_angstrom, band, p.threads)
+    if any(_unfit(tile) for tile in tiles.spectra):
+        return flat
+    lens = Lens.of(p.voltage_kilovolt, p.spherical_aberration_millimeter, p.amplitude_contrast, p.phase_shift_degrees)
+    fit, plane = flat, ctf_tilt.Plane(0.0)
+    for _ in range(_TILT_ROUNDS):
+        # The astigmatism of a picture blurred by tilt is a guess only, and better the second time.
+        seen = _defocus_of(fit.result, p) if fit.result.trustworthy else Defocus(0.0)
+        plane = ctf_tilt.fit_plane(
+            tiles, lens, seen, (p.min_defocus_angstrom, p.max_defocus_angstrom), threads=p.threads
+        )
+        fit = _fit(ctf_tilt.level(tiles, lens, plane, seen), p)
+    return replace(fit, tilt_degrees=plane.tilt_degrees, tilt_axis_degrees=plane.axis_degrees)
+
+
+def _defocus_of(result: CtfResult, parameters: CtfParameters) -> Defocus:
+    u, v, twice = result.defocus_u_angstrom, result.defocus_v_angstrom, 2 * math.radians(result.defocus_angle_degrees)
+    shift = math.radians(result.phase_shift_degrees - parameters.phase_shift_degrees)
+    return Defocus(0.5 * (u + v), 0.5 * (u - v) * math.cos(twice), 0.5 * (u - v) * math.sin(twice), shift)
 
 
 def _band(parameters: CtfParameters, least_width_per_angstrom: float) -> spectrum.Band:
@@ -192,9 +230,9 @@ def _fit(polar: spectrum.PolarSpectrum, parameters: CtfParameters) -> CtfFit:
         fit_phase_shift=parameters.fit_phase_shift,
         threads=parameters.threads,
     )
-    refined, runner_up = _refine(rings, found, fit_phase_shift=parameters.fit_phase_shift)
+    refined, rival = _refine(rings, found, fit_phase_shift=parameters.fit_phase_shift)
     profile = ctf_report.equiphase_profile(rings, refined)
-    result = _judge(parameters, lens, polar, refined, runner_up, profile)
+    result = _judge(parameters, lens, polar, refined, rival, profile)
     return CtfFit(
         result=result,
         diagnostic=ctf_report.diagnostic(rings, refined, result.fit_resolution_angstrom),
@@ -205,16 +243,28 @@ def _fit(polar: spectrum.PolarSpectrum, parameters: CtfParameters) -> CtfFit:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Rival:
+    """Another place of the search: the score of a fit there instead, and that of one to what the best fit leaves."""
+
+    score: float = 0.0
+    beside: float = 0.0
+
+
 def _refine(
     rings: ctf_fit.Rings, found: list[ctf_search.Candidate], *, fit_phase_shift: bool
-) -> tuple[ctf_fit.Refinement, float]:
-    """The best of what the search found, refined, and the score of the best that is another one."""
+) -> tuple[ctf_fit.Refinement, _Rival]:
+    """The best of what the search found, refined, and what can be said for any other."""
     close = [candidate for candidate in found[:_CANDIDATES] if candidate.score > _WORTH_REFINING * found[0].score]
+    if found[0].score < _SCORE_WORTH_REFINING:
+        close = found[:1]
     tried = [ctf_fit.refine(rings, candidate.defocus, fit_phase_shift=fit_phase_shift) for candidate in close]
     best = max(tried, key=lambda refined: refined.score)
     apart = _APART_RADIAN / (2 * float(rings.defocus_phase[-1]))
-    others = [other.score for other in tried if abs(other.defocus.mean_angstrom - best.defocus.mean_angstrom) > apart]
-    return best, max(others, default=0.0)
+    others = [other for other in tried if abs(other.defocus.mean_angstrom - best.defocus.mean_angstrom) > apart]
+    left = replace(rings, flat=rings.flat - best.model)
+    beside = [math.sqrt(max(0.0, ctf_fit.fit_envelope(left, other.defocus)[1])) for other in others]
+    return best, _Rival(max((other.score for other in others), default=0.0), max(beside, default=0.0))
 
 
 def check_parameters(parameters: CtfParameters) -> None:
@@ -289,7 +339,7 @@ def _judge(
     lens: Lens,
     polar: spectrum.PolarSpectrum,
     refined: ctf_fit.Refinement,
-    runner_up: float,
+    rival: _Rival,
     profile: ctf_report.Profile,
 ) -> CtfResult:
     """The result with its verdict: the first doubt that holds is the reason."""
@@ -305,8 +355,18 @@ def _judge(
             f"no rings stand out from the noise: score {refined.score:.1f}, {_LOWEST_SCORE:g} needed",
         ),
         (
-            runner_up > _HIGHEST_RUNNER_UP * refined.score,
-            f"another defocus fits nearly as well: score {runner_up:.1f} against {refined.score:.1f}",
+            rival.beside > max(_LOWEST_SCORE, _HIGHEST_BESIDE * refined.score),
+            f"another defocus fits what this one leaves: score {rival.beside:.1f} beside {refined.score:.1f},"
+            " as of two ring systems",
+        ),
+        (
+            refined.score**2 - rival.score**2 < _LEAST_LEAD or rival.score > _HIGHEST_RIVAL * refined.score,
+            f"another defocus fits nearly as well: score {rival.score:.1f} against {refined.score:.1f}",
+        ),
+        (
+            refined.weakest_score < _LOWEST_WITHOUT_A_RING,
+            f"one ring alone makes the fit: score {refined.weakest_score:.1f} without it,"
+            f" {_LOWEST_WITHOUT_A_RING:g} needed",
         ),
         (
             not parameters.min_defocus_angstrom <= defocus.mean_angstrom <= parameters.max_defocus_angstrom,

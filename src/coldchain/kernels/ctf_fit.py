@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.optimize import nnls
 from scipy.special import digamma, polygamma
@@ -38,7 +37,7 @@ class Rings:
     log_power : its logarithm, free of the bias that few samples cause.
     flat : the same without what a smooth background explains, in standard errors.
     inverse_error : what the logarithm was multiplied by; 0 where a bin has no sample.
-    background : (sectors, rings, terms) orthonormal basis of each sector's backgrounds, in standard errors.
+    background : (sectors, terms, rings) orthonormal basis of each sector's backgrounds, in standard errors.
     defocus_phase, constant_phase : (rings,) χ = defocus_phase · Δf + constant_phase.
     """
 
@@ -64,8 +63,8 @@ class Rings:
 
     def in_background(self, values: Floats) -> Floats:
         """The part of `values` (sectors, rings), in standard errors, that a smooth background explains."""
-        terms = np.matmul(values[:, np.newaxis, :], self.background)
-        return np.asarray(np.matmul(terms, self.background.transpose(0, 2, 1))[:, 0])
+        terms = np.matmul(self.background, values[:, :, np.newaxis])
+        return np.asarray(np.matmul(terms.transpose(0, 2, 1), self.background)[:, 0])
 
     def phase(self, defocus: Defocus) -> Floats:
         """χ, (sectors, rings)."""
@@ -74,12 +73,12 @@ class Rings:
 
     def contrast(self, mean_defocus_angstrom: Floats | float) -> Floats:
         """What averaging over the width of a ring leaves of the waves: (…, rings) for defoci of shape (…, 1)."""
-        slope = self.lens.phase_slope(self.frequency_per_angstrom, mean_defocus_angstrom)
+        slope = np.abs(self.lens.phase_slope(self.frequency_per_angstrom, mean_defocus_angstrom))
         left = np.ones_like(slope)
         for width in self.blur_per_angstrom:
-            turns = np.abs(slope) * width / math.pi
-            left *= np.where(turns < 1, np.sinc(turns), 0.0)
-        return left
+            angle = np.minimum(slope * width, math.pi) + 1e-9
+            left *= np.sin(angle) / angle
+        return np.maximum(left, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +88,8 @@ class Refinement:
     envelope : (rings,) half the height of the rings in the logarithm of power, ≥ 0.
     covariance : of (mean, cosine, sine[, phase]) in Å (and radian), scaled by the residual.
     score : signal in standard deviations of noise. chi_square : of the residual, per degree of freedom.
+    weakest_score : what is left of the score without the ring, from one zero to the next, that gives most of it.
+    model : (sectors, rings) the fitted rings without background, in standard errors.
     """
 
     defocus: Defocus
@@ -96,6 +97,8 @@ class Refinement:
     covariance: Floats
     score: float
     chi_square: float
+    weakest_score: float
+    model: Floats
     converged: bool
 
 
@@ -119,7 +122,7 @@ def prepare(spectrum: PolarSpectrum, lens: Lens) -> Rings:
         log_power=log_power,
         flat=log_power,
         inverse_error=inverse_error,
-        background=basis,
+        background=np.ascontiguousarray(basis.transpose(0, 2, 1)),
         defocus_phase=lens.defocus_phase(k),
         constant_phase=lens.constant_phase(k),
     )
@@ -166,13 +169,19 @@ def _assess(rings: Rings, defocus: Defocus, envelope: Floats, converged: bool, *
     degrees = used - len(rings.azimuth_radian) * BACKGROUND_TERMS - _ENVELOPE_TERMS - len(derivatives)
     chi_square = float(np.sum(residual**2)) / max(1, degrees)
     normal, _ = _moments(derivatives, rings.background, rings.flat)
-    length = math.sqrt(float(np.sum(model**2)))
+    length = max(math.sqrt(float(np.sum(model**2))), 1e-12) * math.sqrt(max(1.0, chi_square))
+    gained = model * rings.flat
+    ring = np.floor(rings.phase(defocus) / math.pi).astype(np.int64)
+    of_ring = np.bincount((ring - ring.min()).ravel(), weights=gained.ravel())
+    score = float(np.sum(gained)) / length
     return Refinement(
         defocus=replace(defocus, phase_radian=defocus.phase_radian % math.pi),
         envelope=envelope,
         covariance=np.asarray(np.linalg.pinv(normal) * max(1.0, chi_square), dtype=np.float64),
-        score=float(np.sum(model * rings.flat)) / max(length, 1e-12) / math.sqrt(max(1.0, chi_square)),
+        score=score,
         chi_square=chi_square,
+        weakest_score=score - float(of_ring.max()) / length,
+        model=model,
         converged=converged,
     )
 
@@ -226,34 +235,44 @@ def _moved(defocus: Defocus, step: Floats) -> Defocus:
 
 
 @compiled_loosely
-def _moments(columns: Floats, basis: Floats, data: NDArray[np.float64]) -> tuple[Floats, Floats]:
+def _moments(columns: Floats, basis: Floats, data: Floats) -> tuple[Floats, Floats]:
     """Products of columns (count, sectors, rings) with each other, and with data, without the background's part.
 
-    The data are without background already.
+    The data are without background already. basis : (sectors, terms, rings).
     """
     count, sectors, rings = columns.shape
-    terms = basis.shape[2]
+    terms = basis.shape[1]
     normal, projected = np.zeros((count, count)), np.zeros(count)
+    within = np.zeros((count, terms))
+    starts, stops = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     for s in range(sectors):
-        within = np.zeros((count, terms))
         for c in range(count):
-            first, last = rings, 0
-            for r in range(rings):
-                if columns[c, s, r] != 0.0:
-                    first, last = min(first, r), r + 1
-            for r in range(first, last):
-                value = columns[c, s, r]
-                projected[c] += value * data[s, r]
-                for t in range(terms):
-                    within[c, t] += value * basis[s, r, t]
+            column = columns[c, s]
+            start, stop = 0, rings
+            while start < stop and column[start] == 0.0:
+                start += 1
+            while stop > start and column[stop - 1] == 0.0:
+                stop -= 1
+            starts[c], stops[c] = start, stop
+            column = column[start:stop]
+            projected[c] += _dot(column, data[s, start:stop])
+            for t in range(terms):
+                within[c, t] = _dot(column, basis[s, t, start:stop])
             for d in range(c + 1):
-                product = 0.0
-                for r in range(first, last):
-                    product += columns[c, s, r] * columns[d, s, r]
-                for t in range(terms):
-                    product -= within[c, t] * within[d, t]
+                low, high = max(start, starts[d]), min(stop, stops[d])
+                product = -_dot(within[c], within[d])
+                if high > low:
+                    product += _dot(columns[c, s, low:high], columns[d, s, low:high])
                 normal[c, d] += product
     for c in range(count):
         for d in range(c):
             normal[d, c] = normal[c, d]
     return normal, projected
+
+
+@compiled_loosely
+def _dot(a: Floats, b: Floats) -> float:
+    total = 0.0
+    for i in range(a.size):
+        total += a[i] * b[i]
+    return total

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from coldchain.compiled import compiled_loosely, in_bands
 from coldchain.kernels.ctf_fit import BACKGROUND_TERMS, Rings, spline_basis
 from coldchain.kernels.ctf_model import Defocus, Floats
+
+Singles: TypeAlias = NDArray[np.float32]
 
 _BAND_EDGES_ANGSTROM = (14.0, 8.0, 5.4, 4.3)
 _SEARCH_RESOLUTION_ANGSTROM = 3.5
@@ -42,22 +45,18 @@ def search(
     rings: Rings, min_defocus_angstrom: float, max_defocus_angstrom: float, *, fit_phase_shift: bool, threads: int = 1
 ) -> list[Candidate]:
     """The local maxima over the mean defocus, each with its best astigmatism (and phase shift), best first."""
-    used = int(np.count_nonzero(rings.frequency_per_angstrom <= 1.0 / _SEARCH_RESOLUTION_ANGSTROM))
-    used = used if used > 0.5 * len(rings.frequency_per_angstrom) else len(rings.frequency_per_angstrom)
-    step = 1.0 / (2.0 * rings.defocus_phase[used - 1])
+    step = grid_step_angstrom(rings)
     reach = math.ceil(_LARGEST_HALF_ASTIGMATISM_ANGSTROM / step)
     count = math.ceil((max_defocus_angstrom - min_defocus_angstrom) / step) + 1
-    grid = min_defocus_angstrom + step * np.arange(-reach, count + reach)
-    sums, inverse_norms = _projections(rings, grid, used, fit_phase_shift=fit_phase_shift)
+    grid = np.asarray(min_defocus_angstrom + step * np.arange(-reach, count + reach), dtype=np.float64)
+    sums, inverse_norms = _projections(rings, grid, fit_phase_shift=fit_phase_shift)
     pooled = rings.azimuth_radian.reshape(-1, _POOLED).mean(axis=1)
     offsets, vectors = _astigmatism_offsets(pooled, reach)
     scores, phases = np.zeros(count), np.zeros(count)
     winners = np.zeros(count, dtype=np.int64)
-    parts = (sums.real.copy(), sums.imag.copy() if fit_phase_shift else np.zeros((0, 0, 0), dtype=np.float32))
+    parts = (sums[0], sums[1] if fit_phase_shift else np.zeros((0, 0, 0), dtype=np.float32))
     in_bands(
-        lambda first, end: _best_astigmatism(
-            *parts, inverse_norms, offsets, reach, scores, winners, phases, first, end
-        ),
+        lambda first, end: best_offsets(*parts, inverse_norms, offsets, reach, scores, winners, phases, first, end),
         count,
         threads,
     )
@@ -67,6 +66,11 @@ def search(
         defocus = Defocus(float(grid[top + reach]), float(cosine), float(sine), float(phases[top]))
         found.append(Candidate(defocus, math.sqrt(float(scores[top]))))
     return found
+
+
+def grid_step_angstrom(rings: Rings) -> float:
+    """The step of defocus at which the phase of the finest rings that are looked at turns by half a radian."""
+    return float(1.0 / (2.0 * rings.defocus_phase[_used(rings) - 1]))
 
 
 def _maxima(scores: Floats) -> list[int]:
@@ -84,52 +88,101 @@ def _astigmatism_offsets(azimuth_radian: Floats, reach: int) -> tuple[NDArray[np
     return np.rint(vectors @ directions).astype(np.int64), vectors
 
 
-def _projections(
-    rings: Rings, grid: Floats, used: int, *, fit_phase_shift: bool
-) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+def along(rings: Rings, grid: Floats, astigmatism: Defocus) -> tuple[Singles, Singles]:
+    """The data times the rings of every mean defocus of a grid, whose astigmatism and phase shift are known.
+
+    Returns
+    -------
+    (bands, grid), and the squares of the rings' own norms: (bands, grid).
+    """
+    used = _used(rings)
+    bands = _bands(rings.frequency_per_angstrom[:used])
+    height = _heights(rings, grid, used)
+    weighted = _weighted(rings, used)
+    pooled = rings.azimuth_radian.reshape(-1, _POOLED).mean(axis=1)
+    sums = np.zeros((len(bands), len(grid)), dtype=np.float32)
+    for data, extra in zip(weighted, astigmatism.at(pooled) - astigmatism.mean_angstrom, strict=True):
+        wave = _waves(rings, grid + float(extra), used, astigmatism.phase_radian)[0] * height
+        for band, part in enumerate(bands):
+            sums[band] += wave[:, part] @ data[part]
+    squares = _squares(rings, [_waves(rings, grid, used, astigmatism.phase_radian)[0] * height], bands)
+    return sums, squares.astype(np.float32)
+
+
+def _projections(rings: Rings, grid: Floats, *, fit_phase_shift: bool) -> tuple[list[Singles], Singles]:
     """Every band's and sector's data times the rings of every defocus, and the inverse of the rings' own norm.
 
     Returns
     -------
-    (bands, pooled sectors, grid): real part for the rings, imaginary part for rings a quarter further on.
+    (bands, pooled sectors, grid), and with a phase shift to be fitted a second time for rings a quarter further on.
     (bands, grid): 0 where the band says nothing.
     """
-    k = rings.frequency_per_angstrom[:used]
+    used = _used(rings)
+    bands = _bands(rings.frequency_per_angstrom[:used])
+    height = _heights(rings, grid, used)
+    weighted = _weighted(rings, used)
+    waves = [wave * height for wave in _waves(rings, grid, used)[: 2 if fit_phase_shift else 1]]
+    sums = [np.stack([weighted[:, part] @ wave[:, part].T for part in bands]) for wave in waves]
+    squares = _squares(rings, waves, bands)
+    says = squares > 0
+    return sums, np.where(says, 1 / np.sqrt(np.where(says, squares, 1)), 0).astype(np.float32)
+
+
+def _used(rings: Rings) -> int:
+    """How many rings the search looks at."""
+    count = len(rings.frequency_per_angstrom)
+    used = int(np.count_nonzero(rings.frequency_per_angstrom <= 1.0 / _SEARCH_RESOLUTION_ANGSTROM))
+    return used if used > 0.5 * count else count
+
+
+def _heights(rings: Rings, grid: Floats, used: int) -> Singles:
+    """How high the rings of every defocus are looked for, in standard errors: (grid, rings used)."""
+    shape = np.minimum(1.0, (rings.frequency_per_angstrom[:used] / _SHOULDER_PER_ANGSTROM) ** -2)
+    contrast = rings.contrast(grid[:, np.newaxis])[:, :used]
+    return np.asarray(contrast * (shape * rings.ring_inverse_error[:used]), dtype=np.float32)
+
+
+def _weighted(rings: Rings, used: int) -> Singles:
+    """The data of pooled sectors, (pooled sectors, rings used), weighted as for their ring's mean error."""
+    weight = rings.inverse_error[:, :used] / np.maximum(rings.ring_inverse_error[:used], 1e-9)
+    return np.asarray((rings.flat[:, :used] * weight).reshape(-1, _POOLED, used).sum(axis=1), dtype=np.float32)
+
+
+def _waves(rings: Rings, grid: Floats, used: int, phase_radian: float = 0.0) -> tuple[Singles, Singles]:
+    """−cos 2χ and −sin 2χ of every defocus: (grid, rings used)."""
+    phase = grid[:, np.newaxis] * rings.defocus_phase[:used] + (rings.constant_phase[:used] + phase_radian)
+    # One turn and its fraction are all that matters: single precision is enough for that.
+    angle = ((2 * phase) % math.tau).astype(np.float32)
+    return -np.cos(angle), -np.sin(angle)
+
+
+def _squares(rings: Rings, waves: list[Singles], bands: list[slice]) -> Floats:
+    """Squared norms of the waves of all sectors without what lies in the background: (bands, grid), 0 where the
+    background explains nearly all of them."""
     error = rings.ring_inverse_error
-    shape = np.minimum(1.0, (k / _SHOULDER_PER_ANGSTROM) ** -2)
-    waves = -np.exp(2j * (grid[:, np.newaxis] * rings.defocus_phase[:used] + rings.constant_phase[:used]))
-    waves = waves * (rings.contrast(grid[:, np.newaxis])[:, :used] * shape)
-    weighted = rings.flat[:, :used] * rings.inverse_error[:, :used]
-    weighted = weighted.reshape(-1, _POOLED, used).sum(axis=1)
-    basis, _ = np.linalg.qr(spline_basis(rings.frequency_per_angstrom, BACKGROUND_TERMS) * error[:, np.newaxis])
-    sums, norms = [], []
-    for first, last in _bands(k):
-        part = slice(first, last)
-        sums.append(weighted[:, part] @ waves[:, part].T)
-        scaled = waves[:, part] * error[part]
-        inside = scaled @ basis[part]
-        whole = np.sum(scaled.real**2, axis=1)
-        left = whole - np.sum(inside.real**2, axis=1)
-        if fit_phase_shift:
-            other = np.sum(scaled.imag**2, axis=1)
-            left = 0.5 * (left + other - np.sum(inside.imag**2, axis=1))
-            whole = 0.5 * (whole + other)
-        says = left > _LEAST_LEFT_OF_NORM * float(whole.max())
-        norms.append(np.where(says, 1 / np.sqrt(np.where(says, left, 1) * len(rings.azimuth_radian)), 0.0))
-    return np.array(sums, dtype=np.complex64), np.array(norms, dtype=np.float32)
+    smooth = spline_basis(rings.frequency_per_angstrom, BACKGROUND_TERMS) * error[:, np.newaxis]
+    basis = np.linalg.qr(smooth)[0].astype(np.float32)
+    squares = []
+    for part in bands:
+        whole = np.mean([np.einsum("gr,gr->g", wave[:, part], wave[:, part]) for wave in waves], axis=0)
+        inside = np.mean([np.sum((wave[:, part] @ basis[part]) ** 2, axis=1) for wave in waves], axis=0)
+        left = whole - inside
+        squares.append(np.where(left > _LEAST_LEFT_OF_NORM * float(whole.max()), left, 0.0) * len(rings.azimuth_radian))
+    return np.array(squares, dtype=np.float64)
 
 
-def _bands(k: Floats) -> list[tuple[int, int]]:
-    """First ring and the one after the last of every band."""
+def _bands(k: Floats) -> list[slice]:
+    """The rings of every band."""
     edges = [0, *(int(np.searchsorted(k, 1 / edge)) for edge in _BAND_EDGES_ANGSTROM), len(k)]
-    return [(first, last) for first, last in pairwise(edges) if last - first >= _FEWEST_RINGS_OF_BAND] or [(0, len(k))]
+    bands = [slice(first, last) for first, last in pairwise(edges) if last - first >= _FEWEST_RINGS_OF_BAND]
+    return bands or [slice(0, len(k))]
 
 
 @compiled_loosely
-def _best_astigmatism(
-    real_sums: NDArray[np.float32],
-    imaginary_sums: NDArray[np.float32],
-    inverse_norms: NDArray[np.float32],
+def best_offsets(
+    real_sums: Singles,
+    imaginary_sums: Singles,
+    inverse_norms: Singles,
     offsets: NDArray[np.int64],
     reach: int,
     scores: Floats,
@@ -138,7 +191,12 @@ def _best_astigmatism(
     first: int,
     end: int,
 ) -> None:
-    """For mean defoci first … end − 1: the best squared score over all astigmatisms, which one, and its phase shift."""
+    """For mean defoci first … end − 1: the best squared score over all vectors of offsets, which, and its phase shift.
+
+    real_sums, imaginary_sums : (bands, sectors, grid); the latter empty where there is no phase shift to be fitted.
+    inverse_norms : (bands, grid). offsets : (vectors, sectors), in steps of the grid, which reaches beyond the mean
+        defoci by `reach` at either end. scores, winners, phases : (mean defoci,), written.
+    """
     bands, sectors, _ = real_sums.shape
     count = end - first
     real = np.empty((bands, count), dtype=np.float32)
@@ -180,7 +238,7 @@ def _best_astigmatism(
 
 
 @compiled_loosely
-def _common_turn(real: NDArray[np.float32], imaginary: NDArray[np.float32], turn: NDArray[np.float32]) -> None:
+def _common_turn(real: Singles, imaginary: NDArray[np.float32], turn: Singles) -> None:
     """Turn all bands of a place by one argument, that of their sum weighted by their lengths."""
     bands, count = real.shape
     for i in range(count):
