@@ -36,6 +36,7 @@ from coldchain.kernels.motion import Motion, still
 from coldchain.kernels.orientation import GainCheck
 from coldchain.kernels.patches import cut_patches
 from coldchain.kernels.prepare import Image, Mask, PreparedMovie, prepare
+from coldchain.kernels.standing import Standing, level_lines, pixel_patterns, standing_pattern, subtract
 from coldchain.kernels.sums import Exposures, add_up
 from coldchain.kernels.survey import Stack
 from coldchain.kernels.track import Track, find_track
@@ -246,9 +247,10 @@ def _find_motion(
     if used.size == 1:
         return none, ()
     binned = movie.binned if used.size == frames else movie.binned[used]
-    track = _coarse_track(binned, movie.factor, parameters)
+    standing = standing_pattern(movie, parameters.threads)
+    track = _track_despite(standing, binned, movie.factor, parameters)
     if track.frames_together == frames:
-        return none, track.warnings
+        return none, standing.warnings + track.warnings
     grid = parameters.patches
     patches = cut_patches(
         binned,
@@ -277,7 +279,20 @@ def _find_motion(
     weak: tuple[str, ...] = ()
     if fit.error_angstrom > _WORTH_SAYING_ANGSTROM:
         weak = (f"The frames are weak: the motion is right to about {fit.error_angstrom:.1f} Å only.",)
-    return replace(fit, motion=_for_all_frames(fit.motion, used, frames)), track.warnings + about_local + weak
+    warnings = standing.warnings + track.warnings + about_local + weak
+    return replace(fit, motion=_for_all_frames(fit.motion, used, frames)), warnings
+
+
+def _track_despite(standing: Standing, binned: Stack, factor: int, parameters: AlignmentParameters) -> Track:
+    """The track of the whole frame, kept from the camera's patterns; they are taken out of `binned`, for the fit."""
+    level_lines(binned, standing, parameters.threads)
+    for_search, for_fit = pixel_patterns(binned, standing, factor, parameters.threads)
+    if for_search is None or for_fit is None:
+        return _coarse_track(binned, factor, parameters)
+    subtract(binned, for_search, parameters.threads)
+    track = _coarse_track(binned, factor, parameters)
+    subtract(binned, for_fit - for_search, parameters.threads)
+    return track
 
 
 def _coarse_track(binned: Stack, factor: int, parameters: AlignmentParameters) -> Track:
