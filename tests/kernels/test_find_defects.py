@@ -109,6 +109,22 @@ def test_a_bad_stretch_condemns_no_more_than_itself_and_its_ends() -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["column", "row"])
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.97])
+def test_a_line_most_of_whose_pixels_stand_out_is_bad_as_a_whole(share: float, turned: bool) -> None:
+    """What is left of it may look like its neighbours in the mean, and yet is not to be trusted; a line with fewer bad
+    pixels keeps its good ones."""
+    for seed in range(5):
+        total = electrons(30.0, seed, (256, 260))
+        noisy = np.random.default_rng(seed).permutation(256) < share * 256
+        total[noisy, 130] = np.random.default_rng(seed).choice([0.0, 300.0], np.count_nonzero(noisy))
+        found = found_in(np.ascontiguousarray(total.T) if turned else total)
+        line = found.T[:, 130] if turned else found[:, 130]
+        assert line[noisy].all()
+        assert line.all() if share > 0.6 else np.count_nonzero(line & ~noisy) < 64
+        assert np.count_nonzero(found) - np.count_nonzero(line) < 3
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["column", "row"])
 def test_lines_are_bad_in_either_direction(turned: bool) -> None:
     """What holds for columns holds for rows: a tenth and 8 deviations are the limits, below them nothing is said."""
     for factor, expected in ((0.8, True), (1.25, True), (0.93, False), (1.07, False)):

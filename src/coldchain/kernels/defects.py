@@ -32,10 +32,10 @@ def find_defects(total: Image, known: Mask, threads: int = 1) -> tuple[Mask, tup
     """Pixels, columns and rows that stand out of the sum of a movie as no specimen does.
 
     A column (or row) is bad over a stretch of 64 pixels if its mean there differs from the median of the columns beside
-    it by 8 standard errors and a tenth. A pixel is bad if it lies 7 standard deviations beyond the second third of the
-    5 × 5 pixels around it (beyond, not off their median: at the edge of gold both sides are right), of a Poisson
-    distribution where electrons are counted. If more than a fiftieth of the pixels are bad, they are no single
-    defects: they are left, and a warning asks for the gain.
+    it by 8 standard errors and a tenth, or if more than half of its pixels are bad one by one. A pixel is bad if it
+    lies 7 standard deviations beyond the second third of the 5 × 5 pixels around it (beyond, not off their median: at
+    the edge of gold both sides are right), of a Poisson distribution where electrons are counted. If more than a
+    fiftieth of the pixels are bad, they are no single defects: they are left, and a warning asks for the gain.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def find_defects(total: Image, known: Mask, threads: int = 1) -> tuple[Mask, tup
         threads,
     )
     # Pixels first: a single hot one would make its whole stretch of a column stand out.
-    lines = _bad_lines(total, np.flatnonzero(known | pixels), sigma, level, threads)
+    lines = _bad_lines(total, known, pixels, sigma, level, threads)
     single = pixels if lines is None else pixels & ~lines
     share = np.count_nonzero(single) / pixels.size
     if share > _LARGEST_FOUND_FRACTION:
@@ -159,31 +159,38 @@ def _limit(level: float, deviations: float, sigma: float, electron: float) -> fl
     return float(root * root) if root > 0 else -np.inf
 
 
-def _bad_lines(total: Image, bad: NDArray[np.intp], sigma: float, level: float, threads: int) -> Mask | None:
-    """Stretches of columns and rows whose mean stands out of those beside them; None where there are none."""
+def _bad_lines(total: Image, known: Mask, pixels: Mask, sigma: float, level: float, threads: int) -> Mask | None:
+    """Stretches of columns and rows whose mean stands out of those beside them, or of whose pixels more than half do;
+    None where there are none."""
     rows, columns = total.shape
     row_starts, column_starts = _starts(rows), _starts(columns)
     of_columns = np.zeros((row_starts.size, columns), dtype=np.float32)
     of_rows = np.zeros((rows, column_starts.size), dtype=np.float32)
     in_bands(lambda first, end: _add_stretches(total, of_columns, of_rows, first, end), row_starts.size, threads)
+    upright = np.zeros(of_columns.shape, dtype=np.bool_)
+    lying = np.zeros(of_rows.T.shape, dtype=np.bool_)
+    bad = np.flatnonzero(known | pixels)
     y, x = np.divmod(bad, columns)
     stretch_y = np.minimum(y // _LINE_LENGTH_PIXEL, row_starts.size - 1)
     stretch_x = np.minimum(x // _LINE_LENGTH_PIXEL, column_starts.size - 1)
-    values = total.reshape(-1)[bad]
+    values, found = total.reshape(-1)[bad], pixels.reshape(-1)[bad]
     row_lengths = np.diff(np.append(row_starts, rows))
     column_lengths = np.diff(np.append(column_starts, columns))
-    counts = np.repeat(row_lengths[:, np.newaxis], columns, axis=1).astype(np.float32)
-    np.subtract.at(of_columns, (stretch_y, x), values)
-    np.subtract.at(counts, (stretch_y, x), 1)
-    upright = _stand_out(of_columns, counts, sigma, level, threads)
-    counts = np.repeat(column_lengths[:, np.newaxis], rows, axis=1).astype(np.float32)
-    np.subtract.at(of_rows, (y, stretch_x), values)
-    np.subtract.at(counts, (stretch_x, y), 1)
-    lying = _stand_out(np.ascontiguousarray(of_rows.T), counts, sigma, level, threads).T
+    for sums, lengths, places, marked in (
+        (of_columns, row_lengths, (stretch_y, x), upright),
+        (np.ascontiguousarray(of_rows.T), column_lengths, (stretch_x, y), lying),
+    ):
+        counts = np.repeat(lengths[:, np.newaxis], sums.shape[1], axis=1).astype(np.float32)
+        single = np.zeros_like(counts)
+        np.subtract.at(sums, places, values)
+        np.subtract.at(counts, places, 1)
+        np.add.at(single, places, found)
+        # What is left of a line most of whose pixels stand out one by one says little of it.
+        marked[:] = _stand_out(sums, counts, sigma, level, threads) | (single > np.maximum(counts, 1))
     if not upright.any() and not lying.any():
         return None
     mask = np.repeat(upright, row_lengths, axis=0)
-    mask |= np.repeat(lying, column_lengths, axis=1)
+    mask |= np.repeat(lying.T, column_lengths, axis=1)
     return mask
 
 
