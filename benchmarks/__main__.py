@@ -1,4 +1,4 @@
-"""Run the measurements and print them: `python -m benchmarks [all|alignment|chain|storage] [OPTIONS OF THE PART]`."""
+"""Run the measurements and print them: `python -m benchmarks [all|alignment|chain|ctf|storage] [OPTIONS OF THE PART]`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import alignment, chain, storage
+from benchmarks import alignment, chain, ctf, storage
 
 PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "alignment": alignment.main,
     "chain": lambda _: chain.main(),
+    "ctf": ctf.main,
     "storage": storage.main,
 }
 
