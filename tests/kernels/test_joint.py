@@ -316,11 +316,11 @@ def test_a_specimen_that_does_not_bend_is_not_bent(scale: float) -> None:
         assert track_error(found_x, found_y, planted_x, planted_y) < 0.4
 
 
-@pytest.mark.parametrize(("frames", "largest"), [(2, 1.5), (3, 0.8)])
+@pytest.mark.parametrize(("frames", "largest"), [(2, 1.15), (3, 0.75)])
 def test_two_and_three_frames_are_placed(frames: int, largest: float) -> None:
-    """The fit works with as few frames as there can be; the error is that of few electrons."""
-    result = aligned(0, frames=frames)
-    assert track_error(*differences(result)) < largest
+    """The fit works with as few frames as there can be; over three movies the error is that of few electrons."""
+    errors = [track_error(*differences(aligned(seed, frames=frames))) for seed in range(3)]
+    assert np.sqrt(np.mean(np.square(errors))) < largest
 
 
 @pytest.mark.parametrize("mean", [0.03, 0.005])
