@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Select, insert, text
 from sqlalchemy.dialects import sqlite
 
-from coldchain.catalog import engine, events, exposures, files, results, sessions, steps, tasks
+from coldchain.catalog import engine, events, exposures, files, results, sessions, steps, tasks, verdicts
 from coldchain.catalog.columns import path_digest
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import EventRow, FileRow, ReplicaRow
@@ -183,6 +183,10 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
     "events of a session": (
         events.recent_query(Severity.ERROR, session_id=SOME, limit=10),
         "ix_events_session_id_severity_id (session_id=? AND severity=?)",
+    ),
+    "window of verdicts": (
+        verdicts.window_query(SOME, 10),
+        "ix_verdicts_session_id_stands_exposure_id (session_id=? AND stands=?)",
     ),
     "counts of exposures": (sessions.exposure_counts_query(SOME), "ix_exposures_session_id_state (session_id=?)"),
 }

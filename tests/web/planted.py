@@ -20,8 +20,10 @@ from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState, ReplicaState, VerificationLevel
 from coldchain.model.identity import new_id
 from coldchain.model.optics import ExposureMetadata, Optics
-from coldchain.model.results import CtfResult, MotionResult, Pick, PickResult, Step
+from coldchain.model.quality import Thresholds
+from coldchain.model.results import CtfResult, MotionResult, Pick, PickResult, QualityResult, Step, StepResult
 from coldchain.model.session import Exposure, ExposureState, Layout, Session, SessionParameters
+from coldchain.preprocess.judge import Judge
 from coldchain.web.app import create_app
 from coldchain.web.server import BackgroundServer
 
@@ -136,15 +138,17 @@ class Facility:
             Step.CTF: self.run(exposure, Step.CTF, self.ctf(defocus, trustworthy), self.ctf_outputs(defocus)),
             Step.PICK: self.run(exposure, Step.PICK, picks),
             Step.PREVIEW: self.run(exposure, Step.PREVIEW, None, self.preview_outputs(picks)),
+            Step.QUALITY: self.run(exposure, Step.QUALITY, self.quality()),
         }
-        exposures.set_state(self.catalog, exposure.id, ExposureState.DONE)
+        done = {run.step: run for run in steps.done(self.catalog, exposure.id).values()}
+        Judge(self.catalog, self.results_root, Thresholds()).settle(exposure, done)
         return runs
 
     def run(
         self,
         exposure: Exposure,
         step: Step,
-        result: MotionResult | CtfResult | PickResult | None,
+        result: StepResult | None,
         outputs: dict[str, str] | None = None,
     ) -> UUID:
         """One done run."""
@@ -190,6 +194,11 @@ class Facility:
             if is_chosen
         )
         return PickResult(130.0, tuple(picks))
+
+    def quality(self) -> QualityResult:
+        """Ice of some thickness."""
+        thickness = abs(self.rng.normal(0.1, 0.06))
+        return QualityResult(0.9 * math.exp(-thickness), 0.02)
 
     def folder(self) -> tuple[Path, str]:
         """A new folder for a run's outputs, and its path as the catalog gives it."""

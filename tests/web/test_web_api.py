@@ -99,7 +99,7 @@ def test_a_session_and_an_exposure_are_told_whole(facility: Facility, client: ht
     assert client.get("/api/sessions").json()[0]["session"]["id"] == str(session.id)
     told = client.get(f"/api/exposures/{exposure.id}").json()
     assert len(told["results"]["motion"]["shift_x_angstrom"]) == 40
-    assert [run["step"] for run in told["runs"]] == ["align", "ctf", "pick", "preview"]
+    assert [run["step"] for run in told["runs"]] == ["align", "ctf", "pick", "preview", "quality"]
     assert {copy["state"] for copy in told["files"][0]["replicas"]} == {"verified"}
 
 

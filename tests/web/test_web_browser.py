@@ -71,9 +71,9 @@ def test_pages_load_without_a_complaint(facility: Facility, opened: Opener) -> N
         expect(page.get_by_role("heading", name=session.name)).to_be_visible()
         _look_in_every_light(page)
     with opened(f"/sessions/{session.id}") as page:
-        expect(page.locator('[data-plot="picks"] .point')).to_have_count(2)
+        expect(page.locator('[data-plot="picks"] .scatterlayer .point')).to_have_count(2)
         _look_in_every_light(page)
-        expect(page.locator('[data-plot="picks"] .point')).to_have_count(2)
+        expect(page.locator('[data-plot="picks"] .scatterlayer .point')).to_have_count(2)
     with opened(f"/sessions/{session.id}/exposures/{done.id}") as page:
         expect(page.locator("#profile .scatterlayer .trace")).to_have_count(3)
         _look_in_every_light(page)
@@ -116,7 +116,7 @@ def test_what_happens_appears_without_reloading(facility: Facility, opened: Open
         expect(page.locator(".card")).to_have_count(2)
         facility.process(second)
         expect(page.locator(f"#exposure-{second.id} img")).to_be_visible()
-        expect(page.locator('[data-plot="defocus"] .point')).to_have_count(2)
+        expect(page.locator('[data-plot="defocus"] .scatterlayer .point')).to_have_count(2)
         expect(page.locator("#counters")).to_contain_text("of 2 exposures")
         assert page.evaluate("window.wasNotReloaded")
 
@@ -125,7 +125,7 @@ def test_an_idle_page_fetches_nothing_but_the_stamp(facility: Facility, opened: 
     """While nothing happens, the page only asks whether something did."""
     session = plant_busy_session(facility, exposure_count=1)
     with opened(f"/sessions/{session.id}") as page:
-        expect(page.locator('[data-plot="picks"] .point')).to_have_count(1)
+        expect(page.locator('[data-plot="picks"] .scatterlayer .point')).to_have_count(1)
         page.wait_for_load_state("networkidle")
         asked: list[str] = []
         page.on("request", lambda sent: asked.append(sent.url))
@@ -158,8 +158,9 @@ def test_a_thumbnail_and_a_point_open_their_exposure(facility: Facility, opened:
         page.wait_for_url(f"**{target}")
         expect(page.locator(".micrograph img")).to_be_visible()
         page.go_back()
-        point = page.locator('[data-plot="defocus"] .point').first
+        point = page.locator('[data-plot="defocus"] .scatterlayer .point').first
         expect(point).to_be_visible()
+        point.scroll_into_view_if_needed()  # the gallery, to which the browser went back, lies below
         box = point.bounding_box()
         assert box is not None
         page.mouse.move(box["x"] + box["width"] / 2 + 2, box["y"] + box["height"] / 2)
@@ -186,7 +187,7 @@ def test_picks_lie_on_the_picture_and_can_be_hidden(facility: Facility, opened: 
         page.get_by_label("picks").uncheck()
         expect(circles.first).to_be_hidden()
         facility.run(exposure, "preview", None, facility.preview_outputs(facility.picks()))  # type: ignore[arg-type]
-        expect(page.locator('#runs details[id^="run-"]')).to_have_count(5)
+        expect(page.locator('#runs details[id^="run-"]')).to_have_count(6)
         expect(circles.first).to_be_hidden()
         page.get_by_label("picks").check()
         expect(circles.first).to_be_visible()
@@ -212,7 +213,7 @@ def test_hostile_names_do_nothing_in_a_browser(facility: Facility, opened: Opene
     facility.process(exposure)
     with opened(f"/sessions/{session.id}") as page:
         page.on("dialog", lambda dialog: pytest.fail(dialog.message))
-        point = page.locator('[data-plot="picks"] .point').first
+        point = page.locator('[data-plot="picks"] .scatterlayer .point').first
         expect(point).to_be_visible()
         point.hover(force=True)
         expect(page.locator('[data-plot="picks"] .hovertext')).to_contain_text("script")

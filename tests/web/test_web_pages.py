@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 import pytest
 
-from coldchain.catalog import exposures, sessions, steps
+from coldchain.catalog import exposures, sessions, steps, verdicts
 from coldchain.errors import CatalogError
 from coldchain.model.files import FileKind
 from coldchain.model.identity import new_id
 from coldchain.model.optics import ExposureMetadata, Optics
+from coldchain.model.quality import Change, Ending, Grade, Judged, Measures, Quantity, Verdict
 from coldchain.model.results import Step
 from coldchain.model.session import ExposureState, SessionParameters
 from coldchain.web.guard import HEADERS
@@ -187,7 +190,7 @@ def test_older_and_failed_runs_stay_visible(facility: Facility, client: httpx.Cl
     facility.process(exposure)
     facility.process(exposure)
     text = client.get(f"/sessions/{session.id}/exposures/{exposure.id}").text
-    assert text.count('<details id="run-') == 9
+    assert text.count('<details id="run-') == 11
     assert "the gain has another shape" in text
     assert "frame_count" in text
 
@@ -344,3 +347,64 @@ def test_places_that_cannot_be_are_wrong_questions(facility: Facility, client: h
     """A place with a NUL or of thousands of letters is a bad address, no fault of the catalog."""
     session = plant_busy_session(facility, exposure_count=1)
     assert client.get(f"/sessions/{session.id}?{query}").status_code == 400
+
+
+def test_a_session_shows_how_many_are_good_and_lists_the_doubtful(facility: Facility, client: httpx.Client) -> None:
+    """Counts of each grade, each of which leads to those exposures alone."""
+    session = facility.session()
+    made = [facility.exposure(session) for _ in range(4)]
+    for number, exposure in enumerate(made):
+        facility.process(exposure, trustworthy=number != 2)
+    text = client.get(f"/sessions/{session.id}").text
+    assert "3 good, 1 doubtful, 0 bad" in text
+    narrowed = client.get(f"/sessions/{session.id}?grade=doubtful").text
+    assert f'id="exposure-{made[2].id}"' in narrowed
+    assert narrowed.count('class="card"') == 1
+    assert client.get(f"/sessions/{session.id}?grade=fine").status_code == 400
+
+
+def test_a_verdict_is_said_in_words_and_not_for_what_is_not_done(facility: Facility, client: httpx.Client) -> None:
+    """The reason stands on the exposure's page; once it is quarantined, an older verdict is of no account."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    facility.process(exposure, trustworthy=False)
+    page = f"/sessions/{session.id}/exposures/{exposure.id}"
+    text = client.get(page).text
+    assert "The CTF fit is not to be trusted: only two zeros are seen." in text
+    assert "fewer than ten exposures beside it" in text
+    exposures.set_state(facility.catalog, exposure.id, ExposureState.QUARANTINED, "its file is torn")
+    assert "The CTF fit is not to be trusted" not in client.get(page).text
+    assert "0 doubtful" not in client.get(f"/sessions/{session.id}").text
+
+
+def test_motion_that_was_not_found_is_never_shown_as_none_at_all(facility: Facility, client: httpx.Client) -> None:
+    """Neither the exposure's page, nor the plots, nor a program is told of a motion of 0."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    lost = replace(facility.motion(), total_motion_angstrom=0.0, error_angstrom=math.inf)
+    facility.run(exposure, Step.ALIGN, lost)
+    text = client.get(f"/sessions/{session.id}/exposures/{exposure.id}").text
+    assert "the frames do not tell" in text
+    assert "0.0 Å" not in text
+    assert client.get(f"/api/exposures/{exposure.id}").json()["motion_found"] is False
+    assert client.get(f"/api/sessions/{session.id}/readings").json()["total_motion_angstrom"] == [None]
+
+
+def test_an_alert_stands_on_the_page_until_it_is_over(facility: Facility, client: httpx.Client) -> None:
+    """What changed, since which exposure; afterwards it is among those that are over."""
+    session = facility.session()
+    exposure = facility.exposure(session)
+    change = Change(Quantity.GAIN, exposure.id, exposure.id, 0.97, 0.02, 0.5, "The gain reference fits <less>.")
+    judged = Judged(exposure.id, None, Verdict(Grade.GOOD, (), Measures()), "")
+    exposures.set_state(facility.catalog, exposure.id, ExposureState.PROCESSING)
+    assert verdicts.settle(facility.catalog, judged, raised=[change])
+    address = f"/sessions/{session.id}"
+    assert 'class="notice warn alert"' in client.get(address).text
+    assert "The gain reference fits &lt;less&gt;." in client.get(address).text
+    (alert,) = verdicts.alerts(facility.catalog, session.id)
+    exposures.set_state(facility.catalog, exposure.id, ExposureState.PROCESSING)
+    over = Ending(alert.id, exposure.id, "It fits again.", settled=False)
+    assert verdicts.settle(facility.catalog, judged, ended=[over])
+    assert 'class="notice warn alert"' not in client.get(address).text
+    assert "It fits again." in client.get(address).text
+    assert client.get(f"/api{address}/alerts").json()[0]["ending"] == "It fits again."

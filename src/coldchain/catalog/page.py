@@ -26,10 +26,12 @@ from coldchain.catalog.tables import (
     ReplicaRow,
     SessionRow,
     StepRunRow,
+    VerdictRow,
 )
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileState, Replica, ReplicaState
 from coldchain.model.identity import digest_of
+from coldchain.model.quality import Grade
 from coldchain.model.results import Step, StepRun, StepState
 from coldchain.model.session import Exposure, ExposureState, Session, SessionCounts
 
@@ -45,6 +47,7 @@ class ExposureFilter:
     state: ExposureState | None = None
     square: str | None = None
     hole: str | None = None
+    grade: Grade | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,10 @@ class SessionLine:
 
 @dataclass(frozen=True, slots=True)
 class GalleryCard:
-    """An exposure in the gallery, with its newest results; `thumbnail_run_id` is the preview run with its picture."""
+    """An exposure in the gallery, with its newest results; `thumbnail_run_id` is the preview run with its picture.
+
+    `grade` and `verdict`, its reasons in words, are those of a done exposure.
+    """
 
     exposure_id: UUID
     name: str
@@ -72,6 +78,8 @@ class GalleryCard:
     trustworthy: bool | None
     total_motion_angstrom: float | None
     picks: int | None
+    grade: Grade | None
+    verdict: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +240,11 @@ def gallery_query(
         query = query.where(ExposureRow.grid_square == (chosen.square or None))
     if chosen.hole is not None:
         query = query.where(ExposureRow.foil_hole == (chosen.hole or None))
+    if chosen.grade is not None:
+        judged = select(VerdictRow.exposure_id).where(
+            VerdictRow.session_id == session_id, VerdictRow.stands.is_(True), VerdictRow.grade == chosen.grade
+        )
+        query = query.where(ExposureRow.state == ExposureState.DONE, ExposureRow.id.in_(judged))
     if after is not None:
         return query.where(ExposureRow.id > after).order_by(ExposureRow.id).limit(limit)
     if before is not None:
@@ -324,7 +337,14 @@ def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCa
     # Counts and totals only: positions and tracks may be long.
     motion = _by_run(unit, select(MotionRow.run_id, MotionRow.total_motion_angstrom), MotionRow.run_id, run_ids)
     picks = _by_run(unit, select(PicksRow.run_id, PicksRow.count), PicksRow.run_id, run_ids)
+    verdicts = {
+        found.exposure_id: found
+        for found in unit.scalars(
+            select(VerdictRow).where(VerdictRow.exposure_id.in_([row.id for row in rows]), VerdictRow.stands.is_(True))
+        )
+    }
     for row in rows:
+        verdict = verdicts.get(row.id) if row.state == ExposureState.DONE else None
         fit = ctf.get(newest.get((row.id, Step.CTF), row.id))
         yield GalleryCard(
             exposure_id=row.id,
@@ -338,6 +358,8 @@ def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCa
             trustworthy=None if fit is None else fit.trustworthy,
             total_motion_angstrom=motion.get(newest.get((row.id, Step.ALIGN), row.id)),
             picks=picks.get(newest.get((row.id, Step.PICK), row.id)),
+            grade=None if verdict is None else verdict.grade,
+            verdict="" if verdict is None else " ".join(words for _, _, words in verdict.reasons),
         )
 
 

@@ -5,7 +5,7 @@ https://doi.org/10.1093/biomet/41.1-2.100) over the last 20 exposures (window-li
 613, https://doi.org/10.1111/j.2517-6161.1995.tb02052.x), of deviations from the median of up to 100 exposures before
 these, in robust standard deviations from the same (by the median absolute deviation, that of the watched side where it
 is wider). A deviation counts at most three, so that a single exposure, or three, raise nothing. The sum grows by what
-lies beyond *one* standard deviation, and 8 raise an alert: five exposures that differ by three or more do, eight to ten
+lies beyond *one* standard deviation, and 8 raise an alert: four exposures that differ by three or more do, eight to ten
 that differ by two, and steps of 1.5 are often missed.
 
 **False alarms.** Where exposures vary independently and normally: in none of 200 simulated runs of 1,000 exposures, for

@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from coldchain.catalog import events, files, page, results, sessions, steps
+from coldchain.catalog import events, files, page, results, sessions, steps, verdicts
 from coldchain.model.events import Severity
 from coldchain.model.results import Reading
 from coldchain.web.encoding import PlainResponse
@@ -26,6 +26,10 @@ _COLUMNS = (
     "trustworthy",
     "total_motion_angstrom",
     "picks",
+    "astigmatism_angstrom",
+    "ice_thickness",
+    "grade",
+    "reason",
 )
 
 
@@ -64,15 +68,25 @@ def api_router(site: Site) -> APIRouter:
             raise HTTPException(404)
         return PlainResponse(reading_columns(results.readings(catalog, session_id, limit=READINGS_LIMIT)))
 
+    @router.get("/sessions/{session_id}/alerts")
+    def alerts(session_id: UUID) -> Response:
+        if page.session(catalog, session_id) is None:
+            raise HTTPException(404)
+        return PlainResponse(verdicts.alerts(catalog, session_id))
+
     @router.get("/exposures/{exposure_id}")
     def exposure(exposure_id: UUID) -> Response:
         found = page.exposure(catalog, exposure_id)
         if found is None:
             raise HTTPException(404)
+        newest = results.newest(catalog, exposure_id)
         return PlainResponse(
             {
                 "exposure": found,
-                "results": results.newest(catalog, exposure_id),
+                "results": newest,
+                # An infinite error, which JSON cannot say, is how a motion that was not found is told from one of 0.
+                "motion_found": None if newest.motion is None else newest.motion.is_found,
+                "verdict": verdicts.newest(catalog, exposure_id),
                 "runs": steps.runs_of(catalog, exposure_id),
                 "files": [
                     {"file": file, "replicas": files.replicas_of(catalog, file.id)}

@@ -10,9 +10,10 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from coldchain.catalog import events, files, page, results, sessions, steps
+from coldchain.catalog import events, files, page, results, sessions, steps, verdicts
 from coldchain.catalog.page import ExposureFilter
 from coldchain.model.events import Severity
+from coldchain.model.quality import Grade
 from coldchain.model.session import ExposureState
 from coldchain.web import view
 from coldchain.web.site import Site
@@ -34,13 +35,14 @@ class GalleryView:
     state: ExposureState | None = None
     square: str | None = None
     hole: str | None = None
+    grade: Grade | None = None
     before: UUID | None = None
     after: UUID | None = None
 
     @property
     def chosen(self) -> ExposureFilter:
         """The filter alone, without the page."""
-        return ExposureFilter(self.state, self.square, self.hole)
+        return ExposureFilter(self.state, self.square, self.hole, self.grade)
 
     @property
     def is_narrowed(self) -> bool:
@@ -50,7 +52,7 @@ class GalleryView:
     def href(self, **changes: object) -> str:
         """The address of the view with these changes; it begins at the newest unless a page is named."""
         changed = replace(self, **({"before": None, "after": None} | changes))  # type: ignore[arg-type]  # own fields
-        pairs = ((name, getattr(changed, name)) for name in ("state", "square", "hole", "before", "after"))
+        pairs = ((name, getattr(changed, name)) for name in ("state", "grade", "square", "hole", "before", "after"))
         query = "&".join(f"{name}={quote(os.fsencode(str(value)))}" for name, value in pairs if value is not None)
         return f"/sessions/{self.session_id}{f'?{query}' if query else ''}"
 
@@ -58,7 +60,7 @@ class GalleryView:
 def gallery_view(session_id: UUID, query: str) -> GalleryView:
     """The view that an address's query names. Names may hold any bytes, so they are decoded as file names are.
 
-    Raises ValueError for a state or a key that cannot be.
+    Raises ValueError for a state, a grade or a key that cannot be.
     """
     given = {name: values[-1] for name, values in parse_qs(query, True, errors="surrogateescape").items()}
     if any("\0" in value or len(value) > _LONGEST_PLACE for value in given.values()):
@@ -68,6 +70,7 @@ def gallery_view(session_id: UUID, query: str) -> GalleryView:
         state=ExposureState(given["state"]) if given.get("state") else None,
         square=given.get("square"),
         hole=given.get("hole"),
+        grade=Grade(given["grade"]) if given.get("grade") else None,
         before=UUID(given["before"]) if given.get("before") else None,
         after=UUID(given["after"]) if given.get("after") else None,
     )
@@ -133,6 +136,7 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
     troubles = page.troubles(catalog, session_id, limit=TROUBLES_LIMIT + 1)
     bad_files = view.bad_files(catalog, session_id, limit=TROUBLES_LIMIT + 1)
     states = page.state_counts(catalog, session_id)
+    grades = verdicts.counts(catalog, session_id)
     return site.page(
         "session.html",
         changes_url=f"/api/sessions/{session_id}/changes",
@@ -141,6 +145,9 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
         parameters=view.parameter_rows(session.parameters),
         counts=sessions.counts(catalog, session_id),
         states=[(state, states[state]) for state in ExposureState if state in states],
+        grades=[(grade, grades.get(grade, 0)) for grade in Grade],
+        judged=sum(grades.values()),
+        alerts=list(reversed(verdicts.alerts(catalog, session_id))),
         view=shown,
         gallery=page.gallery(
             catalog, session_id, limit=GALLERY_LIMIT, chosen=shown.chosen, before=shown.before, after=shown.after
@@ -174,6 +181,8 @@ def _exposure_page(site: Site, session_id: UUID, exposure_id: UUID) -> Response:
         newer=newer,
         older=older,
         results=found,
+        verdict=(verdict := verdicts.newest(catalog, exposure_id)),
+        measures=view.measure_rows(verdict),
         picture=view.picture(site.results_root, runs, found.picks),
         spectrum_url=view.output_url(site.results_root, runs, "spectrum_png"),
         profile_url=view.output_url(site.results_root, runs, "profile"),

@@ -14,6 +14,7 @@ from coldchain.catalog.page import PlaceCount
 from coldchain.collect.layout import places_seen
 from coldchain.model.files import FileState
 from coldchain.model.optics import Optics
+from coldchain.model.quality import Measures, Verdict
 from coldchain.model.results import PickResult, StepRun, StepState
 from coldchain.model.session import Exposure, ExposureState, Session, SessionParameters
 from coldchain.web import words
@@ -168,6 +169,33 @@ def optics_rows(session: Session, exposure: Exposure, assumed: Optics | None) ->
         if (value := getattr(metadata, name)) is not None:
             rows.append(Row(title, _shown(value, unit), metadata_source))
     return rows
+
+
+def measure_rows(verdict: Verdict | None) -> list[tuple[str, str]]:
+    """What a verdict rests on besides the numbers that stand in the results; "not known" is said, never 0."""
+    if verdict is None:
+        return []
+    found = verdict.measures
+    rows = [
+        ("Ice, beyond the thinnest", words.number(found.ice_thickness, 2, "λ"), "fewer than ten exposures beside it"),
+        ("Unevenness", words.number(found.unevenness, 3, "λ"), "the image has no electrons"),
+        ("Crystalline ice ring", words.number(found.ice_ring_density, 2, "×"), "beyond the spectrum"),
+        ("Contaminated", words.share(found.contamination_fraction), "nobody looked"),
+        ("Defocus beyond intended", _defocus_error(found), "not told, or no fit"),
+    ]
+    if found.is_movie:
+        rows += [
+            ("Motion known to", words.number(found.motion_error_angstrom, 2, "Å"), "not found"),
+            ("Gain's pattern in the movie", words.share(found.gain_share), "no gain, or too few electrons"),
+        ]
+    rows.append(("Fixed pattern", words.share(found.pattern_share, 2), "too few exposures beside it"))
+    return [(name, why if value == words.NOTHING else value) for name, value, why in rows]
+
+
+def _defocus_error(found: Measures) -> str:
+    if found.defocus_angstrom is None or found.intended_defocus_angstrom is None:
+        return words.NOTHING
+    return words.micrometer(found.defocus_angstrom - found.intended_defocus_angstrom)
 
 
 def bad_files(catalog: Catalog, session_id: UUID, *, limit: int) -> list[BadFile]:

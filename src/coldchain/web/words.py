@@ -10,6 +10,7 @@ from markupsafe import Markup
 from coldchain.errors import printable
 from coldchain.model.events import Severity
 from coldchain.model.files import FileState, ReplicaState
+from coldchain.model.quality import Grade
 from coldchain.model.results import StepState
 from coldchain.model.session import ExposureState, SessionState
 
@@ -34,6 +35,9 @@ TONES: dict[str, str] = {
     FileState.REPLACED: "calm",
     ReplicaState.WANTED: "busy",
     ReplicaState.VERIFIED: "good",
+    Grade.GOOD: "good",
+    Grade.DOUBTFUL: "warn",
+    Grade.BAD: "bad",
     Severity.INFO: "calm",
     Severity.WARNING: "warn",
     Severity.ERROR: "bad",
@@ -128,6 +132,11 @@ def plural(count: int, noun: str) -> str:
 def percent(part: int, whole: int) -> int:
     """How much of the whole the part is, 0 to 100; 100 only when it is all."""
     return 0 if whole <= 0 else 100 if part >= whole else min(99, round(100 * part / whole))
+
+
+def share(value: float | None, digits: int = 0) -> str:
+    """A part of a whole."""
+    return number(None if value is None else 100 * value, digits, "%")
 
 
 FILTERS = {

@@ -54,12 +54,14 @@
   }
 
   async function draw() {
-    const { results } = await Plots.json(sources.dataset.exposure);
+    const { results, motion_found } = await Plots.json(sources.dataset.exposure);
     const profile = sources.dataset.profile ? await Plots.json(sources.dataset.profile) : null;
     show("profile", profile !== null);
-    show("track", results.motion !== null);
+    // Where the frames did not tell their motion the shifts are 0 for want of better: no track is better.
+    const isMoved = motion_found === true;
+    show("track", isMoved);
     if (profile) drawProfile(profile, results.ctf);
-    if (results.motion) drawTrack(results.motion);
+    if (isMoved) drawTrack(results.motion);
   }
 
   function obey(id, name) {
