@@ -24,7 +24,7 @@ from coldchain.formats.mrc import write_mrc
 from coldchain.kernels.ctf import CtfFit
 from coldchain.preprocess.captions import label, with_caption
 from coldchain.preprocess.output_names import CTF_ENDINGS
-from coldchain.preprocess.previews import spectrum_picture
+from coldchain.preprocess.previews import save_png, spectrum_picture
 from coldchain.preprocess.profile_plot import profile_svg
 
 _SMALLEST_PICTURE_PIXEL = 640
@@ -40,7 +40,7 @@ def write_fit(fit: CtfFit, folder: Path, stem: str) -> dict[str, str]:
     names = {role: stem + ending for role, ending in CTF_ENDINGS.items()}
     write_diagnostic(fit, folder / names["spectrum"])
     with replacing(folder / names["picture"]) as stream:
-        _captioned(fit, stem).save(stream, format="png")
+        save_png(_captioned(fit, stem), stream)
     _write_profile(fit, folder / names["profile"])
     resolution = fit.result.fit_resolution_angstrom
     with replacing(folder / names["plot"]) as stream:

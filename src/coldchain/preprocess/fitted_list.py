@@ -14,7 +14,6 @@ from coldchain.preprocess.micrographs import is_spectrum, micrograph_of, probe_p
 from coldchain.preprocess.output_names import CTF_LIST_NAME
 from coldchain.preprocess.relion_names import can_be_listed, from_here
 
-_NOT_BELIEVED = f"Not in {CTF_LIST_NAME}: RELION would believe it."
 _NO_NAME = f"Not in {CTF_LIST_NAME}: RELION cannot read a file of this name."
 _NO_MICROGRAPH = f"Not in {CTF_LIST_NAME}: the spectrum's micrograph is not beside it."
 _NO_PIXEL = f"Not in {CTF_LIST_NAME}: the pixel size of the spectrum's micrograph is not known. Give --pixel-size Å."
@@ -50,9 +49,10 @@ class FittedList:
         self._micrographs: list[FittedMicrograph] = []
 
     def add(self, path: Path, result: CtfResult, imaging: Imaging, files: Mapping[str, Path]) -> tuple[str, ...]:
-        """Add the fit of a file whose results by role are written; why it was left out, or nothing."""
+        """Add the fit of a file whose results by role are written; why it was left out, or nothing. What is not to be
+        trusted is left out, as its reason says all."""
         if not result.trustworthy or "spectrum" not in files:
-            return (_NOT_BELIEVED,) if result.defocus_u_angstrom else ()
+            return ()
         micrograph = micrograph_of(path)
         if micrograph is None:
             return (_NO_MICROGRAPH,)

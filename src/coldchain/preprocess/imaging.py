@@ -7,6 +7,7 @@ user said.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ _VARIANT = re.compile(r"_(?:noDW|PS|even|odd|EVN|ODD|DW|DWS)$")
 _NAMES = ("rlnMicrographName", "rlnMicrographNameNoDW", "rlnCtfPowerSpectrum", "rlnMicrographNameEven")
 # RELION's motion correction keeps the movies' folders below its own, in which the list lies.
 _LIST_LEVELS = 3
+# Calibrations differ by more; what was rounded differs by less.
+_SAME = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class ImagingFinder:
             raise _lacking(info.path, pixel, voltage if self._needs_voltage else 0.0, warnings)
         if spectrum and self._stated.pixel_size_angstrom not in (None, pixel):
             warnings += (f"--pixel-size is that of micrographs; this spectrum's own pixel of {pixel:.4g} Å was used.",)
+        warnings += _contradictions(stated, info, Optics(pixel_size_angstrom=own).over(beside))
         lens = Lens()
         cs, contrast = optics.spherical_aberration_millimeter, optics.amplitude_contrast
         return Imaging(
@@ -93,6 +97,22 @@ class ImagingFinder:
             if path.name in self._lists[name]:
                 return self._lists[name][path.name]
         return Optics()
+
+
+def _contradictions(stated: Optics, info: MovieInfo, known: Optics) -> tuple[str, ...]:
+    """What the user says otherwise than the file and what lies beside it: it counts, and may be a slip."""
+    if stated.pixel_size_angstrom is None and stated.voltage_kilovolt is None:
+        return ()
+    metadata, _ = find_metadata(info, ExposureMetadata(optics=known))
+    pairs = (
+        ("--pixel-size", "Å", stated.pixel_size_angstrom, known.pixel_size_angstrom),
+        ("--voltage", "kV", stated.voltage_kilovolt, metadata.optics.voltage_kilovolt),
+    )
+    return tuple(
+        f"{option} {said:.4g} {unit} was used; its metadata say {other:.4g} {unit}."
+        for option, unit, said, other in pairs
+        if said is not None and other is not None and not math.isclose(said, other, rel_tol=_SAME)
+    )
 
 
 def _own_pixel(info: MovieInfo) -> float | None:

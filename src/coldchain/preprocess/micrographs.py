@@ -28,7 +28,8 @@ from coldchain.preprocess.turns import EXPECTED, failed
 _SUFFIXES = (".mrc", ".tif", ".tiff", ".png")
 # Spectra, halves (as we, RELION and MotionCor call them), and what fits and picks leave.
 _NO_MICROGRAPH = re.compile(r"_(?:PS|even|odd|EVN|ODD|ctf|ctf_profile|junk|picks|applied_[0-9a-f]+)$")
-_VARIANT = re.compile(r"(?P<exposure>.*?)(?P<variant>_noDW|_DW|_DWS)?")
+_VARIANT = re.compile(r"(?P<exposure>.*?)(?P<variant>_noDW|_DW|_DWS)?", re.DOTALL)
+_BESIDE_WEIGHTED = re.compile(r"(.+)(?:_PS|_noDW)", re.DOTALL)
 # Which of an exposure's sums is taken: the weighting by dose blurs Thon rings, and clears the particles.
 UNWEIGHTED_FIRST = ("_noDW", "", "_DW", "_DWS")
 WEIGHTED_FIRST = ("_DW", "", "_DWS", "_noDW")
@@ -121,7 +122,7 @@ def is_spectrum(path: Path) -> bool:
 def micrograph_of(path: Path) -> Path | None:
     """The micrograph to which RELION's list gives a fit: of a spectrum or a sum without dose weighting the sum with it,
     where it is there. None for a spectrum whose micrograph is not."""
-    parts = re.fullmatch(r"(.+)(?:_PS|_noDW)", path.stem)
+    parts = _BESIDE_WEIGHTED.fullmatch(path.stem)
     whole = None if parts is None else path.with_name(f"{parts[1]}.mrc")
     if whole is not None and whole.is_file():
         return whole

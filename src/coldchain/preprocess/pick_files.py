@@ -33,7 +33,7 @@ from coldchain.model.results import Pick
 from coldchain.preprocess.captions import with_caption
 from coldchain.preprocess.micrographs import Picture
 from coldchain.preprocess.output_names import PICK_ENDINGS
-from coldchain.preprocess.previews import micrograph_picture
+from coldchain.preprocess.previews import micrograph_picture, save_png
 
 # A box holds a particle and some of the ice round it.
 _BOX_DIAMETERS = 1.5
@@ -57,7 +57,7 @@ def write_picking(
     write_mrc(folder / names["junk"], whole_junk(picking, shape), pixel_size_angstrom=pixel_size_angstrom)
     write_outlines(picking, picture, folder / names["outlines"])
     with replacing(folder / names["picture"]) as stream:
-        _drawn(picking, picture, pixel_size_angstrom, stem).save(stream, format="png")
+        save_png(_drawn(picking, picture, pixel_size_angstrom, stem), stream)
     return names
 
 
@@ -86,7 +86,7 @@ def whole_junk(picking: Picking, shape: tuple[int, int]) -> NDArray[np.int8]:
         np.clip(np.rint(np.arange(count) / scale), 0, coarse - 1).astype(np.intp)
         for count, scale, coarse in zip(shape, picking.junk_scale, picking.junk.shape, strict=True)
     )
-    return picking.junk.astype(np.int8)[rows][:, columns]
+    return np.take(np.take(picking.junk.astype(np.int8), columns, axis=1), rows, axis=0)
 
 
 def write_outlines(picking: Picking, picture: Picture, path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,9 @@ def write_micrograph(image: NDArray[Any], folder: Path) -> None:
     `image` is (rows, columns), row 0 the picture's bottom.
     """
     height, width = image.shape
-    finite = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
-    large = Image.fromarray(finite[::-1])
-    preview = _grey(_shrunk(large, MICROGRAPH_SIDE_PIXEL))
+    preview = micrograph_picture(image)
     preview.save(folder / MICROGRAPH_NAME)
-    _grey(_shrunk(large, THUMBNAIL_SIDE_PIXEL)).save(folder / THUMBNAIL_NAME)
+    micrograph_picture(image, THUMBNAIL_SIDE_PIXEL).save(folder / THUMBNAIL_NAME)
     scale = {
         "width_pixel": width,
         "height_pixel": height,
@@ -41,6 +40,20 @@ def write_micrograph(image: NDArray[Any], folder: Path) -> None:
         "png_height": preview.height,
     }
     (folder / SCALE_NAME).write_text(json.dumps(scale), encoding="ascii")
+
+
+def micrograph_picture(image: NDArray[Any], side_pixel: int = MICROGRAPH_SIDE_PIXEL) -> Image.Image:
+    """A micrograph (rows, columns), row 0 the bottom, in grey; its top first and its longer side at most this long."""
+    values = np.asarray(image, dtype=np.float32)
+    if not math.isfinite(float(values.sum(dtype=np.float64))):
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    shrunk = _shrunk(Image.fromarray(values), side_pixel)
+    return _grey(shrunk.transpose(Image.Transpose.FLIP_TOP_BOTTOM))
+
+
+def save_png(picture: Image.Image, stream: BinaryIO) -> None:
+    """Write a picture as PNG, quickly: the noise of micrographs and spectra hardly shrinks, however long one tries."""
+    picture.save(stream, format="png", compress_level=1)
 
 
 def write_spectrum(diagnostic: NDArray[Any], path: Path) -> None:
@@ -52,12 +65,6 @@ def spectrum_picture(diagnostic: NDArray[Any]) -> Image.Image:
     """A diagnostic spectrum in grey, its top first."""
     grey = np.clip(np.nan_to_num(diagnostic), 0.0, 1.0)[::-1] * 255
     return Image.fromarray(grey.astype(np.uint8))
-
-
-def micrograph_picture(image: NDArray[Any], side_pixel: int = MICROGRAPH_SIDE_PIXEL) -> Image.Image:
-    """A micrograph (rows, columns), row 0 the bottom, in grey; its top first and its longer side at most this long."""
-    finite = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
-    return _grey(_shrunk(Image.fromarray(finite[::-1]), side_pixel))
 
 
 def _shrunk(picture: Image.Image, side: int) -> Image.Image:

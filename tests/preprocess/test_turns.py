@@ -1,0 +1,62 @@
+"""Files in turn: order, and that one which fails stops no other."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from coldchain.errors import ProcessingError, StorageError
+from coldchain.preprocess.report import Failed
+from coldchain.preprocess.turns import EXPECTED, failed, in_turn
+
+
+class _Tracing:
+    """Stages that note what they do, and of which one may fail for some files."""
+
+    def __init__(self, failing: dict[str, str]) -> None:
+        self.failing = failing
+        self.imported = False
+
+    def import_kernels(self) -> None:
+        self.imported = True
+
+    def read(self, path: Path, threads: int, /) -> str | Failed:
+        return self._do("read", path)
+
+    def work(self, read: str | Failed, /) -> str | Failed:
+        return read if isinstance(read, Failed) else self._do("work", Path(read))
+
+    def write(self, made: str | Failed, threads: int, /) -> str | Failed:
+        return made if isinstance(made, Failed) else self._do("write", Path(made))
+
+    def _do(self, stage: str, path: Path) -> str | Failed:
+        time.sleep(0.001)
+        if self.failing.get(path.name) == stage:
+            return Failed(path, ProcessingError(stage))
+        return str(path)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_files_are_told_in_their_order(threads: int, count: int) -> None:
+    """With one thread and with more; one that fails at any stage is told in its place."""
+    paths = [Path(f"{number}") for number in range(count)]
+    stages = _Tracing({"1": "read", "3": "work", "6": "write"})
+    told = list(in_turn(paths, stages, threads))
+    expected = [stages.failing.get(path.name, str(path)) for path in paths]
+    assert [str(each.error) if isinstance(each, Failed) else each for each in told] == expected
+
+
+def test_every_expected_failure_names_its_file() -> None:
+    """Too little memory and a refusal of the operating system become errors of ours, about that file."""
+    path = Path("a.mrc")
+    assert "not enough memory" in str(failed(MemoryError(), path).error)
+    refused = failed(PermissionError(13, "Permission denied"), path)
+    assert isinstance(refused.error, StorageError)
+    assert str(refused.error).startswith("a.mrc: Permission denied")
+    assert str(failed(ProcessingError("no rings"), path).error).startswith("a.mrc: no rings")
+    other = failed(ProcessingError("no rings", path="b.mrc"), path)
+    assert str(other.error).startswith("b.mrc")
+    assert ProcessingError("x").__class__.__mro__[1] in EXPECTED
