@@ -40,6 +40,7 @@ Image: TypeAlias = NDArray[np.float32]
 
 _LOWEST_RESOLUTION_ANGSTROM = 120.0
 _TEMPORAL_MODES = 32
+_LOCAL_MODES = 16
 _EARLY_EXPOSURE = 3.0
 _EARLY_FREEDOM = 9.0
 # Standard deviations with which the search begins, in Å a frame and frame, and bounds of what it may find.
@@ -249,6 +250,10 @@ class _Model:
         self._modes, accelerations, velocities = _temporal_modes(track_y.size, exposures)
         groups = [slice(0, 1), slice(1, self._spatial.shape[1])][: 2 if terms.shape[1] else 1]
         self._rigidity = np.array([1.0, *(_RIGIDITY[sum(SPATIAL_ORDERS[number])] for number in self._used)])
+        # The track has all modes, the local motion the smoothest.
+        places = np.ones((self._spatial.shape[1], self._modes.shape[1]), dtype=np.bool_)
+        places[1:, _LOCAL_MODES:] = False
+        self._free = np.flatnonzero(places)
         self._penalties = [self._penalty(group, accelerations) for group in groups]
         self._fixed = sum(
             self._penalty(group, velocities) * (pixel_size_angstrom / sigma) ** 2
@@ -280,16 +285,17 @@ class _Model:
         overlap = (self._spatial.T * strength) @ self._spatial
         curvatures, pulls = [], []
         for axis, (gradient, information) in enumerate(((gradient_y, information_y), (gradient_x, information_x))):
-            curvature = np.kron(overlap, self._modes.T @ information @ self._modes)
-            uphill = (self._spatial.T @ gradient @ self._modes).ravel()
+            curvature = self._of_free(np.kron(overlap, self._modes.T @ information @ self._modes))
+            uphill = (self._spatial.T @ gradient @ self._modes).ravel()[self._free]
             curvatures.append(curvature)
-            pulls.append(curvature @ self._factors[:, :, axis].ravel() + uphill)
+            pulls.append(curvature @ self._factors[:, :, axis].ravel()[self._free] + uphill)
         before = self._factors
         for _ in range(_SOFTENINGS):
             prior = self._prior()
             self._covariance = [np.asarray(np.linalg.inv(c + prior), dtype=np.float64) for c in curvatures]
-            there = [covariance @ pull for covariance, pull in zip(self._covariance, pulls, strict=True)]
-            self._factors = np.stack([way.reshape(before.shape[:2]) for way in there], axis=2)
+            self._factors = np.zeros_like(before)
+            for axis, (covariance, pull) in enumerate(zip(self._covariance, pulls, strict=True)):
+                self._factors.reshape(-1, 2)[self._free, axis] = covariance @ pull
             self._soften(prior)
         steps = self._factors - before
         moved = np.stack([self._spatial @ steps[:, :, axis] @ self._modes.T for axis in (0, 1)])
@@ -324,14 +330,18 @@ class _Model:
         weights = np.zeros(self._spatial.shape[1])
         weights[terms] = 1
         chosen = self._spatial * weights
-        spread = np.kron(chosen.T @ chosen, self._modes.T @ self._modes)
+        spread = self._of_free(np.kron(chosen.T @ chosen, self._modes.T @ self._modes))
         variance = sum(float(np.sum(spread * covariance)) for covariance in self._covariance)
         return math.sqrt(max(variance, 0.0) / (len(chosen) * len(self._modes))) * self._pixel_size_angstrom
 
     def _penalty(self, group: slice, temporal: Vector) -> Vector:
         chosen = np.zeros(self._spatial.shape[1])
         chosen[group] = self._rigidity[group]
-        return np.asarray(np.kron(np.diag(chosen), temporal), dtype=np.float64)
+        return self._of_free(np.kron(np.diag(chosen), temporal))
+
+    def _of_free(self, matrix: NDArray[np.floating]) -> Vector:
+        """Rows and columns of the factors that the fit may choose."""
+        return np.asarray(matrix[np.ix_(self._free, self._free)], dtype=np.float64)
 
     def _prior(self) -> Vector:
         return np.asarray(
@@ -347,8 +357,8 @@ class _Model:
             expected = 2 * float(np.sum(free * penalty))
             kept = sum(float(np.sum(covariance * penalty)) for covariance in self._covariance)
             found = sum(
-                float(self._factors[:, :, axis].ravel() @ penalty @ self._factors[:, :, axis].ravel())
-                for axis in (0, 1)
+                float(factors @ penalty @ factors)
+                for factors in (self._factors[:, :, axis].ravel()[self._free] for axis in (0, 1))
             )
             if found > 0:
                 self._stiffness[number] = float(
