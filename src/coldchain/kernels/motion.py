@@ -60,7 +60,7 @@ class Motion:
         middle. (micrograph_model.cpp of RELION 5.)
         """
         rows, columns = self.shape
-        places = [np.linspace(0, length - 1, 9) for length in (columns, rows)]
+        places = [(np.arange(9) + 0.5) * length / 9 - 0.5 for length in (columns, rows)]
         x, y = (values.ravel() for values in np.meshgrid(*places))
         u, v = x / columns - 0.5, y / rows - 0.5
         spatial = np.stack([u, u * u, v, v * v, u * v], axis=1)
