@@ -99,7 +99,7 @@ def standing_pattern(movie: PreparedMovie, threads: int = 1) -> Standing:
     if samples < good.size / 2:
         return Standing()
     of_frames, of_sum = _roughness_of(movie, used, pairs, good, threads)
-    pixels = of_frames[:, 0].mean() / (4 * samples)
+    pixels = float(of_frames[:, 0].mean()) / (4 * samples)
     if pixels == 0:
         return Standing()
     # The sum of frames of noise is as rough as they are together, that of F frames of a pattern F times as much.
