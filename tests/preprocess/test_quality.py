@@ -56,7 +56,7 @@ def test_a_good_micrograph_is_good_without_a_word() -> None:
     [
         ("total_motion_angstrom", Quantity.MOTION, 61.0, 151.0, "moved by"),
         ("motion_error_angstrom", Quantity.ALIGNMENT, 3.5, 11.0, "known to"),
-        ("fit_resolution_angstrom", Quantity.RESOLUTION, 6.5, 12.0, "Thon rings"),
+        ("fit_resolution_angstrom", Quantity.RESOLUTION, 7.5, 13.0, "Thon rings"),
         ("astigmatism_angstrom", Quantity.ASTIGMATISM, 1100.0, 3100.0, "astigmatism"),
         ("ice_thickness", Quantity.ICE, 0.4, 0.7, "thicker"),
         ("unevenness", Quantity.UNEVENNESS, 0.2, 0.4, "uneven"),

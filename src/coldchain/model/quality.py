@@ -93,7 +93,7 @@ class Thresholds:
 
     total_motion_angstrom: tuple[float, float] = (60.0, 150.0)
     motion_error_angstrom: tuple[float, float] = (3.0, 10.0)
-    fit_resolution_angstrom: tuple[float, float] = (6.0, 10.0)
+    fit_resolution_angstrom: tuple[float, float] = (7.0, 12.0)
     astigmatism_angstrom: tuple[float, float] = (1000.0, 3000.0)
     ice_thickness: tuple[float, float] = (0.3, 0.6)
     unevenness: tuple[float, float] = (0.1, 0.3)

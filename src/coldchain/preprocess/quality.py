@@ -111,7 +111,7 @@ def _reasons(measures: Measures, thresholds: Thresholds) -> Iterator[Reason]:
             Quantity.RESOLUTION,
             measures.fit_resolution_angstrom,
             thresholds.fit_resolution_angstrom,
-            "Thon rings are seen to {:.1f} Å only{}.",
+            "Thon rings are seen to {:.2f} Å only{}.",
         ),
         (
             Quantity.ASTIGMATISM,
