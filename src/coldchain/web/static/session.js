@@ -9,7 +9,7 @@
     { key: "resolution", field: "fit_resolution_angstrom", scale: 1, unit: "Å", digits: 1 },
     { key: "astigmatism", field: "astigmatism_angstrom", scale: 1, unit: "Å", digits: 0 },
     { key: "motion", field: "total_motion_angstrom", scale: 1, unit: "Å", digits: 1 },
-    { key: "ice", field: "ice_thickness", scale: 1, unit: "λ", digits: 2 },
+    { key: "ice", field: "ice_thickness", scale: 1, unit: "λ", digits: 2, span: 0.1 },
     { key: "picks", field: "picks", scale: 1, unit: "", digits: 0 },
   ];
 
@@ -67,7 +67,7 @@
   function rangeOf(kind, readings) {
     const values = readings[kind.field].filter((value) => value !== null).map((value) => value * kind.scale);
     const low = values.reduce((least, value) => Math.min(least, value), 0);
-    const high = values.reduce((most, value) => Math.max(most, value), 0);
+    const high = values.reduce((most, value) => Math.max(most, value), kind.span || 0);
     const span = high - low || 1;
     return [low < 0 ? low - 0.08 * span : -0.03 * span, high + 0.08 * span];
   }
