@@ -61,7 +61,7 @@ def find_defects(total: Image, known: Mask, threads: int = 1) -> tuple[Mask, tup
         threads,
     )
     # Pixels first: a single hot one would make its whole stretch of a column stand out.
-    lines = _bad_lines(total, known, pixels, sigma, level, threads)
+    lines, mostly_bad = _bad_lines(total, known, pixels, sigma, level, threads)
     single = pixels if lines is None else pixels & ~lines
     share = np.count_nonzero(single) / pixels.size
     if share > _LARGEST_FOUND_FRACTION:
@@ -69,7 +69,10 @@ def find_defects(total: Image, known: Mask, threads: int = 1) -> tuple[Mask, tup
             f"{100 * share:.1f} % of the pixels differ from their neighbours, too many for single defects; they were"
             " left as they are. Is this the right gain reference, and is one needed?",
         )
-    return pixels if lines is None else np.asarray((lines | pixels) & ~known), ()
+    for mask in (lines, mostly_bad):
+        if mask is not None:
+            pixels |= mask & ~known
+    return pixels, ()
 
 
 def _level_and_noise(total: Image, known: Mask) -> tuple[float, float]:
@@ -159,16 +162,16 @@ def _limit(level: float, deviations: float, sigma: float, electron: float) -> fl
     return float(root * root) if root > 0 else -np.inf
 
 
-def _bad_lines(total: Image, known: Mask, pixels: Mask, sigma: float, level: float, threads: int) -> Mask | None:
-    """Stretches of columns and rows whose mean stands out of those beside them, or of whose pixels more than half do;
-    None where there are none."""
+def _bad_lines(
+    total: Image, known: Mask, pixels: Mask, sigma: float, level: float, threads: int
+) -> tuple[Mask | None, Mask | None]:
+    """Stretches of columns and rows whose mean stands out of those beside them, and those more than half of whose
+    pixels do one by one; None where there are none."""
     rows, columns = total.shape
     row_starts, column_starts = _starts(rows), _starts(columns)
     of_columns = np.zeros((row_starts.size, columns), dtype=np.float32)
     of_rows = np.zeros((rows, column_starts.size), dtype=np.float32)
     in_bands(lambda first, end: _add_stretches(total, of_columns, of_rows, first, end), row_starts.size, threads)
-    upright = np.zeros(of_columns.shape, dtype=np.bool_)
-    lying = np.zeros(of_rows.T.shape, dtype=np.bool_)
     bad = np.flatnonzero(known | pixels)
     y, x = np.divmod(bad, columns)
     stretch_y = np.minimum(y // _LINE_LENGTH_PIXEL, row_starts.size - 1)
@@ -176,17 +179,25 @@ def _bad_lines(total: Image, known: Mask, pixels: Mask, sigma: float, level: flo
     values, found = total.reshape(-1)[bad], pixels.reshape(-1)[bad]
     row_lengths = np.diff(np.append(row_starts, rows))
     column_lengths = np.diff(np.append(column_starts, columns))
-    for sums, lengths, places, marked in (
-        (of_columns, row_lengths, (stretch_y, x), upright),
-        (np.ascontiguousarray(of_rows.T), column_lengths, (stretch_x, y), lying),
+    stands_out, mostly_bad = [], []
+    for sums, lengths, places in (
+        (of_columns, row_lengths, (stretch_y, x)),
+        (np.ascontiguousarray(of_rows.T), column_lengths, (stretch_x, y)),
     ):
         counts = np.repeat(lengths[:, np.newaxis], sums.shape[1], axis=1).astype(np.float32)
         single = np.zeros_like(counts)
         np.subtract.at(sums, places, values)
         np.subtract.at(counts, places, 1)
         np.add.at(single, places, found)
-        # What is left of a line most of whose pixels stand out one by one says little of it.
-        marked[:] = _stand_out(sums, counts, sigma, level, threads) | (single > np.maximum(counts, 1))
+        stands_out.append(_stand_out(sums, counts, sigma, level, threads))
+        # What is left of such a line says little of it.
+        mostly_bad.append(single > np.maximum(counts, 1))
+    return _mask(stands_out, row_lengths, column_lengths), _mask(mostly_bad, row_lengths, column_lengths)
+
+
+def _mask(stretches: list[Mask], row_lengths: NDArray[np.intp], column_lengths: NDArray[np.intp]) -> Mask | None:
+    """All pixels of stretches of columns, (stretches, columns), and of rows, (stretches, rows); None of none."""
+    upright, lying = stretches
     if not upright.any() and not lying.any():
         return None
     mask = np.repeat(upright, row_lengths, axis=0)
