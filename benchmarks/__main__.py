@@ -1,4 +1,4 @@
-"""Run the measurements and print them: `python -m benchmarks [all|alignment|chain|ctf|storage] [OPTIONS OF THE PART]`."""
+"""Run the measurements and print them: `python -m benchmarks [all|PART] [OPTIONS OF THE PART]`."""
 
 from __future__ import annotations
 

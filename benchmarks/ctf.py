@@ -278,9 +278,7 @@ def main(arguments: Sequence[str]) -> None:
     measure_phase_plate(fit_sums(phase_plate_sums(40 // share), structure, cache, fit_phase_shift=True), table)
     table.head(f"the same, {40 // share} amplitude spectra of exposure-filtered sums, 512 × 512")
     measure_sums(fit_spectra(ctf_sums(40 // share), structure), table)
-    table.head(
-        f"the same, {40 // share} in the ice of the alignment's movies, 30 Å: standard errors of 50–200 Å at best"
-    )
+    table.head(f"the same, {40 // share} in the ice of the alignment's movies, 30 Å, which holds little information")
     measure_thin_ice(fit_sums(thin_ice_sums(40 // share), structure, cache), table)
     table.head("CTF, a real micrograph")
     measure_real(table)

@@ -40,11 +40,17 @@ _MOST_RINGS = 1200
 # How far the phase of the largest defocus's rings may turn within one ring of the spectrum.
 _RING_WIDTH_RADIAN = 2.2
 _LAST_OF_NYQUIST = 0.48
+# The waves in a cell of somebody's spectrum may lie so far to one side of its middle, in cells.
+_CELL_OFF_CENTRE = 0.125
 _CANDIDATES = 4
 _TILT_ROUNDS = 2
+# Tiles that overlap more than this leaves do not tell a slope.
+_LEAST_EDGES = 1.5
 _WORTH_REFINING = 0.6
 # Noise alone has this; its rivals are noise as well.
 _SCORE_WORTH_REFINING = 5.5
+# Beyond it no other place nearby is likely.
+_SCORE_OF_ONE_PLACE = 30.0
 # Two fits are one if their rings at the band's end are not farther apart.
 _APART_RADIAN = 1.5
 
@@ -83,7 +89,7 @@ class CtfFit:
     profile_measured : the measured spectrum scaled like |CTF|²; profile_fitted : |CTF|²;
     profile_agreement : their correlation over about two rings, −1 … 1.
     tilt_degrees, tilt_axis_degrees : where asked for, the angle between specimen and picture, in [0, 90), and the
-        azimuth of the line along which the defocus does not change, in [0, 180).
+        azimuth of the line along which the defocus does not change, in [0, 180); 0 where the fit is not trustworthy.
 
     Where there was nothing to fit the arrays are empty, (0, 0) and (0,).
     """
@@ -158,7 +164,8 @@ def fit_ctf_spectrum(amplitudes: NDArray[np.generic], parameters: CtfParameters)
     if reason:
         return _no_fit(reason)
     cell = 1 / (min(amplitudes.shape) * parameters.pixel_size_angstrom)
-    return _fit(spectrum.of_amplitudes(amplitudes, parameters.pixel_size_angstrom, _band(parameters, cell)), parameters)
+    polar = spectrum.of_amplitudes(amplitudes, parameters.pixel_size_angstrom, _band(parameters, cell))
+    return _fit(polar, parameters, off_centre_per_angstrom=_CELL_OFF_CENTRE * cell)
 
 
 def _fit_tilted(image: NDArray[np.generic], flat: CtfFit, parameters: CtfParameters) -> CtfFit:
@@ -166,20 +173,23 @@ def _fit_tilted(image: NDArray[np.generic], flat: CtfFit, parameters: CtfParamet
     p = parameters
     edge = ctf_tilt.tile_edge_pixel((image.shape[0], image.shape[1]), p.pixel_size_angstrom)
     band = _band(p, 1 / (edge * p.pixel_size_angstrom))
-    if band.rings < _FEWEST_RINGS_OF_BAND or edge == max(image.shape):
+    if band.rings < _FEWEST_RINGS_OF_BAND or edge * _LEAST_EDGES > max(image.shape):
         return flat
     tiles = ctf_tilt.tiles_of(image, p.pixel_size_angstrom, band, p.threads)
     if any(_unfit(tile) for tile in tiles.spectra):
         return flat
     lens = Lens.of(p.voltage_kilovolt, p.spherical_aberration_millimeter, p.amplitude_contrast, p.phase_shift_degrees)
+    rings = [ctf_fit.prepare(tile, lens) for tile in tiles.spectra]
     fit, plane = flat, ctf_tilt.Plane(0.0)
     for _ in range(_TILT_ROUNDS):
         # The astigmatism of a picture blurred by tilt is a guess only, and better the second time.
         seen = _defocus_of(fit.result, p) if fit.result.trustworthy else Defocus(0.0)
         plane = ctf_tilt.fit_plane(
-            tiles, lens, seen, (p.min_defocus_angstrom, p.max_defocus_angstrom), threads=p.threads
+            tiles, rings, seen, (p.min_defocus_angstrom, p.max_defocus_angstrom), threads=p.threads
         )
         fit = _fit(ctf_tilt.level(tiles, lens, plane, seen), p)
+    if not fit.result.trustworthy:
+        return fit
     return replace(fit, tilt_degrees=plane.tilt_degrees, tilt_axis_degrees=plane.axis_degrees)
 
 
@@ -212,7 +222,8 @@ def _unfit(polar: spectrum.PolarSpectrum) -> str:
     return ""
 
 
-def _fit(polar: spectrum.PolarSpectrum, parameters: CtfParameters) -> CtfFit:
+def _fit(polar: spectrum.PolarSpectrum, parameters: CtfParameters, *, off_centre_per_angstrom: float = 0.0) -> CtfFit:
+    """The fit to a spectrum whose frequencies may all be off by so much."""
     reason = _unfit(polar)
     if reason:
         return _no_fit(reason)
@@ -232,7 +243,7 @@ def _fit(polar: spectrum.PolarSpectrum, parameters: CtfParameters) -> CtfFit:
     )
     refined, rival = _refine(rings, found, fit_phase_shift=parameters.fit_phase_shift)
     profile = ctf_report.equiphase_profile(rings, refined)
-    result = _judge(parameters, lens, polar, refined, rival, profile)
+    result = _judge(parameters, rings, polar, refined, rival, profile, off_centre_per_angstrom)
     return CtfFit(
         result=result,
         diagnostic=ctf_report.diagnostic(rings, refined, result.fit_resolution_angstrom),
@@ -262,6 +273,10 @@ def _refine(
     best = max(tried, key=lambda refined: refined.score)
     apart = _APART_RADIAN / (2 * float(rings.defocus_phase[-1]))
     others = [other for other in tried if abs(other.defocus.mean_angstrom - best.defocus.mean_angstrom) > apart]
+    if best.score < _SCORE_OF_ONE_PLACE:
+        covariance = best.covariance.copy()
+        covariance[:3, :3] += ctf_search.spread(rings, best, fit_phase_shift=fit_phase_shift)
+        best = replace(best, covariance=covariance)
     left = replace(rings, flat=rings.flat - best.model)
     beside = [math.sqrt(max(0.0, ctf_fit.fit_envelope(left, other.defocus)[1])) for other in others]
     return best, _Rival(max((other.score for other in others), default=0.0), max(beside, default=0.0))
@@ -336,19 +351,20 @@ def _unusable_spectrum(amplitudes: NDArray[np.generic], parameters: CtfParameter
 
 def _judge(
     parameters: CtfParameters,
-    lens: Lens,
+    rings: ctf_fit.Rings,
     polar: spectrum.PolarSpectrum,
     refined: ctf_fit.Refinement,
     rival: _Rival,
     profile: ctf_report.Profile,
+    off_centre_per_angstrom: float,
 ) -> CtfResult:
     """The result with its verdict: the first doubt that holds is the reason."""
     defocus = refined.defocus
     resolution = ctf_report.fit_resolution_angstrom(profile, parameters.min_resolution_angstrom)
-    uncertainty = ctf_report.uncertainty_angstrom(refined)
+    uncertainty = ctf_report.uncertainty_angstrom(refined, off_centre_per_angstrom)
     band = np.array([1 / parameters.min_resolution_angstrom, 1 / resolution])
-    phases = lens.phase(band, defocus.mean_angstrom)
-    rings = float(phases[1] - phases[0]) / math.pi
+    phases = rings.lens.phase(band, defocus.mean_angstrom)
+    count = float(phases[1] - phases[0]) / math.pi
     doubts = [
         (
             refined.score < _LOWEST_SCORE,
@@ -374,12 +390,14 @@ def _judge(
             f" {parameters.max_defocus_angstrom:.0f} Å",
         ),
         (not refined.converged, "the refinement did not come to rest"),
-        (rings < _FEWEST_RINGS, f"only {max(rings, 0):.1f} rings agree with the fit, {_FEWEST_RINGS:g} needed"),
+        (count < _FEWEST_RINGS, f"only {max(count, 0):.1f} rings agree with the fit, {_FEWEST_RINGS:g} needed"),
         (
             uncertainty > _LARGEST_UNCERTAINTY_ANGSTROM,
             f"the defocus is known to {uncertainty:.0f} Å only, {_LARGEST_UNCERTAINTY_ANGSTROM:.0f} Å needed",
         ),
     ]
+    # Rings that are not there are not taken away.
+    waves = -refined.envelope * np.cos(2 * rings.phase(defocus)) * (refined.score >= _LOWEST_SCORE)
     reason = next((text for holds, text in doubts if holds), "")
     shift = math.degrees(defocus.phase_radian) if parameters.fit_phase_shift else 0.0
     return CtfResult(
@@ -391,7 +409,7 @@ def _judge(
         else parameters.phase_shift_degrees,
         score=refined.score,
         fit_resolution_angstrom=resolution,
-        ice_ring_density=ctf_report.ice_ring_density(polar),
+        ice_ring_density=ctf_report.ice_ring_density(polar, waves),
         uncertainty_angstrom=uncertainty,
         trustworthy=not reason,
         reason=reason,

@@ -20,12 +20,18 @@ _FEWEST_WINDOW_SAMPLES = 11
 _STANDARD_ERRORS = 3.0
 # What the sampling of the spectrum alone may cost, however strong the rings are.
 _LEAST_UNCERTAINTY_ANGSTROM = 15.0
+_TYPICAL_FREQUENCY_PER_ANGSTROM = 0.2
 _ICE_BAND_PER_ANGSTROM = (0.25, 0.28)
 _ICE_SIDE_PER_ANGSTROM = 0.025
 
 
 # Along the rings the picture is smoothed by this many sectors (standard deviation): faint rings show, none is moved.
-_SMOOTHED_SECTORS = 1.5
+_SMOOTHED_SECTORS = 2.0
+# And across the rings by this part of a ring, in one of these numbers of samples.
+_SMOOTHED_RING = 0.12
+_SMOOTHED_SAMPLES = (1.0, 2.0, 4.0, 8.0)
+# Noise alone is drawn as this many standard deviations from black to grey.
+_NOISE_SHOWN = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,14 +85,17 @@ def _ring_width(frequency: Floats, phase: Floats) -> Floats:
 def _local_correlation(measured: Floats, fitted: Floats, ring_width: Floats) -> Floats:
     """Pearson correlation in a window of two rings, not less than `_FEWEST_WINDOW_SAMPLES`."""
     count = len(measured)
-    agreement = np.zeros(count)
-    for i in range(count):
-        half = int(max(_FEWEST_WINDOW_SAMPLES // 2, min(ring_width[i], count)))
-        window = slice(max(0, i - half), min(count, i + half + 1))
-        a, b = measured[window] - measured[window].mean(), fitted[window] - fitted[window].mean()
-        norm = math.sqrt(float(a @ a) * float(b @ b))
-        agreement[i] = float(a @ b) / norm if norm > 0 else 0.0
-    return agreement
+    half = np.maximum(_FEWEST_WINDOW_SAMPLES // 2, np.minimum(ring_width, count)).astype(np.int64)
+    first, end = np.maximum(0, np.arange(count) - half), np.minimum(count, np.arange(count) + half + 1)
+
+    def window(values: Floats) -> Floats:
+        running = np.concatenate([[0.0], np.cumsum(values)])
+        return np.asarray((running[end] - running[first]) / (end - first))
+
+    a, b = measured - measured.mean(), fitted - fitted.mean()
+    mean_a, mean_b = window(a), window(b)
+    square = (window(a * a) - mean_a**2) * (window(b * b) - mean_b**2)
+    return np.asarray((window(a * b) - mean_a * mean_b) / np.sqrt(np.maximum(square, 1e-24)))
 
 
 def fit_resolution_angstrom(profile: Profile, min_resolution_angstrom: float) -> float:
@@ -104,17 +113,27 @@ def fit_resolution_angstrom(profile: Profile, min_resolution_angstrom: float) ->
     return float(1.0 / profile.frequency_per_angstrom[last])
 
 
-def uncertainty_angstrom(refined: Refinement) -> float:
-    """Three standard errors of U and V, but not less than what the sampling may cost."""
+def uncertainty_angstrom(refined: Refinement, off_centre_per_angstrom: float = 0.0) -> float:
+    """Three standard errors of U and V, but not less than what the sampling may cost.
+
+    Frequencies that are all off by so much stretch the defocus, which goes with their square.
+    """
     variance = refined.covariance[0, 0] + 0.5 * (refined.covariance[1, 1] + refined.covariance[2, 2])
-    return float(math.hypot(_STANDARD_ERRORS * math.sqrt(max(0.0, float(variance))), _LEAST_UNCERTAINTY_ANGSTROM))
+    stretched = 2 * refined.defocus.mean_angstrom * off_centre_per_angstrom / _TYPICAL_FREQUENCY_PER_ANGSTROM
+    return float(
+        math.hypot(_STANDARD_ERRORS * math.sqrt(max(0.0, float(variance))), _LEAST_UNCERTAINTY_ANGSTROM, stretched)
+    )
 
 
-def ice_ring_density(polar: PolarSpectrum) -> float:
-    """Mean power at 0.25–0.28 Å⁻¹ over that of the bands beside it; 0 where the spectrum does not reach so far."""
+def ice_ring_density(polar: PolarSpectrum, waves: Floats) -> float:
+    """Mean power at 0.25–0.28 Å⁻¹ over that of the bands beside it; 0 where the spectrum does not reach so far.
+
+    waves : (sectors, rings) the fitted rings in the logarithm of power, which are taken away first.
+    """
     k = polar.frequency_per_angstrom
     low, high = _ICE_BAND_PER_ANGSTROM
-    power = np.sum(polar.power * polar.samples, axis=0) / np.maximum(polar.samples.sum(axis=0), 1e-9)
+    level = polar.power * np.exp(-waves) * polar.samples
+    power = np.sum(level, axis=0) / np.maximum(polar.samples.sum(axis=0), 1e-9)
     inside = (k >= low) & (k <= high)
     below = (k >= low - _ICE_SIDE_PER_ANGSTROM) & (k < low)
     above = (k > high) & (k <= high + _ICE_SIDE_PER_ANGSTROM)
@@ -131,19 +150,32 @@ def diagnostic(rings: Rings, refined: Refinement, resolution_angstrom: float) ->
     """
     k = rings.frequency_per_angstrom
     flattened = rings.log_power - background(rings, refined)
-    flattened = ndimage.gaussian_filter1d(flattened, _SMOOTHED_SECTORS, axis=0, mode="wrap")
-    noise = 1.0 / np.maximum(rings.ring_inverse_error * math.sqrt(2 * math.sqrt(math.pi) * _SMOOTHED_SECTORS), 1e-6)
-    scaled = np.clip(0.5 + 0.5 * flattened / np.maximum(refined.envelope, 1.5 * noise), 0, 1)
+    phase = rings.phase(refined.defocus).mean(axis=0)
+    smooth, noise = _smoothed(flattened, rings.ring_inverse_error, _ring_width(k, phase))
+    scaled = np.clip(0.5 + 0.5 * smooth / np.maximum(refined.envelope, _NOISE_SHOWN * noise), 0, 1)
     edge, middle = DIAGNOSTIC_PIXELS, DIAGNOSTIC_PIXELS // 2
     step = float(k[-1]) / middle
-    y = (np.arange(edge) - middle)[:, np.newaxis] * step
-    x = (np.arange(edge) - middle)[np.newaxis, :] * step
+    x = ((np.arange(edge) - middle) * step).astype(np.float32)
+    y = x[:, np.newaxis]
+    x = x[np.newaxis, :]
     picture = np.zeros((edge, edge), dtype=np.float32)
     picture[:, :middle] = _measured_half(rings, scaled, np.hypot(y, x[:, :middle]), np.arctan2(y, x[:, :middle]))
     picture[:, middle:] = _fitted_half(
         rings, refined, np.hypot(y, x[:, middle:]), np.arctan2(y, x[:, middle:]), resolution_angstrom
     )
     return picture
+
+
+def _smoothed(flattened: Floats, inverse_error: Floats, ring_width: Floats) -> tuple[Floats, Floats]:
+    """Averages along the rings, and across them over a small part of a ring; and what noise is left: (rings,)."""
+    along = ndimage.gaussian_filter1d(flattened, _SMOOTHED_SECTORS, axis=0, mode="wrap")
+    averaged = np.full(len(ring_width), 2 * math.sqrt(math.pi) * _SMOOTHED_SECTORS)
+    smooth = along.copy()
+    for samples in _SMOOTHED_SAMPLES:
+        wide = ring_width * _SMOOTHED_RING > samples
+        smooth[:, wide] = ndimage.gaussian_filter1d(along, samples, axis=1)[:, wide]
+        averaged[wide] = 2 * math.sqrt(math.pi) * _SMOOTHED_SECTORS * 2 * math.sqrt(math.pi) * samples
+    return smooth, 1.0 / np.maximum(inverse_error * np.sqrt(averaged), 1e-6)
 
 
 def _measured_half(rings: Rings, scaled: Floats, frequency: Floats, azimuth: Floats) -> Floats:

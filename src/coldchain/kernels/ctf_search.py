@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.compiled import compiled_loosely, in_bands
-from coldchain.kernels.ctf_fit import BACKGROUND_TERMS, Rings, spline_basis
+from coldchain.kernels.ctf_fit import BACKGROUND_TERMS, Refinement, Rings, spline_basis
 from coldchain.kernels.ctf_model import Defocus, Floats
 
 Singles: TypeAlias = NDArray[np.float32]
@@ -31,6 +31,7 @@ _LARGEST_HALF_ASTIGMATISM_ANGSTROM = 1300.0
 _POOLED = 2
 # A band in which the background explains nearly all of a wave says nothing about it.
 _LEAST_LEFT_OF_NORM = 0.05
+_SPREAD_REACH = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,50 @@ def search(
         defocus = Defocus(float(grid[top + reach]), float(cosine), float(sine), float(phases[top]))
         found.append(Candidate(defocus, math.sqrt(float(scores[top]))))
     return found
+
+
+def spread(rings: Rings, refined: Refinement, *, fit_phase_shift: bool) -> Floats:
+    """The covariance of (mean, cosine, sine) in Å² that other places around a fit bring in: (3, 3).
+
+    Where the rings are faint the curvature at the best place tells only part of what is not known: other places, a
+    wave further at high frequency, may be nearly as likely. Each of a lattice weighs with its likelihood.
+    """
+    step, phase = grid_step_angstrom(rings), refined.defocus.phase_radian
+    steps = np.arange(-2 * _SPREAD_REACH, 2 * _SPREAD_REACH + 1)
+    pooled = rings.azimuth_radian.reshape(-1, _POOLED).mean(axis=1)
+    used = _used(rings)
+    height = (refined.envelope * rings.ring_inverse_error)[:used].astype(np.float32)
+    sums = np.zeros((2, len(pooled), len(steps)))
+    for sector, (data, middle) in enumerate(zip(_weighted(rings, used), refined.defocus.at(pooled), strict=True)):
+        waves = _waves(rings, np.asarray(middle + step * steps), used, phase)
+        for part in range(2 if fit_phase_shift else 1):
+            sums[part, sector] = waves[part] @ (data * height)
+    offsets, vectors = _astigmatism_offsets(pooled, _SPREAD_REACH)
+    norm = max(math.sqrt(float(np.sum(refined.model**2))), 1e-12)
+    signals = _signals(sums / norm, offsets, _SPREAD_REACH)
+    half_squares = 0.5 * signals**2
+    weights = np.exp(half_squares - half_squares.max())
+    means = np.arange(-_SPREAD_REACH, _SPREAD_REACH + 1)
+    away = step * np.column_stack([np.tile(means, len(vectors)), np.repeat(vectors, len(means), axis=0)])
+    return np.asarray((away * weights.reshape(-1, 1)).T @ away / weights.sum())
+
+
+@compiled_loosely
+def _signals(sums: Floats, offsets: NDArray[np.int64], reach: int) -> Floats:
+    """Signal of every place of a lattice: (vectors, means).
+
+    sums : (2, sectors, steps), of the rings and, where the phase is fitted too, of rings a quarter further on.
+    """
+    signals = np.zeros((offsets.shape[0], 2 * reach + 1))
+    for vector in range(offsets.shape[0]):
+        for mean in range(2 * reach + 1):
+            real, imaginary = 0.0, 0.0
+            for sector in range(offsets.shape[1]):
+                place = mean + reach + offsets[vector, sector]
+                real += sums[0, sector, place]
+                imaginary += sums[1, sector, place]
+            signals[vector, mean] = math.sqrt(max(real, 0.0) ** 2 + imaginary**2)
+    return signals
 
 
 def grid_step_angstrom(rings: Rings) -> float:
@@ -150,9 +195,11 @@ def _weighted(rings: Rings, used: int) -> Singles:
 
 def _waves(rings: Rings, grid: Floats, used: int, phase_radian: float = 0.0) -> tuple[Singles, Singles]:
     """−cos 2χ and −sin 2χ of every defocus: (grid, rings used)."""
-    phase = grid[:, np.newaxis] * rings.defocus_phase[:used] + (rings.constant_phase[:used] + phase_radian)
-    # One turn and its fraction are all that matters: single precision is enough for that.
-    angle = ((2 * phase) % math.tau).astype(np.float32)
+    turns = grid[:, np.newaxis] * (rings.defocus_phase[:used] / math.pi)
+    turns += (rings.constant_phase[:used] + phase_radian) / math.pi
+    # The fraction of a turn is all that matters: single precision is enough for that.
+    turns -= np.rint(turns)
+    angle = turns.astype(np.float32) * np.float32(math.tau)
     return -np.cos(angle), -np.sin(angle)
 
 

@@ -81,13 +81,17 @@ def tiles_of(image: NDArray[np.generic], pixel_size_angstrom: float, band: spect
 
 
 def fit_plane(
-    tiles: Tiles, lens: Lens, astigmatism: Defocus, defocus_range: tuple[float, float], *, threads: int = 1
+    tiles: Tiles,
+    rings: Sequence[ctf_fit.Rings],
+    astigmatism: Defocus,
+    defocus_range: tuple[float, float],
+    *,
+    threads: int = 1,
 ) -> Plane:
     """The plane that fits best, with the astigmatism (and phase shift) of `astigmatism`; its mean is not looked at.
 
-    `defocus_range`: least and largest mean in Å.
+    `rings` are those of the tiles. `defocus_range`: least and largest mean in Å.
     """
-    rings = [ctf_fit.prepare(tile, lens) for tile in tiles.spectra]
     radius = max(float(np.hypot(tiles.x_angstrom, tiles.y_angstrom).max()), _TINY)
     if radius <= _TINY:
         return Plane(0.5 * sum(defocus_range))

@@ -26,6 +26,7 @@ Floats: TypeAlias = NDArray[np.float64]
 # Over this part of its length either edge of a picture fades out.
 _TAPERED = 0.1
 _BLOCK_ROWS = 16
+_SPARSE = 13
 # Waves beside an axis that are left out with it.
 _AXIS_WAVES = 2
 _FEWEST_SAMPLES, _MOST_SAMPLES = 0.5, 1e6
@@ -123,8 +124,7 @@ def _power(
     """Power of the tapered picture at its first `kept` columns of frequencies: (padded rows, kept) float32."""
     values = standardised(image) if image.dtype.itemsize >= 8 else image
     mean = float(np.asarray(values.mean(dtype=np.float64)))
-    largest = max(abs(float(values.min()) - mean), abs(float(values.max()) - mean))
-    down = tapers[0] / (largest if largest > 0 else 1.0)
+    down = tapers[0] / _magnitude(values, mean)
     across = tapers[1].astype(np.float32)
     rows, columns = values.shape
     transform = np.zeros((padded[0], kept), dtype=np.complex64)
@@ -144,6 +144,15 @@ def _power(
     power = np.empty(transform.shape, dtype=np.float32)
     in_bands(lambda first, end: _square(transform, power, first, end), padded[0], threads)
     return power
+
+
+def _magnitude(values: NDArray[np.generic], mean: float) -> float:
+    """How far the values are from their mean, roughly: what they are divided by, lest single precision end."""
+    for part in (values[::_SPARSE, ::_SPARSE], values):
+        largest = max(abs(float(part.min()) - mean), abs(float(part.max()) - mean))
+        if largest > 0:
+            return largest
+    return 1.0
 
 
 def _bin(
