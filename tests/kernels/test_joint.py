@@ -19,8 +19,9 @@ from planted_motion import (
 )
 
 from coldchain.kernels.align import AlignedMovie, AlignmentParameters, align_movie
+from coldchain.kernels.band import _add_up, _differentiate, _turns
 from coldchain.kernels.fourier import taper
-from coldchain.kernels.joint import JointFit, _add_up, _differentiate, _turns, fit_motion
+from coldchain.kernels.joint import JointFit, fit_motion
 from coldchain.kernels.motion import Motion
 from coldchain.kernels.patches import Patches, cut_patches
 
