@@ -16,8 +16,8 @@ from coldchain.model.optics import Optics
 from coldchain.model.results import Step, StepRun, StepState
 from coldchain.model.session import ExposureState
 from coldchain.preprocess import room
-from coldchain.preprocess.plan import ExposureInput, PipelineParameters, StepPlan, missing_values, next_step
 from coldchain.preprocess.failure import Pause, after_failure
+from coldchain.preprocess.plan import ExposureInput, PipelineParameters, StepPlan, missing_values, next_step
 
 OPTICS = Optics(
     pixel_size_angstrom=0.83,

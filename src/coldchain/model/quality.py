@@ -86,7 +86,7 @@ class Measures:
 class Thresholds:
     """Beyond the first of each pair a micrograph is doubtful, beyond the second bad; of `fewest_picks`, below.
 
-    `ice_thickness` is in electrons' mean free paths, of which one is some 300–400 nm of ice at 300 kV (395 nm for loss of
+    `ice_thickness` is in electrons' mean free paths; one is some 300–400 nm of ice at 300 kV (395 nm for loss of
     energy: Rice et al., J. Struct. Biol. 2018, 204, 38, https://doi.org/10.1016/j.jsb.2018.06.007); 0.3 is about 100 nm
     more than the thinnest. `motion_error_angstrom` is what the alignment expects of itself.
     """
