@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from coldchain.compiled import compiled, in_bands
+from coldchain.compiled import in_bands
 from coldchain.errors import ProcessingError
+from coldchain.kernels.binning import sums_of_bins
 from coldchain.kernels.dose import frame_doses, frame_exposures
 from coldchain.kernels.fourier import rfft2, taper
 from coldchain.kernels.joint import JointFit, fit_motion
@@ -213,13 +214,6 @@ def _align_movie(
     )
 
 
-def bin_image(picture: Image, factor: int, threads: int = 1) -> Image:
-    """Sums of factor × factor pixels; rows and columns that fill no bin are left out: (rows // factor, …) float32."""
-    binned = np.empty((picture.shape[0] // factor, picture.shape[1] // factor), dtype=np.float32)
-    in_bands(lambda first, end: _bin(picture, factor, binned, first, end), len(binned), threads)
-    return binned
-
-
 def _binning(frames: NDArray[np.generic], parameters: AlignmentParameters) -> int:
     """Pixels to a bin of the small frames, which stay large enough to be compared."""
     largest = max(1, min(frames.shape[1:], default=1) // _FEWEST_BINNED_PIXELS)
@@ -315,7 +309,7 @@ def _track_at(binned: Stack, factor: int, pixel_size_angstrom: float, threads: i
 
     def transform(first: int, end: int) -> None:
         for number in range(first, end):
-            picture = bin_image(binned[number], factor)
+            picture = sums_of_bins(binned[number], factor)
             picture -= picture.mean(dtype=np.float64)
             picture *= window
             transforms[number] = rfft2(picture)
@@ -365,15 +359,3 @@ def _check(parameters: AlignmentParameters) -> None:
     if parameters.patches is not None and not all(1 <= count <= LARGEST_GRID for count in parameters.patches):
         columns, rows = parameters.patches
         raise ProcessingError(f"{columns} × {rows} patches were asked for", expected=f"1 to {LARGEST_GRID} each way")
-
-
-@compiled
-def _bin(picture: Image, factor: int, out: Image, first: int, end: int) -> None:
-    for y in range(first, end):
-        out[y] = 0
-        for source_y in range(y * factor, (y + 1) * factor):
-            for x in range(out.shape[1]):
-                total = np.float32(0)
-                for source_x in range(x * factor, (x + 1) * factor):
-                    total += picture[source_y, source_x]
-                out[y, x] += total

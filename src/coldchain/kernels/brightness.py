@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.kernels.fixed_pattern import binned
+from coldchain.kernels.binning import sums_of_bins
 from coldchain.model.results import QualityResult
 
 # Coarser than particles and Thon rings, whose contrast is no thickness; fine enough to see ice thin out in a hole.
@@ -43,7 +43,7 @@ def measure_brightness(
         return QualityResult(None, None)
     picture = np.asarray(image, dtype=np.float32)
     factor = max(1, min(round(_BLOCK_ANGSTROM / pixel_size_angstrom), int(min(image.shape) * _COARSEST_SHARE)))
-    blocks = binned(picture, factor).astype(np.float64) / (factor * pixel_size_angstrom) ** 2
+    blocks = sums_of_bins(picture, factor).astype(np.float64) / (factor * pixel_size_angstrom) ** 2
     middle = float(np.median(blocks))
     if not math.isfinite(middle) or middle <= 0:
         return QualityResult(None, None)

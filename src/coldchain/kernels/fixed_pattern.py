@@ -6,7 +6,7 @@ What both have in common is the response of single pixels; a specimen is smoothe
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,13 +119,3 @@ def power_spectrum(transform: NDArray[np.complex64]) -> Image:
     """The squares of a half-plane's magnitudes."""
     power: Image = transform.real**2 + transform.imag**2
     return power
-
-
-def binned(image: NDArray[np.floating[Any]], factor: int) -> Image:
-    """Sums of factor × factor pixels; rows and columns that fill no bin are left out."""
-    rows, columns = (side // factor for side in image.shape)
-    whole = image[: rows * factor, : columns * factor]
-    # Rows first, which lie together; both at once takes several times as long.
-    of_rows = whole.reshape(rows, factor, columns * factor).sum(axis=1, dtype=np.float32)
-    summed: Image = of_rows.reshape(rows, columns, factor).sum(axis=2)
-    return summed

@@ -30,8 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coldchain.errors import ProcessingError
+from coldchain.kernels.binning import sums_of_bins
 from coldchain.kernels.fixed_pattern import (
-    binned,
     central_window,
     counts_pattern,
     gain_pattern,
@@ -361,12 +361,12 @@ def _carried_by_blocks(total: NDArray[np.floating[Any]], gain: NDArray[np.floati
     good = np.isfinite(total) & (gain > 0)
     if defects is not None:
         good &= ~defects
-    count = binned(good.astype(np.float32), _COARSE_PIXEL)
+    count = sums_of_bins(good.astype(np.float32), _COARSE_PIXEL)
     if min(count.shape) < 2:
         return False
-    counts = binned(np.where(good, total, 0), _COARSE_PIXEL) / np.maximum(count, 1)
+    counts = sums_of_bins(np.where(good, total, 0), _COARSE_PIXEL) / np.maximum(count, 1)
     inverse = np.divide(1, gain, out=np.zeros(gain.shape, np.float32), where=good)
-    response = binned(inverse, _COARSE_PIXEL) / np.maximum(count, 1)
+    response = sums_of_bins(inverse, _COARSE_PIXEL) / np.maximum(count, 1)
     coarse = np.divide(1, response, out=np.zeros_like(response), where=response > 0)
     fits = _Comparison(counts * np.float32(_COARSE_PIXEL**2), coarse, count == 0).fits
     return any(fit.as_given and _carried(fit) for fit in fits)
