@@ -1,9 +1,9 @@
-"""Particles of a micrograph, without a reference.
+"""Particles of a micrograph, without a reference or with one.
 
 The micrograph is brought to 4–8 Å a pixel, junk is masked, and every place is compared with the projections of a solid
-ball and of hollow shells (`matching`); the member of the family, and the polarity, that the micrograph itself likes
-best is used. What counts as a particle is decided by the distribution of the score in the same micrograph, for a stated
-number of false alarms.
+ball and of hollow shells (`matching`), or with given pictures in all in-plane rotations; the member of the family, and
+the polarity, that the micrograph itself likes best is used. What counts as a particle is decided by the distribution of
+the score in the same micrograph, for a stated number of false alarms.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import brentq
 
 from coldchain.errors import ProcessingError
-from coldchain.kernels.fourier import resample
-from coldchain.kernels.junk import disc, junk_mask, robust_deviation
-from coldchain.kernels.matching import Floats, Scene
+from coldchain.kernels.junk import Relief, denser_side, grown, robust_deviation, sampled_median
+from coldchain.kernels.matching import Mask
 from coldchain.kernels.outlines import outlines
+from coldchain.kernels.pick_match import Matched, match_shells, match_templates
+from coldchain.kernels.pick_peaks import Peaks, summit, threshold_of
+from coldchain.kernels.pick_picture import Picture, clipped, coarse_picture, flattened
+from coldchain.kernels.pick_size import SPACING_ANGSTROM, TRIED_DIAMETERS_ANGSTROM, estimate_size
+from coldchain.kernels.pick_templates import Templates
 from coldchain.model.results import Pick, PickResult
 
 _WORKING_PIXELS_PER_DIAMETER = 20.0
 _FINEST_WORKING_PIXEL_ANGSTROM = 4.0
 _COARSEST_WORKING_PIXEL_ANGSTROM = 8.0
-_CAVITIES = (0.0, 0.5, 0.7, 0.8)
-# The rim of a projection is faint: a given diameter is what people measure, the best template is a little smaller.
-_TEMPLATE_SCALE = 0.95
-# Neighbours may touch and overlap a little.
-_LEAST_DISTANCE = 0.85
-# What the decoys may make of the picks: beyond it more noise than particles is gained.
-_FALSE_PART = 0.1
-# In noise, so many picks before the second decoy have a chance of a few in a million.
-_FEWEST_FOR_DECOYS = 25
+# Junk is sought with this size where no particle was found to measure.
+_USUAL_DIAMETER_ANGSTROM = 150.0
 # A pick much fainter than its fellows is a fragment, an overlap or something else.
 _LEAST_OF_TYPICAL = 0.5
-# What is wider than so many particles is ice and illumination.
-_GRADIENT_DIAMETERS = 3.5
-# One hot pixel must not outweigh a particle.
-_CLIP_DEVIATIONS = 5.0
-_DIAMETER_STEP = 1.12
-_TRIED_DIAMETERS_ANGSTROM = tuple(70.0 * _DIAMETER_STEP**i for i in range(17))
-_ESTIMATION_CAVITY = 0.7
-_ESTIMATION_PICKS = 10
 # A pick with a multiple of its fellows' contrast is a body of another kind (gold, ice).
 _HIGHEST_CONTRAST = 2.5
+# Of the variance beyond noise the particle explains at least this part.
+_LEAST_EXPLAINED = 0.35
+# where noise may be so many deviations more than is usual.
+_NOISE_DEVIATIONS = 4.0
+# A pick nearer to junk than this is half of it.
+_LEAST_FROM_JUNK_DIAMETERS = 0.25
+# A body is junk where it stands so many times as far out of the picture as particles usually do.
+_HIGHEST_STRENGTH = 2.5
+# Phase contrast of a particle is a few per cent of the beam; what takes this part of it, or adds it, is none. That is
+# known where mean and noise say that the picture is of so many counted electrons per Å².
+_OPAQUE_PART = 0.25
+_LEAST_ELECTRONS, _MOST_ELECTRONS = 8.0, 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +91,6 @@ class Picking:
     dark_on_light: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Matched:
-    """The score map of the family member and polarity that won, and its peaks, best first (rows, columns, scores).
-
-    opposite_heights : the peaks of the same map turned upside down: what the template finds where there is nothing.
-    """
-
-    cavity: float
-    scores: Floats
-    contrasts: Floats
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    heights: Floats
-    opposite_heights: Floats
-    preference: float
-    dark_on_light: bool
-
-
 def pick_particles(image: NDArray[np.generic], parameters: PickParameters) -> PickResult:
     """The particles of a micrograph alone: `find_particles(image, parameters).result`."""
     return find_particles(image, parameters).result
@@ -119,89 +101,77 @@ def find_particles(image: NDArray[np.generic], parameters: PickParameters) -> Pi
 
     Parameters
     ----------
-    image : (rows, columns), any real type; particles may be dark on light or light on dark.
+    image : (rows, columns), any real type; particles may be dark on light or light on dark. What is no finite number is
+        junk.
     parameters : pixel size, diameter if known, false alarms allowed.
 
     Returns
     -------
     Picks, best first: x is the column, y the row, in pixels of `image` from the first stored pixel's centre;
-    `figure_of_merit` is the correlation coefficient with the projection of a ball or shell, 0 … 1. A blank image has no
-    picks.
+    `figure_of_merit` is the correlation coefficient with the projection of a ball or shell, or with a template, 0 … 1.
+    A blank image has no picks. Where no diameter was given and nothing stands out of the noise, the diameter is 0.
 
     Raises
     ------
-    ProcessingError : the parameters cannot be, the image is not two-dimensional, has values that are not finite, or is
-        smaller than two particles.
+    ProcessingError : the parameters cannot be, the image is not two-dimensional, more than half of it is not finite, or
+        it is smaller than two particles.
     """
     _check(image, parameters)
-    if float(image.max()) <= float(image.min()):
-        nothing = PickResult(diameter_angstrom=parameters.diameter_angstrom or 0.0, picks=())
-        return Picking(
-            nothing, np.zeros((1, 1), dtype=bool), (float(image.shape[0]), float(image.shape[1])), (), 0.0, True
-        )
-    diameter = parameters.diameter_angstrom or estimate_diameter(image, parameters)
-    picture, row_ratio, column_ratio, spacing = _working_picture(image, parameters, diameter)
-    diameter_pixel = diameter / spacing
-    flat, junk = _clean(picture, diameter_pixel)
-    matched = _best_match(flat, junk, diameter_pixel, _CAVITIES, parameters.threads)
-    trials = 2 * len(_CAVITIES)
-    threshold = parameters.threshold
-    if threshold is None:
-        threshold = _threshold(matched, parameters.false_alarms_per_micrograph / trials)
-    standing = matched.heights >= threshold
-    contrast = matched.contrasts[matched.rows, matched.columns]
-    usual = _HIGHEST_CONTRAST * float(np.median(contrast[standing])) if standing.any() else 0.0
-    standing &= contrast <= usual
-    found = tuple(
-        _pick(matched, i, (row_ratio, column_ratio), (image.shape[0], image.shape[1]))
-        for i in np.flatnonzero(standing).tolist()
-    )
-    scale = np.array([column_ratio, row_ratio])
-    limits = np.array([image.shape[1], image.shape[0]]) - 0.5
-    return Picking(
-        result=PickResult(diameter_angstrom=diameter, picks=found),
-        junk=junk,
-        junk_scale=(row_ratio, column_ratio),
-        outlines=tuple(np.clip(scale * polygon, -0.5, limits) for polygon in outlines(junk)),
-        contamination_fraction=float(junk.mean()),
-        dark_on_light=matched.dark_on_light,
-    )
-
-
-def _pick(matched: _Matched, index: int, ratios: tuple[float, float], shape: tuple[int, int]) -> Pick:
-    """One peak in the pixels of the original picture."""
-    y, x = _refined(matched.scores, int(matched.rows[index]), int(matched.columns[index]))
-    return Pick(
-        x_pixel=min(max(0.0, x * ratios[1]), shape[1] - 1.0),
-        y_pixel=min(max(0.0, y * ratios[0]), shape[0] - 1.0),
-        figure_of_merit=float(matched.heights[index]),
-    )
+    templates = _templates(parameters)
+    diameter = parameters.diameter_angstrom
+    if diameter is None:
+        diameter = templates.diameter_angstrom() if templates else estimate_diameter(image, parameters)
+    sought = diameter or _USUAL_DIAMETER_ANGSTROM
+    picture = coarse_picture(image, parameters.pixel_size_angstrom, _working_pixel(sought), parameters.threads)
+    size = sought / picture.spacing_angstrom
+    junk = _junk(picture, size)
+    if junk.all() or not diameter or not picture.pixels.any():
+        return _told(image, picture, junk, (), diameter, dark_on_light=True)
+    clean = ~junk
+    flat = clipped(flattened(picture.pixels, clean, size), clean)
+    if templates is None:
+        matched = match_shells(flat, clean, size, parameters.threads)
+    else:
+        matched = match_templates(flat, clean, size, templates, picture.spacing_angstrom, parameters.threads)
+    standing = _standing(matched, clean, size, parameters)
+    junk = junk | _stronger_junk(picture, junk, standing, size)
+    covered = grown(junk & ~grown(picture.unknown, 1.0), _LEAST_FROM_JUNK_DIAMETERS * size) | junk
+    standing = standing.where(~covered[standing.rows, standing.columns])
+    picks = tuple(_pick(matched, standing, i, picture.ratio, image.shape) for i in range(len(standing.rows)))
+    return _told(image, picture, junk, picks, diameter, dark_on_light=matched.dark_on_light)
 
 
 def estimate_diameter(image: NDArray[np.generic], parameters: PickParameters) -> float:
-    """The particle diameter, in Å, for which the micrograph's best places stand highest above the rest of the map.
-
-    A template of the right size collects all of a particle and nothing else. The shell is used for solid particles as
-    well: its narrow rim makes it the more particular about size.
-    """
-    finest = PickParameters(parameters.pixel_size_angstrom, threads=parameters.threads)
-    picture, _, _, spacing = _working_picture(image, finest, _TRIED_DIAMETERS_ANGSTROM[0])
-    largest = min(picture.shape) * spacing / 4
-    tried = [d for d in _TRIED_DIAMETERS_ANGSTROM if d <= largest and d >= 5 * spacing] or [largest]
-    finest = PickParameters(spacing, threads=parameters.threads)
-    preferences = [_preference(picture, finest, diameter) for diameter in tried]
-    best = int(np.argmax(preferences))
-    shift = _vertex(np.array(preferences[max(0, best - 1) : best + 2]))
-    return float(tried[best] * _DIAMETER_STEP**shift)
+    """The particles' diameter in Å, see `estimate_size`; 0 where nothing stands out of the noise."""
+    picture = coarse_picture(image, parameters.pixel_size_angstrom, SPACING_ANGSTROM, parameters.threads)
+    return estimate_size(picture, parameters.threads) or 0.0
 
 
-def _preference(picture: Floats, parameters: PickParameters, diameter_angstrom: float) -> float:
-    """How far the best places stand above the map, in robust standard deviations of it."""
-    smaller, _, _, spacing = _working_picture(picture, parameters, diameter_angstrom)
-    diameter = diameter_angstrom / spacing
-    flat, junk = _clean(smaller, diameter)
-    matched = _best_match(flat, junk, diameter, (_ESTIMATION_CAVITY,), parameters.threads)
-    return float(matched.heights[:_ESTIMATION_PICKS].mean()) / max(robust_deviation(matched.scores), 1e-9)
+def _templates(parameters: PickParameters) -> Templates | None:
+    if parameters.templates is None:
+        return None
+    pixel = parameters.templates_pixel_size_angstrom
+    return Templates.of(parameters.templates, parameters.pixel_size_angstrom if pixel is None else pixel)
+
+
+def _told(
+    image: NDArray[np.generic],
+    picture: Picture,
+    junk: Mask,
+    picks: tuple[Pick, ...],
+    diameter_angstrom: float,
+    *,
+    dark_on_light: bool,
+) -> Picking:
+    limits = np.array([image.shape[1], image.shape[0]]) - 0.5
+    return Picking(
+        result=PickResult(diameter_angstrom=diameter_angstrom, picks=picks),
+        junk=junk,
+        junk_scale=(picture.ratio, picture.ratio),
+        outlines=tuple(np.clip(picture.ratio * polygon, -0.5, limits) for polygon in outlines(junk)),
+        contamination_fraction=float(junk.mean()),
+        dark_on_light=dark_on_light,
+    )
 
 
 def _check(image: NDArray[np.generic], parameters: PickParameters) -> None:
@@ -218,156 +188,97 @@ def _check(image: NDArray[np.generic], parameters: PickParameters) -> None:
         raise ProcessingError(
             f"{parameters.false_alarms_per_micrograph} false alarms per micrograph", expected="a positive number"
         )
+    if parameters.threshold is not None and not math.isfinite(parameters.threshold):
+        raise ProcessingError(f"a threshold of {parameters.threshold}", expected="a number from 0 to 1")
     if image.ndim != 2:
         raise ProcessingError(f"the image has {image.ndim} dimensions", expected="rows and columns")
-    needed = 2 * (diameter or _TRIED_DIAMETERS_ANGSTROM[0])
+    if np.iscomplexobj(image) or image.dtype.kind not in "biuf":
+        raise ProcessingError(f"the image's pixels are of type {image.dtype}", expected="real numbers")
+    needed = 2 * (diameter or TRIED_DIAMETERS_ANGSTROM[0])
     if min(image.shape) * pixel < needed or min(image.shape) < 32:
         raise ProcessingError(
             f"the image has {image.shape[0]} × {image.shape[1]} pixels of {pixel} Å",
             expected=f"at least 32 pixels and {needed:.0f} Å, two particles, on each side",
         )
-    if not (math.isfinite(float(image.min())) and math.isfinite(float(image.max()))):
-        raise ProcessingError(
-            "pixels of the image are not finite numbers",
-            expected="a number in every pixel",
-            remedy="Make the image again from its movie, or leave it out",
-        )
 
 
-def _working_picture(
-    image: NDArray[np.generic], parameters: PickParameters, diameter_angstrom: float
-) -> tuple[Floats, float, float, float]:
-    """The picture at a working pixel; image pixels per working row and column; the working pixel in Å."""
-    target = diameter_angstrom / _WORKING_PIXELS_PER_DIAMETER
-    target = min(max(target, _FINEST_WORKING_PIXEL_ANGSTROM), _COARSEST_WORKING_PIXEL_ANGSTROM)
-    pixels, row_spacing, column_spacing = resample(image, parameters.pixel_size_angstrom, target, parameters.threads)
-    row_ratio = row_spacing / parameters.pixel_size_angstrom
-    column_ratio = column_spacing / parameters.pixel_size_angstrom
-    return pixels.astype(np.float64), row_ratio, column_ratio, math.sqrt(row_spacing * column_spacing)
+def _working_pixel(diameter_angstrom: float) -> float:
+    wanted = diameter_angstrom / _WORKING_PIXELS_PER_DIAMETER
+    return min(max(wanted, _FINEST_WORKING_PIXEL_ANGSTROM), _COARSEST_WORKING_PIXEL_ANGSTROM)
 
 
-def _clean(picture: Floats, diameter_pixel: float) -> tuple[Floats, NDArray[np.bool_]]:
-    """The picture without slow gradients, junk flattened and outliers clipped; and the junk."""
-    # Two running means are a triangle: nearly a Gaussian, at a cost that does not grow with its width.
-    width = max(3, min(round(_GRADIENT_DIAMETERS * diameter_pixel), *picture.shape))
-    slow = ndimage.uniform_filter(picture, width, mode="reflect")
-    flat = picture - ndimage.uniform_filter(slow, width, mode="reflect")
-    junk = junk_mask(flat, diameter_pixel)
-    usual = flat[~junk] if not junk.all() else flat
-    middle, deviation = float(np.median(usual)), robust_deviation(usual)
-    limit = _CLIP_DEVIATIONS * deviation
-    flat = np.clip(flat, middle - limit, middle + limit)
-    flat[junk] = middle
-    return flat, junk
+def _junk(picture: Picture, diameter_pixel: float) -> Mask:
+    """Broken pixels, sides and bodies; the denser side of brightness is the darker one."""
+    junk = grown(picture.unknown, 1.0)
+    if picture.texture is not None:
+        junk = junk | denser_side(picture.texture, diameter_pixel, denser_is_higher=True)
+    junk = junk | denser_side(picture.pixels, diameter_pixel, denser_is_higher=False)
+    if junk.all():
+        return junk
+    opaque = _opaque(picture)
+    if math.isfinite(opaque):
+        junk = junk | Relief.of(picture.pixels, ~junk, diameter_pixel, everywhere=True).strong_bodies(opaque)
+    return junk | Relief.of(picture.pixels, ~junk, diameter_pixel).wide_bodies()
 
 
-def _best_match(
-    flat: Floats, junk: NDArray[np.bool_], diameter_pixel: float, cavities: tuple[float, ...], threads: int
-) -> _Matched:
-    """The cavity and polarity whose best places score highest."""
-    scene = Scene.of(flat, _TEMPLATE_SCALE * diameter_pixel, threads)
-    asked = max(3, round(0.1 * flat.size / diameter_pixel**2))
-    best: _Matched | None = None
-    for cavity in cavities:
-        brighter, contrasts = scene.score(cavity)
-        bright = _peaks(brighter, junk, diameter_pixel)
-        dark = _peaks(-brighter, junk, diameter_pixel)
-        for sign, (rows, columns, heights), (_, _, opposite) in ((1.0, bright, dark), (-1.0, dark, bright)):
-            preference = float(heights[:asked].mean()) if len(heights) else 0.0
-            if best is None or preference > best.preference:
-                dark_on_light = sign < 0
-                best = _Matched(
-                    cavity,
-                    sign * brighter,
-                    sign * contrasts,
-                    rows,
-                    columns,
-                    heights,
-                    opposite,
-                    preference,
-                    dark_on_light,
-                )
-    assert best is not None
-    return best
+def _opaque(picture: Picture) -> float:
+    """The height, in units of the picture, that takes more electrons than a particle can; infinite where the picture's
+    mean and noise are not those of counted electrons."""
+    differences = np.diff(picture.pixels, axis=1)
+    noise = robust_deviation(differences) / math.sqrt(2) * picture.deviation * picture.spacing_angstrom
+    if not (noise > 0 and picture.mean > 0):
+        return math.inf
+    electrons = (picture.mean / noise) ** 2
+    likely = _LEAST_ELECTRONS <= electrons <= _MOST_ELECTRONS
+    return _OPAQUE_PART * picture.mean / picture.deviation if likely else math.inf
 
 
-def _peaks(
-    scores: Floats, junk: NDArray[np.bool_], diameter_pixel: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Local maxima, best first, none within `_LEAST_DISTANCE` diameters of a better one, none on junk."""
-    distance = _LEAST_DISTANCE * diameter_pixel
-    window = max(3, int(0.5 * distance) | 1)
-    allowed = (scores == ndimage.maximum_filter(scores, size=window)) & ~junk & (scores > 0)
-    rows, columns = np.nonzero(allowed)
-    order = np.argsort(-scores[rows, columns], kind="stable")
-    rows, columns = rows[order], columns[order]
-    taken = np.zeros(scores.shape, dtype=bool)
-    reach = disc(distance)
-    half = len(reach) // 2
-    kept = []
-    for i, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-        if taken[row, column]:
-            continue
-        kept.append(i)
-        top, left = max(0, row - half), max(0, column - half)
-        part = reach[top - row + half :, left - column + half :]
-        block = taken[top : row + half + 1, left : column + half + 1]
-        block |= part[: block.shape[0], : block.shape[1]]
-    return rows[kept], columns[kept], scores[rows[kept], columns[kept]]
+def _standing(matched: Matched, clean: Mask, diameter_pixel: float, parameters: PickParameters) -> Peaks:
+    """The peaks that count as particles."""
+    peaks = matched.peaks
+    if parameters.threshold is not None:
+        threshold = math.atanh(min(max(parameters.threshold, 0.0), 0.9999))
+    else:
+        alarms = parameters.false_alarms_per_micrograph / matched.trials
+        threshold = threshold_of(matched.noise, clean, peaks, matched.decoys, diameter_pixel, alarms)
+        standing = peaks.heights[peaks.heights >= threshold]
+        threshold = max(threshold, _LEAST_OF_TYPICAL * float(np.median(standing)) if len(standing) else 0.0)
+    peaks = peaks.where(peaks.heights >= threshold)
+    peaks = peaks.where(_is_alike(matched, clean, peaks))
+    contrasts = matched.contrasts[peaks.rows, peaks.columns]
+    return peaks.where(contrasts <= _HIGHEST_CONTRAST * np.median(contrasts)) if len(contrasts) else peaks
 
 
-def _threshold(matched: _Matched, false_alarms: float) -> float:
-    """The score from which on a place counts as a particle.
+def _is_alike(matched: Matched, clean: Mask, peaks: Peaks) -> NDArray[np.bool_]:
+    """Whether the template explains enough of what stands out of the noise: False for strong bodies of other shapes.
 
-    Two readings of the micrograph's own noise; the lower one holds.
-
-    *Gaussian*: the level that a Gaussian field with the map's variance and steepness exceeds `false_alarms` times on
-    average (Adler, The Geometry of Random Fields, 1981, doi:10.1137/1.9780898718980); right for an empty micrograph,
-    too strict for a full one, whose particles are in the variance.
-
-    *Decoys*: noise scores as often below zero as above, so the peaks of the map turned upside down say how many of the
-    picks are false (Elias & Gygi, Nat. Methods 2007, 4, 207, doi:10.1038/nmeth1019); asked only where the picks are too
-    many to be noise.
+    A correlation alone does not tell: that of a particle in noise is no higher than that of a crystal without.
     """
-    steepness = math.prod(robust_deviation(np.diff(matched.scores, axis=axis)) for axis in (0, 1))
-    gaussian = _level(robust_deviation(matched.scores), steepness, matched.scores.size, false_alarms)
-    threshold = min(gaussian, _decoy_level(matched.heights, matched.opposite_heights))
-    standing = matched.heights[matched.heights >= threshold]
-    typical = float(np.median(standing)) if len(standing) else 0.0
-    return max(threshold, _LEAST_OF_TYPICAL * typical)
+    usual = matched.variation[clean]
+    noise = sampled_median(usual) + _NOISE_DEVIATIONS * robust_deviation(usual)
+    whole = matched.variation[peaks.rows, peaks.columns]
+    explained = np.tanh(peaks.heights) ** 2 * whole
+    return np.asarray(explained >= _LEAST_EXPLAINED * (whole - noise))
 
 
-def _decoy_level(heights: Floats, decoys: Floats) -> float:
-    """The lowest pick above which decoys are at most `_FALSE_PART` of the picks all the way; infinite for few picks."""
-    false = len(decoys) - np.searchsorted(np.sort(decoys), heights)
-    picks = np.arange(1, len(heights) + 1)
-    too_many = np.flatnonzero(false > np.maximum(1, _FALSE_PART * picks))
-    last = int(too_many[0]) if len(too_many) else len(heights)
-    return float(heights[last - 1]) if last >= _FEWEST_FOR_DECOYS else math.inf
+def _stronger_junk(picture: Picture, junk: Mask, standing: Peaks, diameter_pixel: float) -> Mask:
+    """Bodies that are stronger than the particles, however small."""
+    if not len(standing.rows):
+        return np.zeros(junk.shape, dtype=bool)
+    relief = Relief.of(picture.pixels, ~junk, diameter_pixel)
+    strength = ndimage.maximum_filter(np.abs(relief.height), max(3, int(0.5 * diameter_pixel) | 1))
+    usual = float(np.median(strength[standing.rows, standing.columns]))
+    return relief.strong_bodies(_HIGHEST_STRENGTH * usual) & ~junk
 
 
-def _level(deviation: float, steepness: float, area: int, false_alarms: float) -> float:
-    """The level that a Gaussian field exceeds in `false_alarms` separate places on average."""
-    density = area * steepness / max(deviation, 1e-12) ** 2 / (2 * math.pi) ** 1.5
-
-    def excess(level: float) -> float:
-        return math.log(max(density, 1e-300)) + math.log(level) - 0.5 * level**2 - math.log(false_alarms)
-
-    # The expected number falls with the level from one standard deviation on.
-    return deviation * (float(brentq(excess, 1.0, 40.0)) if excess(1.0) > 0 else 1.0)
-
-
-def _refined(scores: Floats, row: int, column: int) -> tuple[float, float]:
-    """The peak's position between pixels, by a parabola in each axis."""
-    return (
-        row + _vertex(scores[max(0, row - 1) : row + 2, column]),
-        column + _vertex(scores[row, max(0, column - 1) : column + 2]),
+def _pick(matched: Matched, peaks: Peaks, index: int, ratio: float, shape: tuple[int, ...]) -> Pick:
+    """One peak in the pixels of the original picture."""
+    row, column = int(peaks.rows[index]), int(peaks.columns[index])
+    # Between pixels by a parabola in each axis; no peak is on the map's outermost pixels.
+    y = row + summit(matched.scores[row - 1 : row + 2, column])
+    x = column + summit(matched.scores[row, column - 1 : column + 2])
+    return Pick(
+        x_pixel=min(max(0.0, x * ratio), shape[1] - 1.0),
+        y_pixel=min(max(0.0, y * ratio), shape[0] - 1.0),
+        figure_of_merit=math.tanh(float(peaks.heights[index])),
     )
-
-
-def _vertex(three: Floats) -> float:
-    if len(three) < 3:
-        return 0.0
-    below, middle, above = (float(v) for v in three)
-    curvature = below - 2 * middle + above
-    return max(-0.5, min(0.5, 0.5 * (below - above) / curvature)) if curvature < 0 else 0.0

@@ -15,7 +15,7 @@ from coldchain.model.optics import Optics
 from coldchain.model.results import Step, StepRun
 
 # Raised when a step's results change for the same input; every exposure is then computed again on request.
-STEP_VERSIONS: Mapping[Step, int] = {Step.ALIGN: 3, Step.CTF: 2, Step.PICK: 1, Step.PREVIEW: 1, Step.QUALITY: 1}
+STEP_VERSIONS: Mapping[Step, int] = {Step.ALIGN: 3, Step.CTF: 2, Step.PICK: 2, Step.PREVIEW: 1, Step.QUALITY: 1}
 
 
 @dataclass(frozen=True, slots=True)
