@@ -27,6 +27,7 @@ Floats: TypeAlias = NDArray[np.float64]
 _TAPERED = 0.1
 _BLOCK_ROWS = 16
 _SPARSE = 13
+_LEAST_MAGNITUDE, _LARGEST_MAGNITUDE = 1e-6, 1e9
 # Waves beside an axis that are left out with it.
 _AXIS_WAVES = 2
 _FEWEST_SAMPLES, _MOST_SAMPLES = 0.5, 1e6
@@ -124,26 +125,44 @@ def _power(
     """Power of the tapered picture at its first `kept` columns of frequencies: (padded rows, kept) float32."""
     values = standardised(image) if image.dtype.itemsize >= 8 else image
     mean = float(np.asarray(values.mean(dtype=np.float64)))
-    down = tapers[0] / _magnitude(values, mean)
-    across = tapers[1].astype(np.float32)
-    rows, columns = values.shape
+    magnitude = _magnitude(values, mean)
+    columns = values.shape[1]
     transform = np.zeros((padded[0], kept), dtype=np.complex64)
+    down, across = tapers[0].astype(np.float32), tapers[1].astype(np.float32)
 
     def transform_rows(first: int, end: int) -> None:
         block = np.zeros((_BLOCK_ROWS, padded[1]), dtype=np.float32)
         for row in range(first, end, _BLOCK_ROWS):
             part = slice(row, min(end, row + _BLOCK_ROWS))
             lines = block[: part.stop - row]
-            centred = np.subtract(values[part], mean, dtype=np.float64)
-            np.multiply(centred, down[part, np.newaxis], out=lines[:, :columns], casting="same_kind")
-            lines[:, :columns] *= across
+            _centre(values[part], mean, magnitude, lines[:, :columns])
+            _fade(lines[:, :columns], down[part], across)
             transform[part] = ducc0.fft.r2c(lines, axes=(1,))[:, :kept]
 
-    in_bands(transform_rows, rows, threads)
+    in_bands(transform_rows, values.shape[0], threads)
     ducc0.fft.c2c(transform, axes=(0,), nthreads=max(1, threads), out=transform)
     power = np.empty(transform.shape, dtype=np.float32)
     in_bands(lambda first, end: _square(transform, power, first, end), padded[0], threads)
     return power
+
+
+def _centre(values: NDArray[np.generic], mean: float, magnitude: float, lines: NDArray[np.float32]) -> None:
+    """Write the values without their mean to `lines`, scaled where single precision has no room for their squares."""
+    wide = values.dtype.kind in "iu" and values.dtype.itemsize >= 4
+    if wide or not _LEAST_MAGNITUDE < magnitude < _LARGEST_MAGNITUDE:
+        centred = np.subtract(values, mean, dtype=np.float64)
+        np.divide(centred, magnitude, out=lines, casting="same_kind")
+    else:
+        np.subtract(values, np.float32(mean), out=lines, casting="same_kind")
+
+
+def _fade(lines: NDArray[np.float32], down: NDArray[np.float32], across: NDArray[np.float32]) -> None:
+    """Multiply by both tapers, where they are not 1."""
+    edge = math.ceil(_TAPERED * len(across)) + 1
+    lines[:, :edge] *= across[:edge]
+    lines[:, -edge:] *= across[-edge:]
+    if float(down.min()) < 1:
+        lines *= down[:, np.newaxis]
 
 
 def _magnitude(values: NDArray[np.generic], mean: float) -> float:
