@@ -12,7 +12,9 @@
     │   ├── StoreFullError         no space or no inode is left (`retry` is True)
     │   ├── VerificationError      what was read back is not what was written
     │   └── SourceChangedError     the source changed while it was being copied (`retry` is True)
-    └── ComputeError               a worker died or could not be started (`retry` is True)
+    ├── ComputeError               a worker died or could not be started (`retry` is True)
+    └── DeliveryError              a message could not be handed over (`retry` is True)
+        └── RefusedError           its receiver will never take this message (`retry` is False)
 
 An error says what was found, what was wanted, and what to do.
 """
@@ -121,3 +123,15 @@ class ComputeError(ColdchainError):
     """A worker died or could not be started."""
 
     retry = True
+
+
+class DeliveryError(ColdchainError):
+    """A message could not be handed over to its receiver."""
+
+    retry = True
+
+
+class RefusedError(DeliveryError):
+    """The receiver will never take this message."""
+
+    retry = False

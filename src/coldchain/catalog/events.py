@@ -38,7 +38,7 @@ def record(
             file_id=file_id,
         )
         unit.flush()
-        return _event(row)
+        return as_event(row)
 
 
 def recent(
@@ -53,14 +53,14 @@ def recent(
             if _RANK[severity] >= _RANK[minimum]
         ]
     merged = heapq.merge(*newest, key=lambda row: row.id, reverse=True)
-    return [_event(row) for row in islice(merged, limit)]
+    return [as_event(row) for row in islice(merged, limit)]
 
 
 def since(catalog: Catalog, last: UUID, *, limit: int) -> list[Event]:
     """The events after the one with the id `last`, oldest first. Their keys grow with the time of their writing."""
     with catalog.reading() as unit:
         rows = unit.scalars(select(EventRow).where(EventRow.id > last).order_by(EventRow.id).limit(limit))
-        return [_event(row) for row in rows]
+        return [as_event(row) for row in rows]
 
 
 def recent_query(severity: Severity, *, session_id: UUID | None, limit: int) -> Select[EventRow]:
@@ -94,7 +94,8 @@ def add(
     return row
 
 
-def _event(row: EventRow) -> Event:
+def as_event(row: EventRow) -> Event:
+    """The row as a model value."""
     return Event(
         id=row.id,
         at=row.at,

@@ -319,3 +319,14 @@ class EventRow(Base):
     session_id: Mapped[UUID | None] = mapped_column(ForeignKey("sessions.id"))
     exposure_id: Mapped[UUID | None] = mapped_column(ForeignKey("exposures.id"))
     file_id: Mapped[UUID | None] = mapped_column(ForeignKey("files.id"))
+
+
+class NoticeCursorRow(Base):
+    """Up to which event a rule of this site has told what it was to tell. `event_id` may lie between two events."""
+
+    __tablename__ = "notice_cursors"
+    __table_args__ = (Index("ix_notice_cursors_site_rule", "site", "rule"),)
+
+    rule: Mapped[str]
+    event_id: Mapped[UUID]
+    updated_at: Mapped[datetime]

@@ -28,3 +28,13 @@ class Event:
     session_id: UUID | None = None
     exposure_id: UUID | None = None
     file_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An event for somebody who is not looking at the page: with the names of its session and its instrument, both ""
+    where it belongs to no session."""
+
+    event: Event
+    session_name: str = ""
+    instrument_name: str = ""
