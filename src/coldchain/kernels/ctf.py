@@ -32,6 +32,8 @@ _HIGHEST_RIVAL = 0.98
 _LOWEST_WITHOUT_A_RING = 5.0
 _FEWEST_RINGS = 2.0
 _LARGEST_UNCERTAINTY_ANGSTROM = 300.0
+# A phase shift makes up for a good deal of defocus.
+_LARGEST_UNCERTAINTY_WITH_PHASE_ANGSTROM = 450.0
 _SMALLEST_EDGE_PIXEL = 256
 _SMALLEST_EDGE_ANGSTROM = 250.0
 _SECTORS = 60
@@ -362,6 +364,7 @@ def _judge(
     defocus = refined.defocus
     resolution = ctf_report.fit_resolution_angstrom(profile, parameters.min_resolution_angstrom)
     uncertainty = ctf_report.uncertainty_angstrom(refined, off_centre_per_angstrom)
+    largest = _LARGEST_UNCERTAINTY_WITH_PHASE_ANGSTROM if parameters.fit_phase_shift else _LARGEST_UNCERTAINTY_ANGSTROM
     band = np.array([1 / parameters.min_resolution_angstrom, 1 / resolution])
     phases = rings.lens.phase(band, defocus.mean_angstrom)
     count = float(phases[1] - phases[0]) / math.pi
@@ -392,8 +395,8 @@ def _judge(
         (not refined.converged, "the refinement did not come to rest"),
         (count < _FEWEST_RINGS, f"only {max(count, 0):.1f} rings agree with the fit, {_FEWEST_RINGS:g} needed"),
         (
-            uncertainty > _LARGEST_UNCERTAINTY_ANGSTROM,
-            f"the defocus is known to {uncertainty:.0f} Å only, {_LARGEST_UNCERTAINTY_ANGSTROM:.0f} Å needed",
+            uncertainty > largest,
+            f"the defocus is known to {uncertainty:.0f} Å only, {largest:.0f} Å needed",
         ),
     ]
     # Rings that are not there are not taken away.
