@@ -11,9 +11,11 @@ from uuid import UUID
 
 import pytest
 from alembic import command
+from sqlalchemy import update
 
 from coldchain.catalog import engine, events, exposures, results, steps, verdicts
 from coldchain.catalog.engine import Catalog
+from coldchain.catalog.tables import VerdictRow
 from coldchain.model.events import Severity
 from coldchain.model.quality import Change, Ending, Grade, Judged, Measures, Quantity, Reason, Verdict
 from coldchain.model.results import ExposureResults, QualityResult, Step
@@ -167,3 +169,16 @@ def test_results_of_an_older_version_are_read(tmp_path: Path, monkeypatch: pytes
     assert (found.error_angstrom, found.gain_verdict, found.gain_share) == (None, None, None)
     assert reading.total_motion_angstrom == 7.0
     opened.close()
+
+
+def test_the_verdict_that_stands_is_shown_though_a_clock_went_back(catalog: Catalog, session: Session) -> None:
+    """Keys are made of the time; one that was given after the clock was set back still takes the first's place."""
+    exposure = expose(catalog, session)
+    settle(catalog, exposure, judged(exposure, Grade.BAD))
+    settle(catalog, exposure, judged(exposure, Grade.GOOD))
+    with catalog.writing() as unit:
+        unit.execute(update(VerdictRow).where(VerdictRow.stands.is_(True)).values(id=UUID(int=1)))
+    found = verdicts.newest(catalog, exposure.id)
+    assert found is not None
+    assert found.grade is Grade.GOOD
+    assert results.readings(catalog, session.id)[0].grade is Grade.GOOD

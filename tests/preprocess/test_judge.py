@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from coldchain.catalog import events, exposures, sessions, steps, verdicts
+from coldchain.catalog import events, exposures, results, sessions, steps, verdicts
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
 from coldchain.formats.mrc import write_mrc
 from coldchain.model.optics import ExposureMetadata
@@ -56,17 +56,25 @@ class Facility:
         ctf = CtfResult(defocus + 80, defocus - 80, 10.0, 0.0, 0.3, 3.5 + rng.random() / 4, 1.0, 30.0, True, "")
         total = 20 + rng.gauss(0, 3)
         motion = MotionResult((0.0,), (0.0,), total, 5.0, total - 5, True, 0.3, "fits", 0.97 + rng.gauss(0, 0.005))
-        results = {
+        found = {
             Step.ALIGN: motion,
             Step.CTF: ctf,
             Step.QUALITY: QualityResult(0.8 + rng.random() / 10, 0.02),
         }
-        for step, result in results.items():
+        for step, result in found.items():
             run = steps.begin(self.catalog, exposure.id, step, f"{step}", {})
             left = outputs if step is Step.ALIGN else {}
             steps.finish(self.catalog, run.id, outputs=left, seconds=1.0, result=result)
         self.taken += 1
         return exposures.get(self.catalog, exposure.id)
+
+    def recompute(self, exposure: Exposure, *, pixel_size_factor: float) -> None:
+        """Its motion is found anew, of pixels that are so many times as large."""
+        was = results.newest(self.catalog, exposure.id).motion
+        assert was is not None
+        run = steps.begin(self.catalog, exposure.id, Step.ALIGN, f"align {pixel_size_factor}", {})
+        motion = replace(was, total_motion_angstrom=pixel_size_factor * was.total_motion_angstrom)
+        steps.finish(self.catalog, run.id, outputs={}, seconds=1.0, result=motion)
 
     def judge(self, exposure: Exposure) -> bool:
         """Give its verdict, by a judge that remembers nothing."""
@@ -131,6 +139,31 @@ def test_judging_again_changes_nothing(facility: Facility) -> None:
     after = verdicts.window(facility.catalog, facility.session.id, 100)
     assert [one.exposure_id for one in after] == [one.exposure_id for one in before]
     assert facility.said() == ["alert.raised"]
+
+
+def test_a_session_that_is_computed_again_with_another_pixel_size_has_not_changed(facility: Facility) -> None:
+    """While some exposures have their new numbers and some their old ones, the difference is no change."""
+    made = [facility.compute(with_pattern=False) for _ in range(38)]
+    for exposure in made:
+        facility.judge(exposure)
+    for exposure in reversed(made):
+        facility.recompute(exposure, pixel_size_factor=2.0)
+        facility.judge(exposure)
+    assert facility.said() == []
+
+
+def test_an_alert_that_new_results_take_back_is_over(facility: Facility) -> None:
+    """A change that came from a wrong pixel size ends when the exposures are computed again with the right one."""
+    made = [facility.compute(with_pattern=False) for _ in range(40)]
+    for number, exposure in enumerate(made):
+        if number >= 34:
+            facility.recompute(exposure, pixel_size_factor=3.0)
+        facility.judge(exposure)
+    assert facility.said() == ["alert.raised"]
+    for exposure in reversed(made[34:]):
+        facility.recompute(exposure, pixel_size_factor=1 / 3)
+        facility.judge(exposure)
+    assert facility.said() == ["alert.raised", "alert.ended"]
 
 
 def test_patterns_that_are_gone_say_nothing(facility: Facility) -> None:

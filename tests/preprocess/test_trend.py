@@ -206,3 +206,16 @@ def test_any_values_are_examined(values: list[float | None], picked: int) -> Non
     raised, ended = examine(judged, [Alert(new_id(), new_id(), change, NOW)])
     assert all(one.quantity is Quantity.FOCUS for one in raised)
     assert len(ended) <= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_focus_that_drifts_is_an_alert_before_it_matters(seed: int) -> None:
+    """A drift of 10 nm an exposure is raised once, within twenty exposures, and is not over while it goes on."""
+    rng, session = random.Random(seed), SessionUnderTest()
+    for number in range(CHANGED_AT + 40):
+        measures = exposure(rng, number)
+        session.take(moved("defocus_angstrom", 100.0 * max(0, number - CHANGED_AT))(measures))
+    assert [(change.quantity, number <= CHANGED_AT + 20) for number, change in session.raised] == [
+        (Quantity.FOCUS, True)
+    ]
+    assert session.ended == []

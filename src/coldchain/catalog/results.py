@@ -92,7 +92,7 @@ def readings_query(session_id: UUID, limit: int) -> Select[*tuple[Any, ...]]:
         .join(MotionRow, MotionRow.run_id == _newest_run(ExposureRow.id, Step.ALIGN), isouter=True)
         .join(CtfRow, CtfRow.run_id == _newest_run(ExposureRow.id, Step.CTF), isouter=True)
         .join(PicksRow, PicksRow.run_id == _newest_run(ExposureRow.id, Step.PICK), isouter=True)
-        .join(VerdictRow, VerdictRow.id == _newest_verdict(), isouter=True)
+        .join(VerdictRow, VerdictRow.id == _standing_verdict(), isouter=True)
         .where(ExposureRow.session_id == session_id)
         .order_by(ExposureRow.id.desc())
         .limit(limit)
@@ -124,11 +124,15 @@ def _newest_run(exposure_id: UUID | orm.InstrumentedAttribute[UUID], step: Step)
     )
 
 
-def _newest_verdict() -> ScalarSelect[UUID]:
+def _standing_verdict() -> ScalarSelect[UUID]:
     # Exposures that are not done have none that counts: an older one was of other results.
     return (
         select(VerdictRow.id)
-        .where(VerdictRow.exposure_id == ExposureRow.id, ExposureRow.state == ExposureState.DONE)
+        .where(
+            VerdictRow.exposure_id == ExposureRow.id,
+            VerdictRow.stands.is_(True),
+            ExposureRow.state == ExposureState.DONE,
+        )
         .order_by(VerdictRow.id.desc())
         .limit(1)
         .correlate(ExposureRow)

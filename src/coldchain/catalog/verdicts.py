@@ -6,7 +6,7 @@ nothing is judged that was, and no alert is said twice or forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -48,9 +48,11 @@ def newest(catalog: Catalog, exposure_id: UUID) -> Verdict | None:
     query = (
         select(VerdictRow)
         .join(ExposureRow, ExposureRow.id == VerdictRow.exposure_id)
-        .where(VerdictRow.exposure_id == exposure_id, ExposureRow.state == ExposureState.DONE)
-        .order_by(VerdictRow.id.desc())
-        .limit(1)
+        .where(
+            VerdictRow.exposure_id == exposure_id,
+            VerdictRow.stands.is_(True),
+            ExposureRow.state == ExposureState.DONE,
+        )
     )
     with catalog.reading() as unit:
         row = unit.scalars(query).first()
@@ -58,17 +60,17 @@ def newest(catalog: Catalog, exposure_id: UUID) -> Verdict | None:
 
 
 def window(catalog: Catalog, session_id: UUID, limit: int) -> list[Judged]:
-    """The session's newest `limit` exposures that were judged, with the verdicts that stand, oldest first.
-
-    In the order in which they were taken, by the microscope's clock, where it told of every one; else in the order in
-    which they were found.
-    """
+    """The session's newest `limit` exposures that were judged, with the verdicts that stand, `in_order`."""
     with catalog.reading() as unit:
-        rows = unit.scalars(window_query(session_id, limit)).all()
-    judged = [_judged(row) for row in reversed(rows)]
-    if all(one.acquired_at is not None for one in judged):
-        judged.sort(key=lambda one: (one.acquired_at, one.exposure_id))
-    return judged
+        return in_order(_judged(row) for row in unit.scalars(window_query(session_id, limit)))
+
+
+def in_order(judged: Iterable[Judged]) -> list[Judged]:
+    """In the order in which they were taken, by the microscope's clock, where it told of every one; else in the order
+    in which they were found."""
+    found = sorted(judged, key=lambda one: one.exposure_id)
+    taken = {one.exposure_id: one.acquired_at for one in found if one.acquired_at is not None}
+    return sorted(found, key=lambda one: taken[one.exposure_id]) if len(taken) == len(found) else found
 
 
 def counts(catalog: Catalog, session_id: UUID) -> dict[Grade, int]:

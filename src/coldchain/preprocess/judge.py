@@ -44,13 +44,16 @@ class Judge:
             past_transmissions=[value for value in past if value is not None],
         )
         judged = Judged(exposure.id, exposure.metadata.acquired_at, judge(measures, self._thresholds), pattern)
-        session = _in_order([*others, judged])
+        session = verdicts.in_order([*others, judged])
         share = self._pattern_share(judged, session)
         if share is not None:
             measures = replace(measures, pattern_share=share)
             judged = replace(judged, verdict=judge(measures, self._thresholds))
             session = [judged if one.exposure_id == exposure.id else one for one in session]
         raised, ended = examine(session[-WINDOW:], verdicts.alerts(self._catalog, exposure.session_id))
+        if len(others) < len(window):
+            # It was computed again, and others have yet to be: that new numbers differ from old ones is no change.
+            raised = []
         return verdicts.settle(self._catalog, judged, raised=raised, ended=ended)
 
     def _pattern_share(self, judged: Judged, session: Sequence[Judged]) -> float | None:
@@ -63,10 +66,3 @@ class Judge:
         return shared_pattern(
             self._results_root / judged.pattern, (self._results_root / pattern for pattern in with_pattern)
         )
-
-
-def _in_order(session: Sequence[Judged]) -> list[Judged]:
-    """As `verdicts.window` orders them: by the microscope's clock where it told of all, else as they were found."""
-    if all(one.acquired_at is not None for one in session):
-        return sorted(session, key=lambda one: (one.acquired_at, one.exposure_id))
-    return sorted(session, key=lambda one: one.exposure_id)

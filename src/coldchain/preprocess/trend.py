@@ -13,8 +13,9 @@ each side that is watched; with heavy tails (t₃) in none; lognormal (σ = 0.5)
 a steady one of 1,000 exposures has a false alarm in one case of ten at most, and hardly ever two.
 
 **Its own past** is the same in whatever order exposures are computed, and after a restart: everything is found anew
-from the exposures in the window and the alerts that the catalog has. An alert keeps the usual value of its beginning.
-It ends when the quantity is back, or when it has stood elsewhere for 100 exposures: that is then usual.
+from the exposures in the window and the alerts that the catalog has. An alert ends when the quantity is back at what
+was usual before it, when it has stood elsewhere for 100 exposures, which is then usual, or when its exposures or those
+before them were computed again and differ no more.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _MAD_TO_SIGMA = 1.4826
 _BACK = 12
 _BACK_DEVIATIONS = 1.0
 _SETTLED = 100
+# With as many an alert may be raised.
+_FEWEST_CHANGED = 4
 # Of a share of failures, however rare they were.
 _LEAST_SHARE_DEVIATION = 0.25
 
@@ -71,7 +74,8 @@ def examine(judged: Sequence[Judged], alerts: Sequence[Alert]) -> tuple[list[Cha
         mine = [alert for alert in alerts if alert.change.quantity is watch.quantity]
         standing = next((alert for alert in mine if alert.ended_at is None), None)
         if standing is not None:
-            ending = _ending(watch, series, places, standing)
+            others = [alert for alert in mine if alert is not standing]
+            ending = _ending(watch, _ordinary(series, places, others), places, standing)
             ended += [ending] if ending is not None else []
         elif (change := _change(watch, _ordinary(series, places, mine))) is not None:
             raised.append(change)
@@ -79,8 +83,7 @@ def examine(judged: Sequence[Judged], alerts: Sequence[Alert]) -> tuple[list[Cha
 
 
 def _change(watch: Watch, series: Sequence[_Point]) -> Change | None:
-    split = max(_FEWEST_BEFORE, len(series) - HORIZON)
-    before, recent = series[max(0, split - _MOST_BEFORE) : split], series[split:]
+    before, recent = _past_and_recent(series)
     if not recent:
         return None
     for side in watch.sides:
@@ -92,6 +95,11 @@ def _change(watch: Watch, series: Sequence[_Point]) -> Change | None:
             words = watch.words(usual, level, len(since))
             return Change(watch.quantity, since[0].exposure_id, since[-1].exposure_id, usual, spread, level, words)
     return None
+
+
+def _past_and_recent(series: Sequence[_Point]) -> tuple[Sequence[_Point], Sequence[_Point]]:
+    split = max(_FEWEST_BEFORE, len(series) - HORIZON)
+    return series[max(0, split - _MOST_BEFORE) : split], series[split:]
 
 
 def _alarm(deviations: Sequence[float]) -> int | None:
@@ -122,15 +130,24 @@ def _middle(values: Sequence[float], watch: Watch) -> float:
 
 
 def _ending(watch: Watch, series: Sequence[_Point], places: Mapping[UUID, int], alert: Alert) -> Ending | None:
-    """Whether an alert is over: by what came after it was raised."""
+    """Whether an alert is over: by what came after it was raised, or by what is known now of its own exposures."""
     change = alert.change
-    seen = places.get(change.seen)  # None: so long ago that it has left the window
-    after = [point for point in series if seen is None or point.place > seen]
-    if len(after) >= _BACK:
-        now = _middle([point.value for point in after[-_BACK:]], watch)
-        near = min(_BACK_DEVIATIONS * change.spread, 0.5 * abs(change.level - change.usual))
-        if abs(now - change.usual) <= near:
-            return Ending(alert.id, after[-1].exposure_id, f"{watch.name} is as before again.", settled=False)
+    # Not in `places`: so long ago that it has left the window.
+    since, seen = places.get(change.since, -1), places.get(change.seen, -1)
+    before, _ = _past_and_recent([point for point in series if point.place < since])
+    usual = _middle([point.value for point in before], watch) if len(before) >= _FEWEST_BEFORE else change.usual
+    near = min(_BACK_DEVIATIONS * change.spread, 0.5 * abs(change.level - change.usual))
+
+    def is_usual(points: Sequence[_Point]) -> bool:
+        return abs(_middle([point.value for point in points], watch) - usual) <= near
+
+    after = [point for point in series if point.place > seen]
+    changed = [point for point in series if since <= point.place <= seen]
+    if len(after) >= _BACK and is_usual(after[-_BACK:]):
+        return Ending(alert.id, after[-1].exposure_id, f"{watch.name} is as before again.", settled=False)
+    if since >= 0 and len(changed) >= _FEWEST_CHANGED and is_usual(changed):
+        words = f"{watch.name} had not changed: exposures that were computed again, or late, say so."
+        return Ending(alert.id, series[-1].exposure_id, words, settled=False)
     if len(after) >= _SETTLED:
         words = f"{watch.name} has stayed where it went for {_SETTLED} exposures: that is taken as usual now."
         return Ending(alert.id, after[-1].exposure_id, words, settled=True)
