@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,43 @@ def test_files_are_told_in_their_order(threads: int, count: int) -> None:
     told = list(in_turn(paths, stages, threads))
     expected = [stages.failing.get(path.name, str(path)) for path in paths]
     assert [str(each.error) if isinstance(each, Failed) else each for each in told] == expected
+
+
+class _Pixels:
+    """What is read, and must not be kept while a result is written."""
+
+
+class _Holding:
+    """Stages that note whether what was read is still there when its result is written."""
+
+    def __init__(self) -> None:
+        self.held: list[bool] = []
+        self._read: dict[Path, weakref.ref[_Pixels]] = {}
+
+    def import_kernels(self) -> None:
+        pass
+
+    def read(self, path: Path, threads: int, /) -> tuple[Path, _Pixels] | Failed:
+        pixels = _Pixels()
+        self._read[path] = weakref.ref(pixels)
+        return path, pixels
+
+    def work(self, read: tuple[Path, _Pixels] | Failed, /) -> Path | Failed:
+        return read if isinstance(read, Failed) else read[0]
+
+    def write(self, made: Path | Failed, threads: int, /) -> Path | Failed:
+        if not isinstance(made, Failed):
+            self.held.append(self._read[made]() is not None)
+        return made
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_was_read_is_gone_when_its_result_is_written(threads: int, count: int) -> None:
+    """Of the last file, too: else its pixels and its results' would be in memory together."""
+    stages = _Holding()
+    assert len(list(in_turn([Path(f"{number}") for number in range(count)], stages, threads))) == count
+    assert stages.held == [False] * count
 
 
 def test_every_expected_failure_names_its_file() -> None:

@@ -55,7 +55,9 @@ def in_turn(paths: Sequence[Path], stages: Stages[Read, Made, Told], threads: in
         for index in range(len(paths)):
             read = reading.result()
             is_last = index + 1 == len(paths)
-            if not is_last:
+            if is_last:
+                del reading  # or it would keep what it gave
+            else:
                 reading = aside.submit(stages.read, paths[index + 1], 1)
             made = stages.work(read)
             del read
