@@ -77,7 +77,7 @@ def _shrunk(picture: Image.Image, side: int) -> Image.Image:
 
 
 def _grey(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture)
+    values = np.asarray(picture, dtype=np.float64)  # the span of float32 values may be no float32
     low, high = np.percentile(values, [_DARKEST_PERCENT, _BRIGHTEST_PERCENT])
-    span = max(float(high - low), np.finfo(np.float32).tiny)
+    span = max(float(high - low), float(np.finfo(np.float32).tiny))
     return Image.fromarray((np.clip((values - low) / span, 0, 1) * 255).astype(np.uint8))
