@@ -79,16 +79,17 @@ def test_a_result_that_is_a_folder_is_said(noise: Path, typed: Typed) -> None:
 
 
 def test_no_name_breaks_a_line_or_a_list(noise: Path, typed: Typed) -> None:
-    """Control characters are shown escaped; a name that no STAR can hold is told and not listed."""
-    for name in ("new\nline.mrc", "b[red]x.mrc", os.fsdecode(b"\xff.mrc"), "two  spaces.mrc"):
+    """Control characters are shown escaped, all else as it is; what RELION cannot read is told and not listed."""
+    for name in ("new\nline.mrc", "b[red]x.mrc", os.fsdecode(b"\xff.mrc"), "two  spaces.mrc", "c:b:d.mrc"):
         (noise / name).write_bytes((noise / "a.mrc").read_bytes())
     for command in COMMANDS:
         answer = typed(*command, noise, "--threads", 1, "--out", noise / "out")
         assert answer.status == 0, answer.err
         assert "new\\nline.mrc: " in answer.out
         assert "b[red]x.mrc: " in answer.out
+        assert "c:b:d.mrc: " in answer.out
         told = json.loads(typed(*command, noise, "--threads", 1, "--out", noise / "out", "--json").out)
-        assert len(told) == 5
+        assert len(told) == 6
     listed = star.table(star.read_star(noise / "out" / "autopick.star"), "coordinate_files", noise).columns
     assert {Path(str(name)).name for name in listed["rlnMicrographName"]} == {
         *("a.mrc", "b[red]x.mrc", os.fsdecode(b"\xff.mrc"))

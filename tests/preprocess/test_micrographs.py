@@ -12,10 +12,18 @@ from hypothesis import strategies as st
 
 from coldchain.errors import ProcessingError
 from coldchain.formats.mrc import write_mrc
+from coldchain.formats.relion_micrographs import CorrectedMicrograph, OpticsGroup, write_corrected_micrographs
 from coldchain.formats.tiff import write_tiff_movie
 from coldchain.model.optics import Optics
 from coldchain.preprocess.imaging import Imaging, ImagingFinder
-from coldchain.preprocess.micrographs import UNWEIGHTED_FIRST, WEIGHTED_FIRST, gather, micrograph_of, probe_picture
+from coldchain.preprocess.micrographs import (
+    UNWEIGHTED_FIRST,
+    WEIGHTED_FIRST,
+    gather,
+    micrograph_of,
+    probe_picture,
+    read_templates,
+)
 
 PICTURE = np.arange(64 * 80, dtype=np.float32).reshape(64, 80)
 
@@ -96,6 +104,10 @@ def test_a_fit_belongs_to_the_weighted_sum(tmp_path: Path) -> None:
     assert micrograph_of(tmp_path / "a_PS.mrc") == tmp_path / "a.mrc"
     assert micrograph_of(tmp_path / "b_noDW.mrc") == tmp_path / "b_noDW.mrc"
     assert micrograph_of(tmp_path / "b_PS.mrc") is None
+    fill(tmp_path, "c.mrc", "c_DW.mrc", "c_PS.mrc", "d.mrc")  # as MotionCor names them
+    for name in ("c.mrc", "c_DW.mrc", "c_PS.mrc"):
+        assert micrograph_of(tmp_path / name) == tmp_path / "c_DW.mrc"
+    assert micrograph_of(tmp_path / "d.mrc") == tmp_path / "d.mrc"
 
 
 def imaging(path: Path, stated: Optics = Optics(), *, needs_voltage: bool = False) -> Imaging:
@@ -135,6 +147,47 @@ def test_what_nobody_knows_is_asked_for(tmp_path: Path) -> None:
         imaging(tmp_path / "b.png", needs_voltage=True)
     with pytest.raises(ProcessingError, match=r"pixel size is not known.*--pixel-size Å\."):
         imaging(tmp_path / "b.png")
+
+
+def test_files_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    """Where a list names several files of this name that were taken otherwise, it says nothing of any."""
+    groups = [
+        OpticsGroup(
+            name=name,
+            movie_pixel_size_angstrom=0.65,
+            pixel_size_angstrom=1.3,
+            voltage_kilovolt=voltage,
+            spherical_aberration_millimeter=2.7,
+            amplitude_contrast=0.1,
+        )
+        for name, voltage in (("one", 200.0), ("two", 300.0))
+    ]
+    rows = [
+        CorrectedMicrograph(
+            name=name,
+            metadata_name=f"{name}.star",
+            total_motion_pixel=1,
+            early_motion_pixel=1,
+            late_motion_pixel=0,
+            optics_group=group,
+        )
+        for name, group in (("x/a.mrc", 1), ("y/a.mrc", 2), ("x/b.mrc", 2), ("y/b.mrc", 2))
+    ]
+    write_corrected_micrographs(tmp_path / "corrected_micrographs.star", groups, rows)
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        fill(tmp_path / folder, "a.mrc", "b.mrc")
+        assert imaging(tmp_path / folder / "a.mrc").voltage_kilovolt is None
+        assert imaging(tmp_path / folder / "b.mrc").voltage_kilovolt == 300
+
+
+@pytest.mark.parametrize(("pixel", "told"), [(2.0, 2.0), (1.0, None), (1e-6, None), (1e9, None)])
+def test_templates_know_their_pixel_if_it_can_be_true(tmp_path: Path, pixel: float, told: float | None) -> None:
+    """1 Å says nothing, nor does what no camera has; a single picture is a stack of one."""
+    write_mrc(tmp_path / "t.mrcs", PICTURE, pixel_size_angstrom=pixel)
+    stack, found = read_templates(tmp_path / "t.mrcs")
+    assert stack.shape == (1, 64, 80)
+    assert found == told
 
 
 @pytest.mark.parametrize(

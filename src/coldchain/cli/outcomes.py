@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from rich.console import Console
+
 from coldchain.cli.console import errors, output, print_json
 from coldchain.errors import UsageError, printable
 from coldchain.preprocess.report import Failed
@@ -50,14 +52,19 @@ def tell_as_lines(
         for outcome in outcomes:
             if isinstance(outcome, Failed):
                 failures += 1
-                errors.print(f"coldchain: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
+                _print(errors, f"coldchain: {outcome.error}")
             else:
                 for line in lines(outcome):
-                    output.print(printable(line), markup=False, highlight=False)
+                    _print(output, printable(line))
             advance()
     if failures and count > 1:
-        errors.print(f"{failures} of {count} {what} failed.", markup=False, highlight=False)
+        _print(errors, f"{failures} of {count} {what} failed.")
     return not failures
+
+
+def _print(console: Console, line: str) -> None:
+    """As it stands: a file's name may look like markup, or like a picture's (`:x:`)."""
+    console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from coldchain.model.optics import Optics
 from coldchain.preprocess.fitted_list import FittedList
 from coldchain.preprocess.imaging import Imaging, ImagingFinder
-from coldchain.preprocess.micrographs import Picture, is_spectrum, probe_picture, read_picture
+from coldchain.preprocess.known_picture import KnownPicture, read_known
+from coldchain.preprocess.micrographs import is_spectrum
 from coldchain.preprocess.output_names import CTF_ENDINGS
 from coldchain.preprocess.publishing import ResultsFolder
 from coldchain.preprocess.report import Failed
@@ -86,14 +87,6 @@ def fit_all(paths: Sequence[Path], asked: CtfAsked) -> Iterator[CtfReport | Fail
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    path: Path
-    picture: Picture
-    imaging: Imaging
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Fitted:
     path: Path
     fit: CtfFit
@@ -120,17 +113,10 @@ class _Stages:
         import coldchain.kernels.ctf
         import coldchain.preprocess.ctf_files  # noqa: F401
 
-    def read(self, path: Path, threads: int) -> _Read | Failed:  # noqa: ARG002  # one picture is read by one thread
-        began = time.perf_counter()
-        try:
-            info = probe_picture(path)
-            imaging = self._imaging.find(info)
-            picture = read_picture(info)
-        except EXPECTED as error:
-            return failed(error, path)
-        return _Read(path, picture, imaging, time.perf_counter() - began)
+    def read(self, path: Path, threads: int) -> KnownPicture | Failed:  # noqa: ARG002  # one picture, one thread
+        return read_known(path, self._imaging)
 
-    def work(self, read: _Read | Failed) -> _Fitted | Failed:
+    def work(self, read: KnownPicture | Failed) -> _Fitted | Failed:
         if isinstance(read, Failed):
             return read
         from coldchain.kernels.ctf import fit_ctf, fit_ctf_spectrum
@@ -142,7 +128,7 @@ class _Stages:
             fit = (fit_ctf_spectrum if spectrum else fit_ctf)(read.picture.pixels, parameters)
         except EXPECTED as error:
             return failed(error, read.path)
-        warnings = read.imaging.warnings + read.picture.warnings
+        warnings = read.warnings
         if self._asked.tilt and spectrum:
             warnings += (_NO_TILT,)
         seconds = read.seconds + time.perf_counter() - began

@@ -108,7 +108,8 @@ def find_exposure(info: MovieInfo, stated: Stated, *, camera_frames_per_frame: i
     metadata, about_metadata = find_metadata(info, ExposureMetadata(optics=own))
     optics = metadata.optics
     if optics.pixel_size_angstrom is None or optics.voltage_kilovolt is None:
-        raise _lacking(optics, info.path, about_metadata)
+        known = (optics.pixel_size_angstrom, optics.voltage_kilovolt)
+        raise lacking(info.path, *known, "neither from an mdoc or XML beside it nor from its header", about_metadata)
     dose, about_dose = _frame_dose(stated, metadata.optics, info, camera_frames_per_frame)
     defects, about_defects = _defects(stated, metadata.defects_name, info.path)
     return KnownExposure(
@@ -284,16 +285,17 @@ def _reference(name: str, movie: Path) -> Path | None:
     return next((path for folder in folders if (path := folder / base).is_file()), None)
 
 
-def _lacking(optics: Optics, movie: Path, warnings: tuple[str, ...]) -> ProcessingError:
-    values = {
-        "pixel size": ("--pixel-size Å", optics.pixel_size_angstrom),
-        "voltage": ("--voltage kV", optics.voltage_kilovolt),
-    }
+def lacking(
+    path: Path, pixel_size: float | None, voltage: float | None, sought: str, warnings: tuple[str, ...]
+) -> ProcessingError:
+    """The error that says which of the two is None, where it was `sought` ("neither … nor …"), what of the metadata
+    could not be used, and which option gives it."""
+    values = {"pixel size": ("--pixel-size Å", pixel_size), "voltage": ("--voltage kV", voltage)}
     missing = {name: option for name, (option, value) in values.items() if value is None}
     verb = "is" if len(missing) == 1 else "are"
     why = f" ({' '.join(warnings)})" if warnings else ""
     return ProcessingError(
-        f"{' and '.join(missing)} {verb} not known, neither from an mdoc or XML beside it nor from its header{why}",
+        f"{' and '.join(missing)} {verb} not known, {sought}{why}",
         remedy=f"Give with {' and '.join(missing.values())}",
-        path=movie,
+        path=path,
     )

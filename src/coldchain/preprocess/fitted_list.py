@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,9 @@ from coldchain.model.results import CtfResult
 from coldchain.preprocess.imaging import Imaging, ImagingFinder
 from coldchain.preprocess.micrographs import is_spectrum, micrograph_of, probe_picture
 from coldchain.preprocess.output_names import CTF_LIST_NAME
-from coldchain.preprocess.relion_names import can_be_listed, from_here
+from coldchain.preprocess.relion_names import can_be_listed, can_be_read, from_here
 
-_NO_NAME = f"Not in {CTF_LIST_NAME}: RELION cannot read a file of this name."
+_NO_NAME = f"Not in {CTF_LIST_NAME}: RELION cannot read a file of this name or kind."
 _NO_MICROGRAPH = f"Not in {CTF_LIST_NAME}: the spectrum's micrograph is not beside it."
 _NO_PIXEL = f"Not in {CTF_LIST_NAME}: the pixel size of the spectrum's micrograph is not known. Give --pixel-size Å."
 _TWICE = f"Not in {CTF_LIST_NAME}: its micrograph is listed there with another fit of this call."
@@ -47,6 +48,7 @@ class FittedList:
         self._has_phase_shift = has_phase_shift
         self._kinds: list[_Kind] = []
         self._micrographs: list[FittedMicrograph] = []
+        self._listed_files: set[str] = set()
 
     def add(self, path: Path, result: CtfResult, imaging: Imaging, files: Mapping[str, Path]) -> tuple[str, ...]:
         """Add the fit of a file whose results by role are written; why it was left out, or nothing. What is not to be
@@ -56,14 +58,16 @@ class FittedList:
         micrograph = micrograph_of(path)
         if micrograph is None:
             return (_NO_MICROGRAPH,)
-        if not (can_be_listed(micrograph) and can_be_listed(files["spectrum"])):
+        if not (can_be_read(micrograph) and can_be_listed(files["spectrum"])):
             return (_NO_NAME,)
-        if any(listed.name == from_here(micrograph) for listed in self._micrographs):
+        identity = os.path.realpath(micrograph)
+        if identity in self._listed_files:
             return (_TWICE,)
         try:
             group = self._kind(path, micrograph, imaging)
         except ColdchainError:
             return (_NO_PIXEL,)
+        self._listed_files.add(identity)
         self._micrographs.append(self._listed(micrograph, result, group, files))
         return ()
 

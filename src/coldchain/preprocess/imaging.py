@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coldchain.errors import ColdchainError, MetadataError, ProcessingError
+from coldchain.errors import ColdchainError, MetadataError
 from coldchain.formats import star
 from coldchain.formats.movie import MovieInfo
 from coldchain.formats.relion_motion import read_motion
 from coldchain.formats.star import Table, Value
 from coldchain.model import limits
 from coldchain.model.optics import ExposureMetadata, Optics
-from coldchain.preprocess.exposure import find_metadata, header_metadata
+from coldchain.preprocess.exposure import find_metadata, header_metadata, lacking
 from coldchain.preprocess.micrographs import is_spectrum
 from coldchain.preprocess.output_names import LIST_NAME
 from coldchain.preprocess.wishes import Lens
@@ -30,6 +30,7 @@ _VARIANT = re.compile(r"_(?:noDW|PS|even|odd|EVN|ODD|DW|DWS)$")
 _NAMES = ("rlnMicrographName", "rlnMicrographNameNoDW", "rlnCtfPowerSpectrum", "rlnMicrographNameEven")
 # RELION's motion correction keeps the movies' folders below its own, in which the list lies.
 _LIST_LEVELS = 3
+_SOUGHT = "neither from its header nor from a STAR, mdoc or XML by it"
 # Calibrations differ by more; what was rounded differs by less.
 _SAME = 0.005
 
@@ -74,7 +75,7 @@ class ImagingFinder:
         pixel = known.pixel_size_angstrom if spectrum else optics.pixel_size_angstrom
         voltage = optics.voltage_kilovolt
         if pixel is None or (voltage is None and self._needs_voltage):
-            raise _lacking(info.path, pixel, voltage if self._needs_voltage else 0.0, warnings)
+            raise lacking(info.path, pixel, voltage if self._needs_voltage else 0.0, _SOUGHT, warnings)
         if spectrum and self._stated.pixel_size_angstrom not in (None, pixel):
             warnings += (f"--pixel-size is that of micrographs; this spectrum's own pixel of {pixel:.4g} Å was used.",)
         warnings += _contradictions(stated, info, Optics(pixel_size_angstrom=own).over(beside))
@@ -93,7 +94,7 @@ class ImagingFinder:
         for folder in list(path.absolute().parents)[:_LIST_LEVELS]:
             name = folder / LIST_NAME
             if name not in self._lists:
-                self._lists[name] = dict(_list_of(name)) if name.is_file() else {}
+                self._lists[name] = _by_name(name) if name.is_file() else {}
             if path.name in self._lists[name]:
                 return self._lists[name][path.name]
         return Optics()
@@ -143,6 +144,15 @@ def _motion(path: Path) -> Optics:
     )
 
 
+def _by_name(path: Path) -> Mapping[str, Optics]:
+    """The optics of every file that an alignment's list names. Of files in several folders that have one name nothing
+    is known where they were taken otherwise."""
+    found: dict[str, Optics] = {}
+    for name, optics in _list_of(path):
+        found[name] = optics if found.get(name, optics) == optics else Optics()
+    return found
+
+
 def _list_of(path: Path) -> Iterator[tuple[str, Optics]]:
     """The optics of every file that an alignment's list names, by its name without folders."""
     try:
@@ -180,15 +190,3 @@ def _optics(group: Mapping[str, Value]) -> Optics:
 
 def _within(value: float | None, bounds: tuple[float, float]) -> float | None:
     return value if value is not None and bounds[0] <= value <= bounds[1] else None
-
-
-def _lacking(path: Path, pixel_size: float | None, voltage: float | None, warnings: tuple[str, ...]) -> ProcessingError:
-    values = {"pixel size": ("--pixel-size Å", pixel_size), "voltage": ("--voltage kV", voltage)}
-    missing = {name: option for name, (option, value) in values.items() if value is None}
-    verb = "is" if len(missing) == 1 else "are"
-    why = f" ({' '.join(warnings)})" if warnings else ""
-    return ProcessingError(
-        f"{' and '.join(missing)} {verb} not known, neither from its header nor from a STAR, mdoc or XML by it{why}",
-        remedy=f"Give with {' and '.join(missing.values())}",
-        path=path,
-    )

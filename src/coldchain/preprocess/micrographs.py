@@ -21,6 +21,7 @@ from coldchain.formats.container import Container, container_of
 from coldchain.formats.image import read_filled
 from coldchain.formats.movie import MovieInfo, probe_movie
 from coldchain.formats.mrc import read_header, read_mrc
+from coldchain.model import limits
 from coldchain.preprocess.report import Failed
 from coldchain.preprocess.turns import EXPECTED, failed
 
@@ -29,7 +30,7 @@ _SUFFIXES = (".mrc", ".tif", ".tiff", ".png")
 # Spectra, halves (as we, RELION and MotionCor call them), and what fits and picks leave.
 _NO_MICROGRAPH = re.compile(r"_(?:PS|even|odd|EVN|ODD|ctf|ctf_profile|junk|picks|applied_[0-9a-f]+)$")
 _VARIANT = re.compile(r"(?P<exposure>.*?)(?P<variant>_noDW|_DW|_DWS)?", re.DOTALL)
-_BESIDE_WEIGHTED = re.compile(r"(.+)(?:_PS|_noDW)", re.DOTALL)
+_BESIDE_WEIGHTED = re.compile(r"(?<=.)(?:_PS|_noDW)\Z", re.DOTALL)
 # Which of an exposure's sums is taken: the weighting by dose blurs Thon rings, and clears the particles.
 UNWEIGHTED_FIRST = ("_noDW", "", "_DW", "_DWS")
 WEIGHTED_FIRST = ("_DW", "", "_DWS", "_noDW")
@@ -121,11 +122,12 @@ def is_spectrum(path: Path) -> bool:
 
 def micrograph_of(path: Path) -> Path | None:
     """The micrograph to which RELION's list gives a fit: of a spectrum or a sum without dose weighting the sum with it,
-    where it is there. None for a spectrum whose micrograph is not."""
-    parts = _BESIDE_WEIGHTED.fullmatch(path.stem)
-    whole = None if parts is None else path.with_name(f"{parts[1]}.mrc")
-    if whole is not None and whole.is_file():
-        return whole
+    where it is there, which is the one that is picked. None for a spectrum whose micrograph is not."""
+    exposure = _BESIDE_WEIGHTED.sub("", path.stem)
+    endings = ("_DW",) if exposure == path.stem else ("_DW", "")
+    for whole in (path.with_name(f"{exposure}{ending}.mrc") for ending in endings):
+        if whole.is_file():
+            return whole
     return None if is_spectrum(path) else path
 
 
@@ -156,11 +158,12 @@ def read_picture(info: MovieInfo) -> Picture:
 def read_templates(path: Path) -> tuple[NDArray[np.float32], float | None]:
     """Pictures of a particle, (n, rows, columns), and their pixel in Å where the header says it.
 
-    Raises as `read_mrc`, FormatError where values are no finite numbers, UsageError for what is no MRC.
+    A pixel that cannot be true says nothing. Raises as `read_mrc`, FormatError where values are no finite numbers,
+    UsageError for what is no MRC.
     """
     if container_of(path) is not Container.MRC:
         raise UsageError("the templates are no MRC", expected="a stack of pictures (.mrcs)", path=path)
-    header = read_header(path)
+    header, (least, most) = read_header(path), limits.PIXEL_SIZE_ANGSTROM
     stack = read_mrc(path).astype(np.float32)
     if not np.isfinite(stack).all():
         raise FormatError(
@@ -169,4 +172,5 @@ def read_templates(path: Path) -> tuple[NDArray[np.float32], float | None]:
             path=path,
         )
     pixel = header.pixel_size_angstrom
-    return stack if stack.ndim == 3 else stack[np.newaxis], None if pixel == 1.0 else pixel
+    is_told = pixel is not None and pixel != 1.0 and least <= pixel <= most
+    return stack if stack.ndim == 3 else stack[np.newaxis], pixel if is_told else None

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from coldchain.model.optics import Optics
 from coldchain.model.results import Pick
-from coldchain.preprocess.imaging import Imaging, ImagingFinder
-from coldchain.preprocess.micrographs import Picture, probe_picture, read_picture
+from coldchain.preprocess.imaging import ImagingFinder
+from coldchain.preprocess.known_picture import KnownPicture, read_known
 from coldchain.preprocess.output_names import PICK_ENDINGS, PICK_LIST_NAME
 from coldchain.preprocess.publishing import ResultsFolder
-from coldchain.preprocess.relion_names import can_be_listed, from_here
+from coldchain.preprocess.relion_names import can_be_listed, can_be_read, from_here
 from coldchain.preprocess.report import Failed
 from coldchain.preprocess.turns import EXPECTED, failed, in_turn
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from coldchain.kernels.pick import Picking
 
 _BLANK = "The picture is blank: every pixel has the same value."
-_NO_NAME = f"Not in {PICK_LIST_NAME}: RELION cannot read a file of this name."
+_NO_NAME = f"Not in {PICK_LIST_NAME}: RELION cannot read a file of this name or kind."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,16 +82,8 @@ def pick_all(paths: Sequence[Path], asked: PickAsked) -> Iterator[PickReport | F
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    path: Path
-    picture: Picture
-    imaging: Imaging
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Searched:
-    read: _Read
+    read: KnownPicture
     picking: Picking
     seconds: float
 
@@ -112,17 +104,10 @@ class _Stages:
         import coldchain.kernels.pick
         import coldchain.preprocess.pick_files  # noqa: F401
 
-    def read(self, path: Path, threads: int) -> _Read | Failed:  # noqa: ARG002  # one picture is read by one thread
-        began = time.perf_counter()
-        try:
-            info = probe_picture(path)
-            imaging = self._imaging.find(info)
-            picture = read_picture(info)
-        except EXPECTED as error:
-            return failed(error, path)
-        return _Read(path, picture, imaging, time.perf_counter() - began)
+    def read(self, path: Path, threads: int) -> KnownPicture | Failed:  # noqa: ARG002  # one picture, one thread
+        return read_known(path, self._imaging)
 
-    def work(self, read: _Read | Failed) -> _Searched | Failed:
+    def work(self, read: KnownPicture | Failed) -> _Searched | Failed:
         if isinstance(read, Failed):
             return read
         from coldchain.kernels.pick import PickParameters, find_particles
@@ -158,7 +143,7 @@ class _Stages:
             )
         except EXPECTED as error:
             return failed(error, read.path)
-        warnings = read.imaging.warnings + read.picture.warnings + self._list(read.path, files)
+        warnings = read.warnings + self._list(read.path, files)
         if float(read.picture.pixels.max()) <= float(read.picture.pixels.min()):
             warnings += (_BLANK,)
         return PickReport(
@@ -174,7 +159,7 @@ class _Stages:
         )
 
     def _list(self, path: Path, files: dict[str, Path]) -> tuple[str, ...]:
-        if not (can_be_listed(path) and can_be_listed(files["coordinates"])):
+        if not (can_be_read(path) and can_be_listed(files["coordinates"])):
             return (_NO_NAME,)
         self._listed.append((from_here(path), from_here(files["coordinates"])))
         return ()

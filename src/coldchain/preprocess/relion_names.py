@@ -6,6 +6,10 @@ import re
 from pathlib import Path
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# In a picture's name they end what it is called and begin what it is read as.
+_FORMAT_MARK = re.compile("[#:%]")
+# By them alone it knows how to read a picture, whatever the file holds; where it does not, it stops altogether.
+_READ_SUFFIXES = (".mrc", ".mrcs", ".tif", ".tiff")
 
 
 def relion_name(path: Path) -> str:
@@ -15,8 +19,14 @@ def relion_name(path: Path) -> str:
 
 
 def can_be_listed(path: Path) -> bool:
-    """Whether a STAR's table can hold the path as it is: RELION reads two spaces together as one."""
-    return relion_name(path) == str(path) and "  " not in str(path)
+    """Whether RELION finds the file by its name in a STAR's table, in which it reads two spaces together as one."""
+    name = from_here(path)
+    return relion_name(Path(name)) == name and "  " not in name and not _FORMAT_MARK.search(name)
+
+
+def can_be_read(picture: Path) -> bool:
+    """Whether RELION finds a picture by its name in a table, and knows how to read it: a PNG it does not."""
+    return can_be_listed(picture) and picture.suffix.lower() in _READ_SUFFIXES
 
 
 def from_here(path: Path) -> str:
