@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from coldchain.errors import ConfigError
 from coldchain.model import limits
@@ -122,6 +131,12 @@ class PipelineSection(_Section):
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
 
 
+def _two(value: object) -> object:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ValueError("two numbers: [doubtful, bad]")
+    return value
+
+
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
         raise ValueError("[doubtful beyond, bad beyond], the second not less than the first")
@@ -134,8 +149,9 @@ def _falling(pair: tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
-Beyond = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_rising)]
+Beyond = Annotated[tuple[NotNegative, NotNegative], BeforeValidator(_two), AfterValidator(_rising)]
 Count = Annotated[int, Field(ge=0)]
+Below = Annotated[tuple[Count, Count], BeforeValidator(_two), AfterValidator(_falling)]
 _USUAL = Thresholds()
 
 
@@ -150,7 +166,7 @@ class QualitySection(_Section):
     unevenness: Beyond = _USUAL.unevenness
     ice_ring_density: Beyond = _USUAL.ice_ring_density
     contamination_fraction: Beyond = _USUAL.contamination_fraction
-    fewest_picks: Annotated[tuple[Count, Count], AfterValidator(_falling)] = _USUAL.fewest_picks
+    fewest_picks: Below = _USUAL.fewest_picks
 
     def as_thresholds(self) -> Thresholds:
         """The same as a model value."""
