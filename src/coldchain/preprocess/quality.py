@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from coldchain.model.optics import ExposureMetadata
 from coldchain.model.quality import Grade, Measures, Quantity, Reason, Thresholds, Verdict
@@ -20,6 +21,54 @@ _MOST_OF_USUAL = 2.0
 
 _ANGSTROM_PER_MICROMETER = 1e4
 _WEIGHT = {Grade.BAD: 0, Grade.DOUBTFUL: 1, Grade.GOOD: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """A number that may be too large.
+
+    measure : what it is called in `Measures` and in `Thresholds`.
+    words : of the value, and of the limit that it is beyond.
+    shown : how a limit is written.
+    """
+
+    quantity: Quantity
+    measure: str
+    words: str
+    shown: str
+
+
+_ANGSTROM, _NUMBER = "{:,g} Å", "{:,g}"
+_LIMITS = (
+    _Limit(Quantity.MOTION, "total_motion_angstrom", "The specimen moved by {:.1f} Å{}.", _ANGSTROM),
+    _Limit(Quantity.ALIGNMENT, "motion_error_angstrom", "Its motion is known to {:.1f} Å only{}.", _ANGSTROM),
+    _Limit(Quantity.RESOLUTION, "fit_resolution_angstrom", "Thon rings are seen to {:.2f} Å only{}.", _ANGSTROM),
+    _Limit(Quantity.ASTIGMATISM, "astigmatism_angstrom", "The astigmatism is {:,.0f} Å{}.", _ANGSTROM),
+    _Limit(
+        Quantity.ICE,
+        "ice_thickness",
+        "The ice is thicker than the session's thinnest by {:.2f} mean free paths{}.",
+        _NUMBER,
+    ),
+    _Limit(
+        Quantity.UNEVENNESS,
+        "unevenness",
+        "The brightness is uneven, by {:.2f}: an edge of carbon or of the beam, or ice that is not flat{}.",
+        _NUMBER,
+    ),
+    _Limit(
+        Quantity.ICE_RING,
+        "ice_ring_density",
+        "The ring of crystalline ice is {:.1f} times what is beside it{}.",
+        _NUMBER,
+    ),
+    _Limit(
+        Quantity.CONTAMINATION,
+        "contamination_fraction",
+        "Carbon, ice or aggregates cover {:.0%} of it{}.",
+        "{:.0%}",
+    ),
+)
 
 
 def measures_of(
@@ -94,65 +143,16 @@ def _reasons(measures: Measures, thresholds: Thresholds) -> Iterator[Reason]:
         yield Reason(Quantity.ALIGNMENT, lost, _unfound(measures))
     if untrusted:
         yield Reason(Quantity.CTF, lost, _untrusted(measures))
-    for quantity, value, pair, words in (
-        (
-            Quantity.MOTION,
-            measures.total_motion_angstrom,
-            thresholds.total_motion_angstrom,
-            "The specimen moved by {:.0f} Å{}.",
-        ),
-        (
-            Quantity.ALIGNMENT,
-            measures.motion_error_angstrom,
-            thresholds.motion_error_angstrom,
-            "Its motion is known to {:.1f} Å only{}.",
-        ),
-        (
-            Quantity.RESOLUTION,
-            measures.fit_resolution_angstrom,
-            thresholds.fit_resolution_angstrom,
-            "Thon rings are seen to {:.2f} Å only{}.",
-        ),
-        (
-            Quantity.ASTIGMATISM,
-            measures.astigmatism_angstrom,
-            thresholds.astigmatism_angstrom,
-            "The astigmatism is {:,.0f} Å{}.",
-        ),
-        (
-            Quantity.ICE,
-            measures.ice_thickness,
-            thresholds.ice_thickness,
-            "The ice is thicker than the session's thinnest by {:.2f} mean free paths{}.",
-        ),
-        (
-            Quantity.UNEVENNESS,
-            measures.unevenness,
-            thresholds.unevenness,
-            "The brightness is uneven, by {:.2f}: an edge of carbon or of the beam, or ice that is not flat{}.",
-        ),
-        (
-            Quantity.ICE_RING,
-            measures.ice_ring_density,
-            thresholds.ice_ring_density,
-            "The ring of crystalline ice is {:.1f} times what is beside it{}.",
-        ),
-        (
-            Quantity.CONTAMINATION,
-            measures.contamination_fraction,
-            thresholds.contamination_fraction,
-            "Carbon, ice or aggregates cover {:.0%} of it{}.",
-        ),
-    ):
-        yield from _beyond(quantity, value, pair, words)
+    for limit in _LIMITS:
+        yield from _beyond(limit, getattr(measures, limit.measure), getattr(thresholds, limit.measure))
     yield from _few_picks(measures.picks, thresholds.fewest_picks)
 
 
-def _beyond(quantity: Quantity, value: float | None, pair: tuple[float, float], words: str) -> Iterator[Reason]:
+def _beyond(limit: _Limit, value: float | None, pair: tuple[float, float]) -> Iterator[Reason]:
     if value is None or value <= pair[0]:
         return
-    grade, limit = (Grade.BAD, pair[1]) if value > pair[1] else (Grade.DOUBTFUL, pair[0])
-    yield Reason(quantity, grade, words.format(value, f" ({grade} beyond {_limit(quantity, limit)})"))
+    grade, most = (Grade.BAD, pair[1]) if value > pair[1] else (Grade.DOUBTFUL, pair[0])
+    yield Reason(limit.quantity, grade, limit.words.format(value, f" ({grade} beyond {limit.shown.format(most)})"))
 
 
 def _few_picks(picks: int | None, pair: tuple[int, int]) -> Iterator[Reason]:
@@ -161,13 +161,6 @@ def _few_picks(picks: int | None, pair: tuple[int, int]) -> Iterator[Reason]:
     grade, limit = (Grade.BAD, pair[1]) if picks < pair[1] else (Grade.DOUBTFUL, pair[0])
     count = {0: "No particle was", 1: "One particle was"}.get(picks, f"{picks} particles were")
     yield Reason(Quantity.PICKS, grade, f"{count} found ({grade} below {limit}).")
-
-
-def _limit(quantity: Quantity, limit: float) -> str:
-    if quantity is Quantity.CONTAMINATION:
-        return f"{limit:.0%}"
-    unit = " Å" if quantity not in {Quantity.ICE, Quantity.UNEVENNESS, Quantity.ICE_RING} else ""
-    return f"{limit:,g}{unit}"
 
 
 def _unfound(measures: Measures) -> str:
