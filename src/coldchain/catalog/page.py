@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select, case, func, orm, select
@@ -21,7 +20,6 @@ from coldchain.catalog.tables import (
     EventRow,
     ExposureRow,
     FileRow,
-    MotionRow,
     PicksRow,
     ReplicaRow,
     SessionRow,
@@ -36,8 +34,6 @@ from coldchain.model.results import Step, StepRun, StepState
 from coldchain.model.session import Exposure, ExposureState, Session, SessionCounts
 
 NOT_TOLD = ""
-
-Number = TypeVar("Number", float, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,6 @@ class GalleryCard:
     defocus_angstrom: float | None
     fit_resolution_angstrom: float | None
     trustworthy: bool | None
-    total_motion_angstrom: float | None
     picks: int | None
     grade: Grade | None
     verdict: str
@@ -334,9 +329,9 @@ def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCa
     newest = _newest_runs(unit, [row.id for row in rows])
     run_ids = list(newest.values())
     ctf = {found.run_id: found for found in unit.scalars(select(CtfRow).where(CtfRow.run_id.in_(run_ids)))}
-    # Counts and totals only: positions and tracks may be long.
-    motion = _by_run(unit, select(MotionRow.run_id, MotionRow.total_motion_angstrom), MotionRow.run_id, run_ids)
-    picks = _by_run(unit, select(PicksRow.run_id, PicksRow.count), PicksRow.run_id, run_ids)
+    # Counts only: positions may be long.
+    counted = select(PicksRow.run_id, PicksRow.count).where(PicksRow.run_id.in_(run_ids))
+    picks = dict(unit.execute(counted).all())
     verdicts = {
         found.exposure_id: found
         for found in unit.scalars(
@@ -356,7 +351,6 @@ def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCa
             defocus_angstrom=None if fit is None else (fit.defocus_u_angstrom + fit.defocus_v_angstrom) / 2,
             fit_resolution_angstrom=None if fit is None else fit.fit_resolution_angstrom,
             trustworthy=None if fit is None else fit.trustworthy,
-            total_motion_angstrom=motion.get(newest.get((row.id, Step.ALIGN), row.id)),
             picks=picks.get(newest.get((row.id, Step.PICK), row.id)),
             grade=None if verdict is None else verdict.grade,
             verdict="" if verdict is None else " ".join(words for _, _, words in verdict.reasons),
@@ -370,9 +364,3 @@ def _newest_runs(unit: orm.Session, exposure_ids: Sequence[UUID]) -> dict[tuple[
         .group_by(StepRunRow.exposure_id, StepRunRow.step)
     )
     return {(exposure_id, step): run_id for exposure_id, step, run_id in unit.execute(query)}
-
-
-def _by_run(
-    unit: orm.Session, query: Select[UUID, Number], key: orm.InstrumentedAttribute[UUID], run_ids: Sequence[UUID]
-) -> dict[UUID, Number]:
-    return dict(unit.execute(query.where(key.in_(run_ids))).all())
