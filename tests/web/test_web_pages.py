@@ -371,7 +371,7 @@ def test_a_verdict_is_said_in_words_and_not_for_what_is_not_done(facility: Facil
     page = f"/sessions/{session.id}/exposures/{exposure.id}"
     text = client.get(page).text
     assert "The CTF fit is not to be trusted: only two zeros are seen." in text
-    assert "fewer than ten exposures beside it" in text
+    assert "fewer than ten exposures before" in text
     exposures.set_state(facility.catalog, exposure.id, ExposureState.QUARANTINED, "its file is torn")
     assert "The CTF fit is not to be trusted" not in client.get(page).text
     assert "0 doubtful" not in client.get(f"/sessions/{session.id}").text

@@ -176,10 +176,11 @@ def measure_rows(verdict: Verdict | None) -> list[tuple[str, str]]:
     if verdict is None:
         return []
     found = verdict.measures
+    thickness_unknown = "no electrons in the image" if found.transmission is None else "fewer than ten exposures before"
     rows = [
-        ("Ice, beyond the thinnest", words.number(found.ice_thickness, 2, "λ"), "fewer than ten exposures beside it"),
-        ("Unevenness", words.number(found.unevenness, 3, "λ"), "the image has no electrons"),
-        ("Crystalline ice ring", words.number(found.ice_ring_density, 2, "×"), "beyond the spectrum"),
+        ("Ice, beyond the thinnest", words.number(found.ice_thickness, 2, "λ"), thickness_unknown),
+        ("Unevenness", words.number(found.unevenness, 3, "λ"), "too small, or dark in places"),
+        ("Crystalline ice ring", words.number(found.ice_ring_density, 2, "×"), "no CTF, or beyond the spectrum"),
         ("Contaminated", words.share(found.contamination_fraction), "nobody looked"),
         ("Defocus beyond intended", _defocus_error(found), "not told, or no fit"),
     ]
@@ -188,7 +189,7 @@ def measure_rows(verdict: Verdict | None) -> list[tuple[str, str]]:
             ("Motion known to", words.number(found.motion_error_angstrom, 2, "Å"), "not found"),
             ("Gain's pattern in the movie", words.share(found.gain_share), "no gain, or too few electrons"),
         ]
-    rows.append(("Fixed pattern", words.share(found.pattern_share, 2), "too few exposures beside it"))
+    rows.append(("Fixed pattern", words.share(found.pattern_share, 2), "too few exposures to compare with"))
     return [(name, why if value == words.NOTHING else value) for name, value, why in rows]
 
 
