@@ -59,12 +59,16 @@ def test_relion_goes_on_from_our_results(tmp_path: Path, typed: Typed, monkeypat
 
 
 def test_the_list_names_what_went_well(tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As from the folder that the command ran in, with the lens that was given; a movie that failed is not there."""
+    """As from the folder that the command ran in, with the lens that was given; a movie that failed is not there, and
+    one that RELION could not read is said."""
     plant(tmp_path)
     monkeypatch.chdir(tmp_path)
-    movies = ["movies/first.mrcs", "movies/gone.tif", tmp_path / "movies" / "second.tiff"]
+    shutil.copy("movies/first.mrcs", "movies/12:30.mrcs")
+    movies = ["movies/first.mrcs", "movies/gone.tif", tmp_path / "movies" / "second.tiff", "movies/12:30.mrcs"]
     options = ["--patches", "1x1", "--cs", 1.4, "--amplitude-contrast", 0.07, "--out", tmp_path / "sums"]
-    assert typed("align", *movies, *OPTICS, *options).status == 1
+    answer = typed("align", *movies, *OPTICS, *options)
+    assert answer.status == 1
+    assert answer.out.count("Not in corrected_micrographs.star: RELION cannot read") == 1
     blocks = star.read_star(tmp_path / LIST)
     listed = star.table(blocks, "micrographs", tmp_path).columns
     assert list(listed["rlnMicrographName"]) == ["sums/first.mrc", "sums/second.mrc"]

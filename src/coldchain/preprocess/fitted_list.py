@@ -13,9 +13,8 @@ from coldchain.model.results import CtfResult
 from coldchain.preprocess.imaging import Imaging, ImagingFinder
 from coldchain.preprocess.micrographs import is_spectrum, micrograph_of, probe_picture
 from coldchain.preprocess.output_names import CTF_LIST_NAME
-from coldchain.preprocess.relion_names import can_be_listed, can_be_read, from_here
+from coldchain.preprocess.relion_names import can_be_listed, can_be_read, from_here, unlisted
 
-_NO_NAME = f"Not in {CTF_LIST_NAME}: RELION cannot read a file of this name or kind."
 _NO_MICROGRAPH = f"Not in {CTF_LIST_NAME}: the spectrum's micrograph is not beside it."
 _NO_PIXEL = f"Not in {CTF_LIST_NAME}: the pixel size of the spectrum's micrograph is not known. Give --pixel-size Å."
 _TWICE = f"Not in {CTF_LIST_NAME}: its micrograph is listed there with another fit of this call."
@@ -59,7 +58,7 @@ class FittedList:
         if micrograph is None:
             return (_NO_MICROGRAPH,)
         if not (can_be_read(micrograph) and can_be_listed(files["spectrum"])):
-            return (_NO_NAME,)
+            return unlisted(CTF_LIST_NAME)
         identity = os.path.realpath(micrograph)
         if identity in self._listed_files:
             return (_TWICE,)

@@ -11,7 +11,7 @@ from coldchain.formats.relion_motion import accumulated_motion_pixel
 from coldchain.preprocess.alignment import Alignment
 from coldchain.preprocess.alignment_files import relion_motion
 from coldchain.preprocess.output_names import LIST_NAME
-from coldchain.preprocess.relion_names import can_be_listed, from_here
+from coldchain.preprocess.relion_names import can_be_listed, from_here, unlisted
 from coldchain.preprocess.wishes import Lens
 
 
@@ -39,11 +39,11 @@ class MicrographList:
         """Of the list."""
         return self._path
 
-    def add(self, alignment: Alignment, files: Mapping[str, Path]) -> None:
-        """Add an alignment whose files by role are written; one whose names its table cannot hold is left out."""
+    def add(self, alignment: Alignment, files: Mapping[str, Path]) -> tuple[str, ...]:
+        """Add an alignment whose files by role are written; why it was left out, or nothing."""
         exposure = alignment.exposure
         if not all(map(can_be_listed, files.values())):
-            return
+            return unlisted(LIST_NAME)
         kind = _Kind(
             exposure.pixel_size_angstrom, alignment.aligned.pixel_size_angstrom, round(exposure.voltage_kilovolt, 3)
         )
@@ -65,6 +65,7 @@ class MicrographList:
                 odd_name=names.get("odd"),
             )
         )
+        return ()
 
     def write(self) -> None:
         """Write the list, in place of an earlier one; nothing where nothing was added.

@@ -17,7 +17,7 @@ from coldchain.preprocess.imaging import ImagingFinder
 from coldchain.preprocess.known_picture import KnownPicture, read_known
 from coldchain.preprocess.output_names import PICK_ENDINGS, PICK_LIST_NAME
 from coldchain.preprocess.publishing import ResultsFolder
-from coldchain.preprocess.relion_names import can_be_listed, can_be_read, from_here
+from coldchain.preprocess.relion_names import can_be_listed, can_be_read, from_here, unlisted
 from coldchain.preprocess.report import Failed
 from coldchain.preprocess.turns import EXPECTED, failed, in_turn
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from coldchain.kernels.pick import Picking
 
 _BLANK = "The picture is blank: every pixel has the same value."
-_NO_NAME = f"Not in {PICK_LIST_NAME}: RELION cannot read a file of this name or kind."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +159,7 @@ class _Stages:
 
     def _list(self, path: Path, files: dict[str, Path]) -> tuple[str, ...]:
         if not (can_be_read(path) and can_be_listed(files["coordinates"])):
-            return (_NO_NAME,)
+            return unlisted(PICK_LIST_NAME)
         self._listed.append((from_here(path), from_here(files["coordinates"])))
         return ()
 

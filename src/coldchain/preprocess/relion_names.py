@@ -29,6 +29,11 @@ def can_be_read(picture: Path) -> bool:
     return can_be_listed(picture) and picture.suffix.lower() in _READ_SUFFIXES
 
 
+def unlisted(list_name: str) -> tuple[str, ...]:
+    """What is said of a file that is not in a list for its name or its kind."""
+    return (f"Not in {list_name}: RELION cannot read a file of this name or kind.",)
+
+
 def from_here(path: Path) -> str:
     """The path as from the folder that the command runs in, where RELION is to run too; elsewhere the whole path."""
     here = Path.cwd()

@@ -105,7 +105,7 @@ class _Stages:
         began, alignment = time.perf_counter(), aligned.alignment
         try:
             files = self._publisher.publish(alignment, threads=threads)
-            self._list.add(alignment, files)
+            warnings = about_relion(alignment) + self._list.add(alignment, files)
         except EXPECTED as error:
             return failed(error, aligned.movie)
         ended = time.perf_counter()
@@ -115,9 +115,7 @@ class _Stages:
             "write": ended - began,
             "total": ended - aligned.began,
         }
-        return report(
-            aligned.movie, alignment, track_lengths(alignment), files, seconds, more_warnings=about_relion(alignment)
-        )
+        return report(aligned.movie, alignment, track_lengths(alignment), files, seconds, more_warnings=warnings)
 
     def write_list(self) -> Failed | None:
         try:
