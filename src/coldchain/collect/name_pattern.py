@@ -1,0 +1,47 @@
+"""Regular expressions that a person wrote for names, in Perl's dialect, and a bound on what one may cost.
+
+A pattern such as `(a+)+$` takes longer than the universe on a name of 255 letters. Each match is broken off after
+`MATCH_SECONDS`; what it would have said is then unknown, and the caller decides what that means.
+"""
+
+from __future__ import annotations
+
+import regex
+
+from coldchain.errors import UsageError
+
+MATCH_SECONDS = 0.1
+_LONGEST_PATTERN = 10_000
+
+
+class NamePattern:
+    """A pattern that is searched anywhere in a name, as Perl's `=~` does.
+
+    Raises UsageError where the pattern does not compile.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        if len(source) > _LONGEST_PATTERN:
+            raise UsageError(
+                f"the regular expression has {len(source):,} characters", expected=f"at most {_LONGEST_PATTERN:,}"
+            )
+        try:
+            self._compiled = regex.compile(source)
+        except (regex.error, OverflowError, RecursionError, ValueError) as error:
+            raise UsageError(
+                f"the regular expression {source!r} does not compile: {error}", remedy="Mend it"
+            ) from error
+
+    def found_in(self, name: str) -> bool | None:
+        """Whether it is found in the name; None where that takes longer than `MATCH_SECONDS`."""
+        try:
+            return self._compiled.search(name, timeout=MATCH_SECONDS) is not None
+        except TimeoutError:
+            return None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NamePattern) and other.source == self.source
+
+    def __hash__(self) -> int:
+        return hash(self.source)
