@@ -78,6 +78,19 @@ def test_a_result_that_is_a_folder_is_said(noise: Path, typed: Typed) -> None:
         (noise / "out" / name).rmdir()
 
 
+def test_a_list_that_cannot_be_written_is_no_failure_of_a_file(noise: Path, typed: Typed) -> None:
+    """It is named, with status 1; the files' results are there, and none is counted as failed."""
+    (noise / "b.mrc").write_bytes((noise / "a.mrc").read_bytes())
+    for command, name in zip(COMMANDS, ("micrographs_ctf.star", "autopick.star"), strict=True):
+        (noise / "out" / name).mkdir(parents=True)
+        answer = typed(*command, noise, "--threads", 1, "--out", noise / "out")
+        assert answer.status == 1
+        assert f"out/{name}: " in answer.err
+        assert "micrographs failed" not in answer.err
+    assert (noise / "out" / "b_ctf.png").is_file()
+    assert (noise / "out" / "b_picks.png").is_file()
+
+
 def test_no_name_breaks_a_line_or_a_list(noise: Path, typed: Typed) -> None:
     """Control characters are shown escaped, all else as it is; what RELION cannot read is told and not listed."""
     for name in ("new\nline.mrc", "b[red]x.mrc", os.fsdecode(b"\xff.mrc"), "two  spaces.mrc", "c:b:d.mrc"):

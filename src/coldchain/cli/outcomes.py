@@ -46,12 +46,14 @@ def tell_as_json(outcomes: Iterable[Told | Failed], key: str) -> bool:
 def tell_as_lines(
     outcomes: Iterable[Told | Failed], lines: Callable[[Told], Iterable[str]], *, what: str, count: int
 ) -> bool:
-    """Say what became of each file as soon as it is known; whether all went well."""
-    failures = 0
+    """Say what became of each file as soon as it is known; whether all went well. What is told after so many (`count`)
+    is of no file, but of a list of them all."""
+    failures, went_well = 0, True
     with _bar(what, count) as advance:
-        for outcome in outcomes:
+        for number, outcome in enumerate(outcomes):
             if isinstance(outcome, Failed):
-                failures += 1
+                went_well = False
+                failures += number < count
                 _print(errors, f"coldchain: {outcome.error}")
             else:
                 for line in lines(outcome):
@@ -59,7 +61,7 @@ def tell_as_lines(
             advance()
     if failures and count > 1:
         _print(errors, f"{failures} of {count} {what} failed.")
-    return not failures
+    return went_well
 
 
 def _print(console: Console, line: str) -> None:

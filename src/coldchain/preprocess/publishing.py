@@ -29,9 +29,9 @@ class ResultsFolder:
         `write` writes them into the folder that it is given and says their names by role. Files of an earlier run are
         replaced, or removed where this one has none of that role.
 
-        Raises StorageError where something cannot be written, StoreFullError where the disk is full; then nothing is
-        left of this input. Raises ProcessingError where a result would replace a file that is read, and what `write`
-        raises.
+        Raises StorageError where something cannot be written, StoreFullError where the disk is full; then nothing
+        half-written is left of this input. Raises ProcessingError where a result would replace a file that is read, and
+        what `write` raises.
         """
         self._spare_what_is_read(path)
         try:
