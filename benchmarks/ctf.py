@@ -189,8 +189,10 @@ def _astigmatism(outcome: Outcome) -> float:
 
 def _calibration(outcomes: Sequence[Outcome], table: Table) -> None:
     table.judge("errors without a warning", sum(o.is_unwarned for o in outcomes), UNWARNED, digits=0)
-    ratio = rms([error for o in outcomes if o.found.trustworthy for error in o.standard_errors])
-    table.row("error of U and V over the stated standard error, rms", f"{ratio:.2f}", "1 where well stated")
+    errors = [error for o in outcomes if o.found.trustworthy for error in o.standard_errors]
+    if errors:
+        ratio = rms(errors)
+        table.row("error of U and V over the stated standard error, rms", f"{ratio:.2f}", "1 where well stated")
 
 
 def measure_phase_plate(outcomes: Sequence[Outcome], table: Table) -> None:
@@ -206,8 +208,9 @@ def measure_thin_ice(outcomes: Sequence[Outcome], table: Table) -> None:
     """Sums that hold little information: only that nothing is wrong without a warning is asked of them."""
     trusted = [outcome for outcome in outcomes if outcome.found.trustworthy]
     table.row("called trustworthy, of all", f"{len(trusted) / len(outcomes):.3f}")
-    table.row("mean defocus, rms error", f"{rms([o.mean_error_angstrom for o in trusted]):.1f} Å")
-    table.row("astigmatism, rms error", f"{rms([o.astigmatism_error_angstrom for o in trusted]):.1f} Å")
+    if trusted:
+        table.row("mean defocus, rms error", f"{rms([o.mean_error_angstrom for o in trusted]):.1f} Å")
+        table.row("astigmatism, rms error", f"{rms([o.astigmatism_error_angstrom for o in trusted]):.1f} Å")
     _calibration(outcomes, table)
 
 
