@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from coldchain import config
 from coldchain.errors import ConfigError
+from coldchain.notify.mail import Mail
 
 VALUES = {"name": 'Nut & Bolt "facility"', "movie_root": "camera", "live": "stores/live", "archive": "stores/archive"}
 
@@ -69,6 +71,13 @@ def test_a_template_survives_any_path(tmp_path: Path) -> None:
         ('[web]\nport = "x"', ["web.port = 'x'", "integer"]),
         ("web = 3", ["web = 3", "a table"]),
         ('[[instrument]]\nname = "k"\nmovie_rot = "m"', ["unknown key instrument[1].movie_rot", "mean movie_root?"]),
+        ('[[notify]]\nname = "a"', ["found notify[1];", "one of [notify.mail], [notify.syslog] and [notify.webhook]"]),
+        ('[[notify]]\nname = "a"\nseverty = "x"', ["unknown key notify[1].severty", "mean severity?"]),
+        ('[[notify]]\nname = "a"\n[notify.syslog]\naddres = "x"', ["notify[1].syslog.addres", "mean address?"]),
+        ('[[notify]]\nname = "a"\n[notify.syslog]\naddress = "ftp://x"', ["udp://host:port"]),
+        ('[[notify]]\nname = "a"\n[notify.webhook]', ["found notify[1].webhook;", "one of url_file and url_variable"]),
+        ('[[notify]]\nname = "a\\nb"\n[notify.syslog]', ["notify[1].name"]),
+        (2 * '[[notify]]\nname = "a"\n[notify.syslog]\n', ["notify names that differ", "'a'"]),
         ("x ==", ["is not TOML", "line 1"]),
         ("origin = 1", ["unknown key origin"]),
         (
@@ -133,3 +142,74 @@ def test_an_unknown_instrument_is_answered_with_the_known_ones(tmp_path: Path) -
     settings = load(tmp_path, config.template(VALUES))
     with pytest.raises(ConfigError, match="one of: microscope"):
         settings.instrument_named("krios")
+
+
+MAIL = '[[notify]]\nname = "staff"\n[notify.mail]\nhost = "mail.example.org"\nsender = "a@b.org"\nto = ["c@d.org"]\n'
+
+
+def test_a_rule_for_mail_becomes_a_receiver(tmp_path: Path) -> None:
+    """Ports follow from the kind of TLS, and the file of the password lies beside facility.toml."""
+    text = 'digest_seconds = 0\nmost_per_hour = 5\nevents = ["alert.*"]\n[notify.mail]'
+    login = 'user = "u"\npassword_file = "pw"\nsecurity = "tls"\n'
+    settings = load(tmp_path, MAIL.replace("[notify.mail]", text) + login)
+    (tmp_path / "pw").write_text("secret")
+    receiver = settings.receiver_named("staff")
+    channel = receiver.channel
+    assert isinstance(channel, Mail)
+    assert (channel.port, channel.to, str(channel)) == (465, ("c@d.org",), "mail to c@d.org by mail.example.org:465")
+    assert channel.password is not None
+    assert channel.password.read() == "secret"
+    assert (receiver.rule.kinds, receiver.pace.digest_seconds, receiver.pace.most_per_hour) == (("alert.*",), 0, 5)
+    with pytest.raises(ConfigError, match="one of: staff"):
+        settings.receiver_named("stuff")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MAIL + 'password = "XyZZy"', "unknown key notify[1].mail.password"),
+        (MAIL + 'user = "u"\npassword_variable = "smtp://XyZZy"', "not the secret"),
+        (MAIL + 'password_file = "XyZZy"', "user and one of"),
+        (MAIL + 'user = "u"\npassword_file = "XyZZy"\nsecurity = "none"', '"starttls" or "tls"'),
+        ('[[notify]]\nname = "a"\n[notify.webhook]\nurl = "https://x/XyZZy"', "Did you mean url_file?"),
+        ('[[notify]]\nname = "a"\n[notify.webhook]\nurl_file = "https://x/XyZZy"', "not the secret"),
+        ('[[notify]]\nname = "a"\n[notify.webhook]\nurl_file = ["https://x/XyZZy"]', "url_file"),
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_not_shown(tmp_path: Path, text: str, says: str) -> None:
+    """Who writes a password or a secret URL where its file is to be named is told so without a copy in the log."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert says in str(caught.value)
+    assert "XyZZy" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("address", ["a", "a@", "A <a@b.org>", "a@b.org\\nBcc: x@y.org", "a@b.org,c@d.org", "ä@b.org"])
+def test_what_is_no_mail_address_is_refused(tmp_path: Path, address: str) -> None:
+    """No address can bring another one, or a header, with it."""
+    with pytest.raises(ConfigError, match=r"name@example\.org"):
+        load(tmp_path, MAIL.replace("a@b.org", address))
+
+
+@pytest.mark.parametrize(
+    ("address", "leads"),
+    [
+        ("/dev/log", "/dev/log"),
+        ("udp://h", "udp://h:514"),
+        ("tcp://h", "tcp://h:601"),
+        ("tcp://[::1]:9", "tcp://[::1]:9"),
+    ],
+)
+def test_where_syslog_listens(tmp_path: Path, address: str, leads: str) -> None:
+    """A socket's path, or a host with the port that is usual for it."""
+    settings = load(tmp_path, f'[[notify]]\nname = "log"\n[notify.syslog]\naddress = "{address}"')
+    assert str(settings.receiver_named("log").channel) == f"syslog at {leads}"
+
+
+def test_the_template_s_rules_are_rules(tmp_path: Path) -> None:
+    """What the template shows of notification loads when it is uncommented."""
+    lines = config.template(VALUES).splitlines()
+    uncommented = [line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in lines]
+    settings = load(tmp_path, "\n".join(uncommented))
+    assert [rule.name for rule in settings.notify] == ["staff", "log", "chat"]
+    assert len(settings.receivers()) == 3

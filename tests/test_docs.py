@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from types import UnionType
 from typing import Any, get_args
 
 import pytest
@@ -68,7 +67,7 @@ def settings_keys(model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = [field.annotation, *get_args(field.annotation)]
         sections = [part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)]
-        if sections and not isinstance(field.annotation, UnionType):
+        if sections:
             yield from settings_keys(sections[0])
         elif name != "origin":
             yield name

@@ -32,6 +32,8 @@ from coldchain.errors import ConfigError
 from coldchain.model import limits
 from coldchain.model.optics import Optics
 from coldchain.model.quality import Thresholds
+from coldchain.notify.notifier import Receiver
+from coldchain.notify.sections import SECRET_KEYS, NotifySection
 
 FILE_NAME = "facility.toml"
 
@@ -202,10 +204,12 @@ class Settings(_Section):
     quality: QualitySection = QualitySection()
     compute: ComputeSection = ComputeSection()
     web: WebSection = WebSection()
+    notify: tuple[NotifySection, ...] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> Settings:
-        for kind, names in (("instrument", [i.name for i in self.instrument]), ("store", [s.name for s in self.store])):
+        for kind, sections in (("instrument", self.instrument), ("store", self.store), ("notify", self.notify)):
+            names = [section.name for section in sections]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{kind} names that differ; {twice[0]!r} stands there twice")
@@ -221,6 +225,23 @@ class Settings(_Section):
             f"no instrument is called {name!r}",
             expected=f"one of: {known}",
             remedy="Add an [[instrument]] or use a known name.",
+            path=self.origin,
+        )
+
+    def receivers(self) -> list[Receiver]:
+        """Who is told what, as the rules say."""
+        return [rule.as_receiver(self.facility.name, self.origin.parent) for rule in self.notify]
+
+    def receiver_named(self, name: str) -> Receiver:
+        """The receiver of that rule; ConfigError naming the known ones where there is none."""
+        for receiver in self.receivers():
+            if receiver.rule.name == name:
+                return receiver
+        known = ", ".join(rule.name for rule in self.notify) or "none"
+        raise ConfigError(
+            f"no rule is called {name!r}",
+            expected=f"one of: {known}",
+            remedy="Add a [[notify]] or use a known name.",
             path=self.origin,
         )
 
@@ -305,6 +326,8 @@ def _explain(path: Path, error: ValidationError) -> ConfigError:
     if first["type"] == "model_type":
         expected = "a table"
     where = f"{key} = {first['input']!r}" if key else "the file"
+    if key and (isinstance(first["input"], dict) or key.rpartition(".")[2] in SECRET_KEYS):
+        where = key
     return ConfigError(f"found {where}", expected=expected, remedy="Change that value.", path=path)
 
 

@@ -3,6 +3,7 @@
     collectors (one for each instrument)  camera folder → catalog
     copier                                catalog → stores, each copy read back
     pipeline                              catalog → results, by way of the compute engine
+    notifier                              catalog → mail, syslog, webhooks
 
 The parts know nothing of each other: each takes its work from the catalog and leaves its word there. So any of them may
 stop, be killed, or run on another host.
@@ -14,14 +15,18 @@ import fcntl
 import logging
 from types import TracebackType
 from typing import Protocol
+from uuid import UUID
 
-from coldchain.catalog.engine import open_catalog
+from coldchain.catalog import notices
+from coldchain.catalog.engine import Catalog, open_catalog
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
 from coldchain.collect.intake import Intake
 from coldchain.compute.local import LocalEngine
 from coldchain.config import InstrumentSection, Settings
 from coldchain.errors import ColdchainError, ConfigError
+from coldchain.model.events import Notice
+from coldchain.notify.notifier import Notifier
 from coldchain.preprocess.pipeline import Pipeline
 from coldchain.preprocess.plan import PipelineParameters
 from coldchain.storage.copier import Copier
@@ -93,6 +98,8 @@ class Facility:
         }
         self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads)
         self._parts["pipeline"] = self._pipeline()
+        if settings.notify:
+            self._parts["notifier"] = Notifier(EventJournal(self.catalog), settings.receivers())
 
     def _collector(self, instrument: InstrumentSection, stores: list[str]) -> Collector:
         intake = Intake(self.catalog, instrument_name=instrument.name, source_root=instrument.movie_root, stores=stores)
@@ -136,3 +143,26 @@ class Facility:
         for name, part in self._parts.items():
             if not part.alive():
                 raise ColdchainError(f"the {name} has ended by itself", remedy="See the log; start the service again.")
+
+
+class EventJournal:
+    """The catalog as `notify` wants it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def after(self, last: UUID, *, limit: int) -> list[Notice]:
+        """This site's events after that id, oldest first."""
+        return notices.after(self._catalog, last, limit=limit)
+
+    def newest(self) -> UUID:
+        """The id of this site's newest event."""
+        return notices.newest(self._catalog)
+
+    def cursor(self, rule: str) -> UUID | None:
+        """How far that rule has come."""
+        return notices.cursor(self._catalog, rule)
+
+    def set_cursor(self, rule: str, event_id: UUID) -> None:
+        """Record how far that rule has come."""
+        notices.set_cursor(self._catalog, rule, event_id)
