@@ -18,6 +18,7 @@ from coldchain.model.optics import ExposureMetadata, Optics
 from coldchain.model.quality import Change, Ending, Grade, Judged, Measures, Quantity, Verdict
 from coldchain.model.results import Step
 from coldchain.model.session import ExposureState, SessionParameters
+from coldchain.web import view
 from coldchain.web.guard import HEADERS
 from coldchain.web.pages import GALLERY_LIMIT
 from tests.web.planted import HOSTILE, Facility, plant_busy_session, served
@@ -347,6 +348,25 @@ def test_places_that_cannot_be_are_wrong_questions(facility: Facility, client: h
     """A place with a NUL or of thousands of letters is a bad address, no fault of the catalog."""
     session = plant_busy_session(facility, exposure_count=1)
     assert client.get(f"/sessions/{session.id}?{query}").status_code == 400
+
+
+def test_what_a_verdict_rests_on_is_shown_or_why_it_is_not_known() -> None:
+    """A number that nobody knows is never 0, and the reason is that of its own case."""
+    known = Measures(True, True, 20.0, 0.4, ice_thickness=0.12, transmission=0.8, unevenness=0.02, pattern_share=0.003)
+    shown = dict(view.measure_rows(Verdict(Grade.GOOD, (), known)))
+    assert (shown["Ice, beyond the thinnest"], shown["Motion known to"]) == ("0.12 λ", "0.40 Å")
+    assert shown["Fixed pattern"] == "0.30 %"
+    first = dict(view.measure_rows(Verdict(Grade.GOOD, (), replace(known, ice_thickness=None))))
+    assert first["Ice, beyond the thinnest"] == "fewer than ten exposures before"
+    blank = Measures(True, motion_found=False)
+    unknown = dict(view.measure_rows(Verdict(Grade.BAD, (), blank)))
+    assert (unknown["Ice, beyond the thinnest"], unknown["Motion known to"]) == (
+        "no electrons in the image",
+        "not found",
+    )
+    older = dict(view.measure_rows(Verdict(Grade.GOOD, (), replace(blank, motion_found=True))))
+    assert older["Motion known to"] == "not told"
+    assert "Motion known to" not in dict(view.measure_rows(Verdict(Grade.GOOD, (), replace(blank, is_movie=False))))
 
 
 def test_a_session_shows_how_many_are_good_and_lists_the_doubtful(facility: Facility, client: httpx.Client) -> None:

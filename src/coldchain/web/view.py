@@ -176,17 +176,17 @@ def measure_rows(verdict: Verdict | None) -> list[tuple[str, str]]:
     if verdict is None:
         return []
     found = verdict.measures
+    error_unknown = "not found" if found.motion_found is False else "not told"
     thickness_unknown = "no electrons in the image" if found.transmission is None else "fewer than ten exposures before"
     rows = [
         ("Ice, beyond the thinnest", words.number(found.ice_thickness, 2, "λ"), thickness_unknown),
         ("Unevenness", words.number(found.unevenness, 3, "λ"), "too small, or dark in places"),
-        ("Crystalline ice ring", words.number(found.ice_ring_density, 2, "×"), "no CTF, or beyond the spectrum"),
         ("Contaminated", words.share(found.contamination_fraction), "nobody looked"),
         ("Defocus beyond intended", _defocus_error(found), "not told, or no fit"),
     ]
     if found.is_movie:
         rows += [
-            ("Motion known to", words.number(found.motion_error_angstrom, 2, "Å"), "not found"),
+            ("Motion known to", words.number(found.motion_error_angstrom, 2, "Å"), error_unknown),
             ("Gain's pattern in the movie", words.share(found.gain_share), "no gain, or too few electrons"),
         ]
     rows.append(("Fixed pattern", words.share(found.pattern_share, 2), "too few exposures to compare with"))

@@ -1,5 +1,5 @@
-// A session's plots against time, each with its distribution at the side. A point is an exposure in the colour of its
-// verdict; a click opens it. Where a change was noticed the ground is tinted for as long as its alert lasts.
+// A session's plots against time, each with its distribution at the side. A point is an exposure in the colour and
+// shape of its verdict; a click opens it. Where a change was noticed the ground is tinted for as long as its alert lasts.
 "use strict";
 
 (() => {
@@ -9,11 +9,12 @@
     { key: "resolution", field: "fit_resolution_angstrom", scale: 1, unit: "Å", digits: 1 },
     { key: "astigmatism", field: "astigmatism_angstrom", scale: 1, unit: "Å", digits: 0 },
     { key: "motion", field: "total_motion_angstrom", scale: 1, unit: "Å", digits: 1 },
-    { key: "ice", field: "ice_thickness", scale: 1, unit: "λ", digits: 2, span: 0.1 },
+    { key: "ice", field: "ice_thickness", scale: 1, unit: "λ", digits: 2, span: 0.1, none: "from the eleventh exposure on" },
     { key: "picks", field: "picks", scale: 1, unit: "", digits: 0 },
   ];
 
   const tones = { good: "accent", doubtful: "warn", bad: "bad" };
+  const shapes = { good: "circle", doubtful: "diamond", bad: "square" };
   const fitted = new Set(["defocus", "resolution", "astigmatism"]);
   const alertPlots = { focus: "defocus", "fit resolution": "resolution", astigmatism: "astigmatism", motion: "motion" };
 
@@ -39,7 +40,7 @@
       text: chosen.map((index) => [readings.name[index].split("/").pop(), verdictOf(readings, index)].filter(Boolean).map(Plots.escaped).join("<br>")),
       marker: doubtful
         ? { color: colours, size: 7, symbol: "x-thin-open", line: { width: 1.6, color: colours } }
-        : { color: colours, size: 6, opacity: 0.8 },
+        : { color: colours, size: 6, opacity: 0.8, symbol: chosen.map((index) => shapes[readings.grade[index]] || "circle") },
       hovertemplate: `<b>%{y:.${kind.digits}f} ${kind.unit}</b>${doubtful ? " not to be trusted" : ""}<br>%{text}<br>%{x|%Y-%m-%d %H:%M:%S}<extra></extra>`,
     };
   }
@@ -87,7 +88,7 @@
     });
     if (!values.length) {
       layout.xaxis.visible = layout.yaxis.visible = false;
-      layout.annotations = [{ text: "nothing yet", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }];
+      layout.annotations = [{ text: kind.none || "nothing yet", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }];
     }
     const first = !element.dataset.drawn;
     const traces = [traceOf(kind, readings, false), traceOf(kind, readings, true)];
