@@ -5,6 +5,8 @@ The font that comes with the imaging library has no Å: it is drawn as an A with
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
@@ -19,18 +21,22 @@ _TEXT_PIXEL = 18
 _LINE_PIXEL = 24
 _WHITE, _INK = 255, 0
 _LONGEST_LINE = 400
+# A strip of a micrograph may be a few pixels wide, and a word of text is wider.
+_LEAST_WIDTH_PIXEL = 300
 
 
 def with_caption(picture: Image.Image, lines: Iterable[str]) -> Image.Image:
-    """The picture with lines of text below it, dark on white, broken where they are wider than the picture."""
+    """The picture with lines of text below it, dark on white, broken where they are wider than the picture. Beside one
+    that is narrower than 300 pixels it is white."""
     font = ImageFont.load_default(_TEXT_PIXEL)
     pen = ImageDraw.Draw(picture)
-    room = picture.width - 2 * _MARGIN_PIXEL
+    width = max(picture.width, _LEAST_WIDTH_PIXEL)
+    room = width - 2 * _MARGIN_PIXEL
     broken = [part for line in lines for part in _broken(printable(line)[:_LONGEST_LINE], pen, font, room)]
     height = picture.height + len(broken) * _LINE_PIXEL + 2 * _MARGIN_PIXEL
     white = _WHITE if picture.mode == "L" else (_WHITE, _WHITE, _WHITE)
     ink = _INK if picture.mode == "L" else (_INK, _INK, _INK)
-    whole = Image.new(picture.mode, (picture.width, height), white)
+    whole = Image.new(picture.mode, (width, height), white)
     whole.paste(picture, (0, 0))
     pen = ImageDraw.Draw(whole)
     for number, line in enumerate(broken):
@@ -74,7 +80,10 @@ def _broken(line: str, pen: ImageDraw.ImageDraw, font: _Font, room: float) -> It
             yield part
             part = word
         while pen.textlength(part, font=font) > room and len(part) > 1:
-            fits = max((n for n in range(1, len(part)) if pen.textlength(part[:n], font=font) <= room), default=1)
+            begins = part[: math.ceil(room) + 1]  # no letter is narrower than a pixel
+            fits = max(
+                1, bisect_right(range(len(begins)), room, key=lambda n: pen.textlength(begins[:n], font=font)) - 1
+            )
             yield part[:fits]
             part = part[fits:]
     yield part
