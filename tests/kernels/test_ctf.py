@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from planted_ctf import micrograph, planted_ctf, wavelength_angstrom
 
 from coldchain.errors import ProcessingError
-from coldchain.kernels.ctf import CtfParameters, fit_ctf
+from coldchain.kernels.ctf import CtfParameters, fit_ctf, fitted_phase_shift
 from coldchain.kernels.ctf_model import Defocus, Lens
 
 SHAPE = (1024, 1152)
@@ -243,3 +243,12 @@ def test_a_real_micrograph_is_fitted_as_ctffind_does(real_data: Path) -> None:
     assert abs(result.defocus_u_angstrom - 27294) <= 150, result
     assert abs(result.defocus_v_angstrom - 27148) <= 150, result
     assert result.fit_resolution_angstrom <= 3.6, result
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"),
+    [(0, 0), (90, 90), (159, 159), (161, -19), (179.8, -0.2), (-0.2, -0.2), (200, 20)],
+)
+def test_a_fitted_phase_shift_keeps_the_contrast(degrees: float, expected: float) -> None:
+    """No phase plate, a little below zero, is not one of nearly 180°."""
+    assert fitted_phase_shift(degrees) == pytest.approx(expected)

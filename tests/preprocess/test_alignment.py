@@ -122,6 +122,14 @@ def test_an_unknown_dose_weights_nothing_and_is_said() -> None:
     assert any("dose is not known" in warning for warning in result.warnings)
 
 
+def test_a_dose_that_no_specimen_withstands_is_doubted() -> None:
+    """Where the whole movie's dose was given as one frame's, the reader is asked; at a usual dose, not."""
+    raw = raw_movie(electrons(4))
+    slip = replace(raw, exposure=replace(raw.exposure, frame_dose_e_per_square_angstrom=70.0))
+    assert any("280 e⁻/Å²" in warning for warning in align_raw(slip, WISHES).warnings)
+    assert not any("withstands" in warning for warning in align_raw(raw, WISHES).warnings)
+
+
 @pytest.mark.parametrize("with_gain", [True, False])
 def test_counts_of_16_per_electron_give_the_sum_of_the_electrons(with_gain: bool) -> None:
     """With a gain reference, which is judged by itself, and without one, of which nothing is then said."""

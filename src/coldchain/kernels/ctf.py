@@ -55,6 +55,7 @@ _SCORE_WORTH_REFINING = 5.5
 _SCORE_OF_ONE_PLACE = 30.0
 # Two fits are one if their rings at the band's end are not farther apart.
 _APART_RADIAN = 1.5
+_LEAST_PHASE_SHIFT_DEGREES = -20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class CtfParameters:
     """What is known of the microscope, and where to look.
 
     The fit band runs from `min_resolution_angstrom` (coarse) to `max_resolution_angstrom` (fine). With
-    `fit_phase_shift` the phase shift is fitted in [0°, 180°), otherwise `phase_shift_degrees` is taken as known. With
+    `fit_phase_shift` the phase shift is fitted in [−20°, 160°), otherwise `phase_shift_degrees` is taken as known. With
     `tilt` the specimen's tilt is fitted too, for which the picture itself is needed.
     """
 
@@ -407,7 +408,7 @@ def _judge(
         defocus_u_angstrom=defocus.u_angstrom,
         defocus_v_angstrom=defocus.v_angstrom,
         defocus_angle_degrees=defocus.angle_degrees,
-        phase_shift_degrees=(parameters.phase_shift_degrees + shift) % 180.0
+        phase_shift_degrees=fitted_phase_shift(parameters.phase_shift_degrees + shift)
         if parameters.fit_phase_shift
         else parameters.phase_shift_degrees,
         score=refined.score,
@@ -417,6 +418,15 @@ def _judge(
         trustworthy=not reason,
         reason=reason,
     )
+
+
+def fitted_phase_shift(degrees: float) -> float:
+    """A phase shift that a spectrum tells, which knows it but for whole turns of 180°: the one in [−20, 160).
+
+    A fit of no phase plate ends a little below 0 as often as above. Just below 180 instead, it would give the
+    micrograph's particles the opposite contrast.
+    """
+    return (degrees - _LEAST_PHASE_SHIFT_DEGREES) % 180.0 % 180.0 + _LEAST_PHASE_SHIFT_DEGREES
 
 
 def _no_fit(reason: str) -> CtfFit:

@@ -201,9 +201,9 @@ def fitting_gain(
 
     It is brought to the frames' size (`gain_at_size`) and checked. One that fits otherwise is taken as it fits if that
     is `automatic`, or if it is only to be inverted and may have `either_sense` (EER's references have had both), which
-    the check's warning then says; it is refused if not. Of one that is absent only the defects are kept, the rest
-    becomes 1: multiplied, it would not take a pattern away but put one in, and a pattern that stands still pulls every
-    frame towards it.
+    the check's warning then says; it is refused if not. One that is absent becomes 1 everywhere: multiplied, it would
+    not take a pattern away but put one in, and a pattern that stands still pulls every frame towards it. Its defects,
+    maybe another camera's, are left too; the movie shows its own.
 
     Other parameters as for `score_gains`; the gain may also be of half or twice the frames' size, and so on.
 
@@ -220,9 +220,9 @@ def fitting_gain(
             check, warning=f"The gain reference was taken {check.best.words}: so it fits the movie."
         )
     if check.verdict is Verdict.ABSENT:
-        return (sized > 0).astype(np.float32), replace(
-            check, warning=f"{check.warning} It was not applied; its defects were."
-        )
+        sizes = f" It has {_size(gain.shape)} pixels, the frames {_size(total.shape)}."
+        size = "" if sized.shape == gain.shape else sizes
+        return np.ones_like(sized), replace(check, warning=f"{check.warning}{size} It was not applied.")
     return sized, check
 
 

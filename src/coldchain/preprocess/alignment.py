@@ -16,6 +16,10 @@ from coldchain.preprocess.relion_names import relion_name
 from coldchain.preprocess.wishes import FramesWanted, Wishes
 
 
+# Single particles are given 40 to 60.
+_USUAL_DOSE_E_PER_SQUARE_ANGSTROM = 250.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Alignment:
     """An aligned movie, with what has to be said and written beside its sums.
@@ -164,6 +168,13 @@ def _about_name(movie: Path) -> tuple[str, ...]:
 
 
 def _about_dose(exposed: FrameExposures | None, wishes: Wishes) -> tuple[str, ...]:
-    if exposed is not None or not wishes.dose_weighting:
+    if exposed is None:
+        told = "The dose is not known: the sum is not dose-weighted. Give it with --dose-per-frame."
+        return (told,) if wishes.dose_weighting else ()
+    total = sum(exposed.of_frame)
+    if total <= _USUAL_DOSE_E_PER_SQUARE_ANGSTROM:
         return ()
-    return ("The dose is not known: the sum is not dose-weighted. Give it with --dose-per-frame.",)
+    return (
+        f"The frames have {total:,.0f} e⁻/Å² in all, which no specimen withstands: is the dose of the whole movie given"
+        " as that of a frame?",
+    )
