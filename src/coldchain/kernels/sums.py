@@ -38,7 +38,6 @@ SPECTRUM_PIXEL_ANGSTROM = 1.4
 # Weights are tabulated over the square of the frequency, which needs no root for each wave.
 _SAMPLES = 16384
 _HIGHEST_SQUARE = 0.5
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +273,8 @@ def _gather_power(
 
 @compiled_loosely
 def _cell(place: int, density: float, lowest: int, highest: int) -> tuple[int, int]:
-    """First and last wave in a cell; the nearest where there is none. A wave on the border of two cells is in both, or
-    all would lie to one side of their middles, and Thon rings with them."""
-    low, high = int(np.ceil((place - 0.5) * density - _ROUNDING)), int(np.floor((place + 0.5) * density + _ROUNDING))
+    """First and last wave in a cell; the nearest where there is none."""
+    low, high = int(np.ceil((place - 0.5) * density)), int(np.ceil((place + 0.5) * density)) - 1
     if high < low:
         low = high = int(np.round(place * density))
     return min(max(low, lowest), highest), max(min(high, highest), lowest)

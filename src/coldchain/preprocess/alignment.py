@@ -15,7 +15,6 @@ from coldchain.preprocess.raw_movie import Image, RawMovie
 from coldchain.preprocess.relion_names import relion_name
 from coldchain.preprocess.wishes import FramesWanted, Wishes
 
-
 # Single particles are given 40 to 60.
 _USUAL_DOSE_E_PER_SQUARE_ANGSTROM = 250.0
 
