@@ -34,12 +34,12 @@ def test_a_quarantined_exposure_reaches_syslog_once_and_a_restart_tells_what_cam
             bad.parent.mkdir()
             bad.write_bytes(b"MZ this is no TIFF at all" * 100)
             line = receiver.recv(4096)
-        assert b" exposure.quarantined - scope / visit: bad is quarantined" in line
+        assert b" exposure.quarantined: scope / visit: bad is quarantined" in line
         with facility.catalog() as catalog:
             events.record(catalog, Severity.WARNING, "alert.raised", "meanwhile")
             events.record(catalog, Severity.INFO, "alert.ended", "not so severe")
         with facility.running():
-            assert receiver.recv(4096).endswith(b" alert.raised - meanwhile")
+            assert receiver.recv(4096).endswith(b" alert.raised: meanwhile")
         receiver.setblocking(False)
         left = []
         while True:

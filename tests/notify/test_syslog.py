@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import queue
 import re
+import shutil
 import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from coldchain.errors import DeliveryError
 from coldchain.model.events import Severity
 from coldchain.notify.line import Patience
 from coldchain.notify.syslog import MOST_BYTES, Address, Syslog
-from tests.notify.notify_givens import HOSTILE, answering, batch, dead_port, notice, read_all
+from tests.notify.notify_givens import HOSTILE, WAIT_SECONDS, answering, batch, dead_port, notice, read_all
 
 PATIENCE = Patience(answer_seconds=10, total_seconds=20)
 RFC5424 = re.compile(rb"<(\d+)>1 (\S+) (\S+) coldchain (\d+) (\S{1,32}) - (.*)")
@@ -81,8 +85,8 @@ def test_a_local_socket_takes_it_as_datagrams_or_as_a_stream(tmp_path: Path, kin
         receiver.bind(path)
         if kind is socket.SOCK_STREAM:
             receiver.listen()
+        Syslog(Address("unix", path), format="rfc5424").send(batch())
         Syslog(Address("unix", path)).send(batch())
-        Syslog(Address("unix", path), format="local").send(batch())
         got = []
         for _ in range(2):
             if kind is socket.SOCK_STREAM:
@@ -93,6 +97,60 @@ def test_a_local_socket_takes_it_as_datagrams_or_as_a_stream(tmp_path: Path, kin
                 got.append(receiver.recv(4096))
     assert RFC5424.fullmatch(got[0])
     assert re.fullmatch(rb"<28>coldchain\[\d+\]: alert\.raised: krios / visit: the focus has changed", got[1])
+
+
+RSYSLOG = """
+global(workDirectory="{folder}")
+module(load="imtcp")
+module(load="imuxsock" SysSock.Use="off")
+input(type="imtcp" address="127.0.0.1" port="{port}")
+input(type="imuxsock" Socket="{folder}/log")
+template(name="fields" type="string" string="%syslogfacility-text%.%syslogseverity-text% %app-name% %msgid%%msg%\\n")
+action(type="omfile" file="{folder}/out" template="fields")
+"""
+
+
+@pytest.fixture
+def rsyslog(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A real rsyslogd, its folder (its local socket is `log` there, its output `out`), and its TCP port."""
+    if shutil.which("rsyslogd") is None:
+        pytest.skip("rsyslogd is not here: it is in the package rsyslog")
+    port = dead_port()
+    (tmp_path / "conf").write_text(RSYSLOG.format(folder=tmp_path, port=port))
+    command = ["rsyslogd", "-n", "-f", str(tmp_path / "conf"), "-i", str(tmp_path / "pid")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+        try:
+            _until(lambda: (tmp_path / "log").exists() and _listens(port))
+            yield tmp_path, port
+        finally:
+            daemon.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as line:
+        return line.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_rsyslogd_understands_every_field(rsyslog: tuple[Path, int]) -> None:
+    """By TCP and by its local socket a real daemon reads facility, severity, application, kind and text as meant."""
+    folder, port = rsyslog
+    both = batch(notice(1, message="größer"), notice(2, message=HOSTILE, severity=Severity.ERROR))
+    Syslog(Address("tcp", "127.0.0.1", port), "local3", patience=PATIENCE).send(both)
+    Syslog(Address("unix", str(folder / "log")), "local3", patience=PATIENCE).send(both)
+    out = folder / "out"
+    _until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4)
+    lines = out.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 4
+    assert "local3.warning coldchain alert.raised\ufeffkrios / visit: größer" in lines
+    assert "local3.warning coldchain - alert.raised: krios / visit: größer" in lines
+    assert sum(line.startswith("local3.err coldchain ") for line in lines) == 2
 
 
 def test_nobody_there_is_a_stated_failure(tmp_path: Path) -> None:

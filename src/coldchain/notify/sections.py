@@ -98,7 +98,7 @@ class SyslogSection(_Section):
 
     address: str = "/dev/log"
     facility: str = "daemon"
-    format: Format = "rfc5424"
+    format: Format | None = None
 
     @field_validator("address")
     @classmethod

@@ -41,11 +41,12 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Syslog:
-    """Lines to a log. `format` "local" is what daemons expect on `/dev/log` that do not know RFC 5424 there."""
+    """Lines to a log. `format` "local" is what syslog(3) writes: on their local socket neither rsyslogd nor journald
+    know RFC 5424, and take its fields for text. None: "local" there, "rfc5424" else."""
 
     address: Address
     facility: str = "daemon"
-    format: Format = "rfc5424"
+    format: Format | None = None
     patience: Patience = Patience()
 
     def __str__(self) -> str:
@@ -84,7 +85,7 @@ class Syslog:
 
     def _framed(self, severity: int, at: str, kind: str, text: str) -> bytes:
         priority = FACILITIES[self.facility] * 8 + severity
-        if self.format == "local":
+        if (self.format or ("local" if self.address.transport == "unix" else "rfc5424")) == "local":
             # As syslog(3) writes it, but for the time, which the daemon adds where it is missing.
             head = f"<{priority}>{APP_NAME}[{os.getpid()}]: {kind}: "
         else:
