@@ -465,12 +465,28 @@ def test_kinds_may_change_without_a_gap(root: Path, watch: Callable[..., Watchin
     """After other kinds are wanted, those are told, of old folders as of new ones."""
     (root / "a").mkdir()
     watching = watch(events=EVENTS["create"])
-    watching.tree.change_events(EVENTS["attrib"] | EVENTS["close_write"])
+    watching.tree.change(EVENTS["attrib"] | EVENTS["close_write"])
     watching.poll()
     (root / "a/f").write_text("x")
     (root / "a/f").chmod(0o600)
     watching.pass_time(10)
     assert watching.told("a/f") == ["CLOSE_WRITE", "ATTRIB"]
+
+
+def test_what_is_entered_may_change_without_a_gap(root: Path, watch: Callable[..., Watching]) -> None:
+    """A folder that is kept out of no more is watched from then on, and what it held is not told; and the reverse."""
+    for name in ("a", "b"):
+        (root / name / "sub").mkdir(parents=True)
+        (root / name / "sub/old").write_text("x")
+    kept_out = {"a"}
+    watching = watch(enters=lambda folder: folder not in kept_out)
+    kept_out.symmetric_difference_update("ab")
+    watching.tree.change(DEFAULT)
+    watching.poll()
+    for name in ("a", "b"):
+        (root / name / "sub/new").write_text("x")
+    watching.pass_time(10)
+    assert watching.told() == ["CREATE a/sub/new", "CLOSE_WRITE a/sub/new"]
 
 
 def test_remote_file_systems_are_known() -> None:

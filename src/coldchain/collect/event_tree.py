@@ -142,6 +142,7 @@ class EventTree:
         self._watch_of_path: dict[str, int] = {}
         self._unwatched: set[str] = set()
         self._unmounted: set[str] = set()
+        self._kept_out: set[str] = set()
         self._root_identity: tuple[int, int] | None = None
         self._root_device: int | None = None
         self._root_is_folder = True
@@ -183,11 +184,20 @@ class EventTree:
         events, self._events = self._events, []
         return events
 
-    def change_events(self, events: int) -> None:
-        """Tell other kinds from now on, without missing anything between."""
+    def change(self, events: int) -> None:
+        """Tell other kinds from now on, and ask `enters` again, without missing anything between."""
         if events != self._wanted:
             self._wanted = events
             self._rescan = True
+        for folder in [folder for folder in self._watch_of_path if not folder.startswith(_AWAY)]:
+            if not self._enters(folder):
+                self._unwatch_tree(folder)
+                self._memory.forget_inside(folder)
+                self._kept_out.add(folder)
+        for folder in [folder for folder in self._kept_out if self._enters(folder)]:
+            self._kept_out.discard(folder)
+            # What it holds has not just come.
+            self._to_visit.append(_Visit(folder, tells=False))
 
     def close(self) -> None:
         """Stop watching."""
@@ -295,7 +305,10 @@ class EventTree:
     def _visit(self, visit: _Visit, now: float) -> None:
         """Watch a folder, then list it."""
         folder = visit.folder
-        if folder in self._unmounted or not self._enters(folder):
+        if folder in self._unmounted:
+            return
+        if not self._enters(folder):
+            self._kept_out.add(folder)
             return
         try:
             with folder_beneath(self.root, folder or ".") as descriptor:
