@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import alignment, chain, ctf, storage
+from benchmarks import alignment, chain, ctf, pick, storage
 
 PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "alignment": alignment.main,
     "chain": lambda _: chain.main(),
     "ctf": ctf.main,
+    "pick": pick.main,
     "storage": storage.main,
 }
 

@@ -29,7 +29,7 @@ _GROWTH = 0.1
 # Gaps narrower than twice this part of it, as between a body and its fringes, are closed.
 _CLOSING = 0.25
 # Background is what is so many particles wide.
-_BACKGROUND_DIAMETERS = 10
+_BACKGROUND_DIAMETERS = 11
 # Two sides: the picture is smoothed over this many diameters, for its particles,
 _SIDE_SMOOTHING_DIAMETERS = 0.5
 # the means differ by so many deviations within the sides, and the border is at least so sharp against a step's,
@@ -40,7 +40,7 @@ _LEAST_SIDE_DIAMETERS = 3.0
 _LEVELS = 128
 _MAD_TO_SIGMA = 1.4826
 # Medians of more pixels than this are taken of every few.
-_SAMPLE = 1 << 17
+SAMPLE = 1 << 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,9 +71,10 @@ class Relief:
         """Bodies that stand out of the noise and are wider than particles, dark ones and bright ones."""
         found = np.zeros(self.height.shape, dtype=bool)
         for signed in (self.height, -self.height):
-            body = self._bodies(signed, 0.0)
+            radius = 0.5 * _LEAST_WIDTH * self.diameter_pixel
+            body = _large_parts(self._bodies(signed, 0.0), math.pi * radius**2)
             if body.any():
-                core = inner_distance(body) > 0.5 * _LEAST_WIDTH * self.diameter_pixel
+                core = inner_distance(body) > radius
                 found |= ndimage.binary_propagation(core, mask=body)
         return _rounded(found, self.diameter_pixel)
 
@@ -99,7 +100,7 @@ def _background(values: Floats, clean: Mask, diameter_pixel: float) -> Floats:
 
     (rows, columns) float32.
     """
-    step = max(1, round(0.5 * diameter_pixel))
+    step = max(1, round(diameter_pixel))
     places = [np.arange(0, length, step) for length in values.shape]
 
     def summed(of: Floats) -> Floats:
@@ -109,7 +110,7 @@ def _background(values: Floats, clean: Mask, diameter_pixel: float) -> Floats:
     counts = summed(ones)
     means = summed(values * ones) / np.maximum(counts, 1)
     means[counts == 0] = sampled_median(values[clean]) if clean.any() else 0
-    wide = ndimage.median_filter(means, 2 * _BACKGROUND_DIAMETERS + 1, mode="nearest")
+    wide = ndimage.median_filter(means, _BACKGROUND_DIAMETERS, mode="nearest")
     ways = [_interpolation(length, step) for length in values.shape]
     return np.asarray(ways[0] @ wide @ ways[1].T, dtype=np.float32)
 
@@ -122,18 +123,22 @@ def _interpolation(length: int, step: int) -> Floats:
     return np.asarray(np.maximum(1 - distance, 0), dtype=np.float32)
 
 
-def denser_side(values: Floats, diameter_pixel: float, *, denser_is_higher: bool) -> Mask:
+def denser_side(values: Floats, clean: Mask, diameter_pixel: float, *, denser_is_higher: bool) -> Mask:
     """True on one side of the sharp border that divides the picture; nowhere where there is none.
 
     Parameters
     ----------
     values : (rows, columns): brightness, or texture.
+    clean : what counts of it.
     denser_is_higher : which side is wanted.
 
     The threshold is the one that leaves the least variance within the sides (Otsu, IEEE Trans. Syst. Man Cybern. 1979,
     9, 62, doi:10.1109/TSMC.1979.4310076).
     """
     nothing = np.zeros(values.shape, dtype=bool)
+    if not clean.any():
+        return nothing
+    values = np.where(clean, values, np.float32(sampled_median(values[clean])))
     sigma = max(1.0, _SIDE_SMOOTHING_DIAMETERS * diameter_pixel)
     # A quarter of the smoothing's width between samples is enough.
     step = max(1, int(sigma / 4))
@@ -163,6 +168,8 @@ def denser_side(values: Floats, diameter_pixel: float, *, denser_is_higher: bool
 
 def _large_parts(mask: Mask, least: float) -> Mask:
     """The connected parts of at least so many pixels: many small ones are particles."""
+    if np.count_nonzero(mask) < least:
+        return np.zeros(mask.shape, dtype=bool)
     labels, count = ndimage.label(mask)
     sizes = np.bincount(labels.reshape(-1), minlength=count + 1)
     sizes[0] = 0
@@ -215,4 +222,4 @@ def robust_deviation(values: NDArray[np.floating]) -> float:
 
 def _sample(values: NDArray[np.floating]) -> NDArray[np.floating]:
     flat = values.reshape(-1)
-    return flat[:: max(1, flat.size // _SAMPLE)]
+    return flat[:: max(1, flat.size // SAMPLE)]

@@ -30,8 +30,6 @@ _MASK_DIAMETERS = 1.2
 _LEAST_CLEAN = 0.2
 # Of the mean variance in the circle; no noise is so uneven.
 _LEAST_VARIATION = 0.02
-# Of correlation coefficients; beyond it rounding decides.
-_HIGHEST = np.float32(0.9999)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,11 +106,8 @@ class Scene:
 
         Returns
         -------
-        scores, contrasts : (rows, columns) each: the inverse hyperbolic tangent of the correlation coefficient, less
-            where less of the circle is clean, and the factor that would make the template the picture.
-
-        A coefficient cannot pass 1, so that strong particles stand less far out of the noise than they should; its
-        inverse hyperbolic tangent has a normal distribution of the same width everywhere (Fisher, Metron 1921, 1, 3).
+        scores, contrasts : (rows, columns) each: the correlation coefficient, −1 … 1, less where less of the circle is
+            clean, and the factor that would make the template the picture.
         """
         weighed = (self.circle * (template - _mean_within(template, self.circle))).astype(np.float32)
         kernel = _kernel_transform(weighed, self.padded_shape, self.threads)
@@ -127,8 +122,7 @@ class Scene:
         whole = float((weighed * weighed).sum())
         np.maximum(energy, 1e-2 * whole, out=energy)
         part[part < _LEAST_CLEAN] = 0
-        coefficients = overlap * np.sqrt(part / (self.variation * energy))
-        return np.arctanh(np.clip(coefficients, -_HIGHEST, _HIGHEST)), overlap / energy
+        return overlap * np.sqrt(part / (self.variation * energy)), overlap / energy
 
     def _correlate(self, transform: HalfPlane, kernel: HalfPlane) -> Floats:
         whole = irfft2(transform * kernel, self.padded_shape, self.threads)

@@ -36,9 +36,11 @@ _LEAST_OF_TYPICAL = 0.5
 # A pick with a multiple of its fellows' contrast is a body of another kind (gold, ice).
 _HIGHEST_CONTRAST = 2.5
 # Of the variance beyond noise the particle explains at least this part.
-_LEAST_EXPLAINED = 0.35
-# where noise may be so many deviations more than is usual.
-_NOISE_DEVIATIONS = 4.0
+_LEAST_EXPLAINED = 0.2
+# where noise and what is left of faint particles of any shape may be so many times the usual noise.
+_MOST_NOISE = 3.0
+# What lies so near to junk is not compared with particles, for its fringes.
+_FRINGE_DIAMETERS = 0.1
 # A pick nearer to junk than this is half of it.
 _LEAST_FROM_JUNK_DIAMETERS = 0.25
 # A body is junk where it stands so many times as far out of the picture as particles usually do.
@@ -47,6 +49,7 @@ _HIGHEST_STRENGTH = 2.5
 # known where mean and noise say that the picture is of so many counted electrons per Å².
 _OPAQUE_PART = 0.25
 _LEAST_ELECTRONS, _MOST_ELECTRONS = 8.0, 300.0
+_LEAST_BRIGHTNESS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +127,17 @@ def find_particles(image: NDArray[np.generic], parameters: PickParameters) -> Pi
     sought = diameter or _USUAL_DIAMETER_ANGSTROM
     picture = coarse_picture(image, parameters.pixel_size_angstrom, _working_pixel(sought), parameters.threads)
     size = sought / picture.spacing_angstrom
-    junk = _junk(picture, size)
+    junk, relief = _junk(picture, size)
     if junk.all() or not diameter or not picture.pixels.any():
         return _told(image, picture, junk, (), diameter, dark_on_light=True)
-    clean = ~junk
+    clean = ~grown(junk, _FRINGE_DIAMETERS * size)
     flat = clipped(flattened(picture.pixels, clean, size), clean)
     if templates is None:
         matched = match_shells(flat, clean, size, parameters.threads)
     else:
         matched = match_templates(flat, clean, size, templates, picture.spacing_angstrom, parameters.threads)
     standing = _standing(matched, clean, size, parameters)
-    junk = junk | _stronger_junk(picture, junk, standing, size)
+    junk = junk | _stronger_junk(relief, standing)
     covered = grown(junk & ~grown(picture.unknown, 1.0), _LEAST_FROM_JUNK_DIAMETERS * size) | junk
     standing = standing.where(~covered[standing.rows, standing.columns])
     picks = tuple(_pick(matched, standing, i, picture.ratio, image.shape) for i in range(len(standing.rows)))
@@ -207,18 +210,20 @@ def _working_pixel(diameter_angstrom: float) -> float:
     return min(max(wanted, _FINEST_WORKING_PIXEL_ANGSTROM), _COARSEST_WORKING_PIXEL_ANGSTROM)
 
 
-def _junk(picture: Picture, diameter_pixel: float) -> Mask:
+def _junk(picture: Picture, diameter_pixel: float) -> tuple[Mask, Relief]:
     """Broken pixels, sides and bodies; the denser side of brightness is the darker one."""
-    junk = grown(picture.unknown, 1.0)
-    if picture.texture is not None:
-        junk = junk | denser_side(picture.texture, diameter_pixel, denser_is_higher=True)
-    junk = junk | denser_side(picture.pixels, diameter_pixel, denser_is_higher=False)
-    if junk.all():
-        return junk
-    opaque = _opaque(picture)
+    junk, texture, opaque = grown(picture.unknown, 1.0), picture.texture, _opaque(picture)
     if math.isfinite(opaque):
         junk = junk | Relief.of(picture.pixels, ~junk, diameter_pixel, everywhere=True).strong_bodies(opaque)
-    return junk | Relief.of(picture.pixels, ~junk, diameter_pixel).wide_bodies()
+        if texture is not None:  # of counted electrons the noise is as the brightness
+            brightness = 1 + picture.pixels * np.float32(picture.deviation / picture.mean)
+            texture = texture / np.maximum(brightness, np.float32(_LEAST_BRIGHTNESS))
+    sides = denser_side(picture.pixels, ~junk, diameter_pixel, denser_is_higher=False)
+    if texture is not None:
+        sides = sides | denser_side(texture, ~junk, diameter_pixel, denser_is_higher=True)
+    junk = junk | sides
+    relief = Relief.of(picture.pixels, ~junk, diameter_pixel)
+    return junk | relief.wide_bodies(), relief
 
 
 def _opaque(picture: Picture) -> float:
@@ -237,7 +242,7 @@ def _standing(matched: Matched, clean: Mask, diameter_pixel: float, parameters: 
     """The peaks that count as particles."""
     peaks = matched.peaks
     if parameters.threshold is not None:
-        threshold = math.atanh(min(max(parameters.threshold, 0.0), 0.9999))
+        threshold = parameters.threshold
     else:
         alarms = parameters.false_alarms_per_micrograph / matched.trials
         threshold = threshold_of(matched.noise, clean, peaks, matched.decoys, diameter_pixel, alarms)
@@ -254,21 +259,19 @@ def _is_alike(matched: Matched, clean: Mask, peaks: Peaks) -> NDArray[np.bool_]:
 
     A correlation alone does not tell: that of a particle in noise is no higher than that of a crystal without.
     """
-    usual = matched.variation[clean]
-    noise = sampled_median(usual) + _NOISE_DEVIATIONS * robust_deviation(usual)
+    noise = _MOST_NOISE * sampled_median(matched.variation[clean])
     whole = matched.variation[peaks.rows, peaks.columns]
-    explained = np.tanh(peaks.heights) ** 2 * whole
+    explained = peaks.heights**2 * whole
     return np.asarray(explained >= _LEAST_EXPLAINED * (whole - noise))
 
 
-def _stronger_junk(picture: Picture, junk: Mask, standing: Peaks, diameter_pixel: float) -> Mask:
+def _stronger_junk(relief: Relief, standing: Peaks) -> Mask:
     """Bodies that are stronger than the particles, however small."""
     if not len(standing.rows):
-        return np.zeros(junk.shape, dtype=bool)
-    relief = Relief.of(picture.pixels, ~junk, diameter_pixel)
-    strength = ndimage.maximum_filter(np.abs(relief.height), max(3, int(0.5 * diameter_pixel) | 1))
+        return np.zeros(relief.height.shape, dtype=bool)
+    strength = ndimage.maximum_filter(np.abs(relief.height), max(3, int(0.5 * relief.diameter_pixel) | 1))
     usual = float(np.median(strength[standing.rows, standing.columns]))
-    return relief.strong_bodies(_HIGHEST_STRENGTH * usual) & ~junk
+    return relief.strong_bodies(_HIGHEST_STRENGTH * usual)
 
 
 def _pick(matched: Matched, peaks: Peaks, index: int, ratio: float, shape: tuple[int, ...]) -> Pick:
@@ -280,5 +283,5 @@ def _pick(matched: Matched, peaks: Peaks, index: int, ratio: float, shape: tuple
     return Pick(
         x_pixel=min(max(0.0, x * ratio), shape[1] - 1.0),
         y_pixel=min(max(0.0, y * ratio), shape[0] - 1.0),
-        figure_of_merit=math.tanh(float(peaks.heights[index])),
+        figure_of_merit=float(peaks.heights[index]),
     )

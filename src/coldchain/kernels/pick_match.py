@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,17 +43,17 @@ class Matched:
 def match_shells(flat: Floats, clean: Mask, diameter_pixel: float, threads: int) -> Matched:
     """The shell, from solid to thin, and the polarity whose best places score highest."""
     scene = Scene.of(flat, clean, _TEMPLATE_SCALE * diameter_pixel, threads)
-    best: Matched | None = None
-    for cavity in _CAVITIES:
-        scores, contrasts = scene.score(projected_shell(scene.diameter_pixel, cavity))
-        trials = len(_CAVITIES)  # shells are much alike, so that these and two polarities are about as many
-        found = _better_polarity(
-            scene, clean, diameter_pixel, (scores, -scores), (contrasts, -contrasts), (scores, -scores), trials
-        )
-        if best is None or found.preference > best.preference:
-            best = found
-    assert best is not None
-    return best
+    single = replace(scene, threads=1)
+    # Shells are much alike: these and two polarities are about as many trials as there are shells.
+    trials = len(_CAVITIES)
+
+    def match(cavity: float) -> Matched:
+        scores, contrasts = single.score(projected_shell(scene.diameter_pixel, cavity))
+        both = (scores, -scores)
+        return _better_polarity(single, clean, diameter_pixel, both, (contrasts, -contrasts), both, trials)
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        return max(pool.map(match, _CAVITIES), key=lambda found: found.preference)
 
 
 def match_templates(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from coldchain.compiled import compiled
-from coldchain.kernels.junk import robust_deviation
+from coldchain.kernels.junk import SAMPLE, robust_deviation
 from coldchain.kernels.matching import Floats, Mask
 
 # Neighbours may touch and overlap a little.
@@ -21,10 +21,10 @@ _WINDOW_DIAMETERS = 0.2
 _FALSE_PART = 0.1
 # In noise, so many picks before the second decoy have a chance of a few in a million.
 _FEWEST_FOR_DECOYS = 25
-# The noise's own deviation is that of the map this far from the picks,
-_CLEAR_DIAMETERS = 0.6
-# where there is so much of it.
-_LEAST_CLEAR = 0.2
+# The noise's own deviation is that of the map this far from the picks, out of reach of their circles of comparison;
+# nearer where less than this part of the map is so far away.
+_CLEAR_DIAMETERS = (1.1, 1.0, 0.9, 0.8, 0.7, 0.6)
+_LEAST_CLEAR = 0.05
 _ROUNDS = 8
 
 
@@ -73,13 +73,16 @@ def threshold_of(
     picks are false (Elias & Gygi, Nat. Methods 2007, 4, 207, doi:10.1038/nmeth1019); asked only where the picks are too
     many to be noise.
     """
-    level = gaussian_level(scores, clean, peaks, diameter_pixel, alarms)
-    return min(level, _decoy_level(peaks.heights, decoys.heights))
+    decoy_level = _decoy_level(peaks.heights, decoys.heights)
+    certain = int(np.count_nonzero(peaks.heights >= decoy_level))
+    return min(decoy_level, gaussian_level(scores, clean, peaks, diameter_pixel, alarms, certain))
 
 
-def gaussian_level(scores: Floats, clean: Mask, peaks: Peaks, diameter_pixel: float, alarms: float) -> float:
-    """The level that the noise between the picks exceeds `alarms` times on average."""
-    found, level = 0, math.inf
+def gaussian_level(
+    scores: Floats, clean: Mask, peaks: Peaks, diameter_pixel: float, alarms: float, certain: int = 0
+) -> float:
+    """The level that the noise between the picks exceeds `alarms` times on average, where so many picks are certain."""
+    found, level = certain, math.inf
     for _ in range(_ROUNDS):
         deviation, steepness = noise_of(scores, clean, peaks.first(found), diameter_pixel)
         if deviation <= 0:
@@ -95,16 +98,19 @@ def gaussian_level(scores: Floats, clean: Mask, peaks: Peaks, diameter_pixel: fl
 def noise_of(scores: Floats, clean: Mask, found: Peaks, diameter_pixel: float) -> tuple[float, float]:
     """Robust deviation of the clean map away from what was found, and the geometric mean of its slopes' deviations."""
     clear = clean
-    if len(found.rows):
-        free = _free_of(found.rows, found.columns, scores.shape, _CLEAR_DIAMETERS * diameter_pixel) & clean
+    for distance in _CLEAR_DIAMETERS if len(found.rows) else ():
+        free = _free_of(found.rows, found.columns, scores.shape, distance * diameter_pixel) & clean
         if int(np.count_nonzero(free)) >= _LEAST_CLEAR * max(1, int(np.count_nonzero(clean))):
             clear = free
-    both = clear[1:, 1:] & clear[:-1, 1:] & clear[1:, :-1]
-    if not both.any():
+            break
+    both = np.flatnonzero(clear[:-1, :-1] & clear[1:, :-1] & clear[:-1, 1:])
+    if not len(both):
         return 0.0, 0.0
-    corner = scores[1:, 1:][both]
-    down, along = corner - scores[:-1, 1:][both], corner - scores[1:, :-1][both]
-    return robust_deviation(scores[clear]), math.sqrt(robust_deviation(down) * robust_deviation(along))
+    some = both[:: max(1, len(both) // SAMPLE)]
+    rows, columns = np.divmod(some, clear.shape[1] - 1)
+    here = scores[rows, columns]
+    down, along = scores[rows + 1, columns] - here, scores[rows, columns + 1] - here
+    return robust_deviation(here), math.sqrt(robust_deviation(down) * robust_deviation(along))
 
 
 def _level(deviation: float, steepness: float, area: int, alarms: float) -> float:

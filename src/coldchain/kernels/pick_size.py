@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from coldchain.kernels.fourier import fourier_crop, good_size, irfft2, rfft2
 from coldchain.kernels.junk import Relief
 from coldchain.kernels.matching import Floats, Scene, projected_shell
-from coldchain.kernels.pick_peaks import gaussian_level, peaks_of, summit
+from coldchain.kernels.pick_peaks import peaks_of, summit, threshold_of
 from coldchain.kernels.pick_picture import Picture, clipped, flattened
 
 _STEP = 1.12
@@ -29,6 +30,8 @@ _MOST_OF_TYPICAL = 3.0
 # Parts of a particle may be as plain as the whole, but the whole is larger: the largest of the sizes that explain
 # nearly as much as the best.
 _NEARLY = 0.6
+# Correlation coefficient beyond which rounding decides.
+_HIGHEST = np.float32(0.9999)
 _LEAST_PICTURE_DIAMETERS = 5.0
 
 
@@ -50,9 +53,12 @@ def estimate_size(picture: Picture, threads: int = 1) -> float | None:
     if not tried:
         return None
     transform = rfft2(picture.pixels, threads)
-    amounts = np.array(
-        [_amount(_reduced(picture, transform, d / _PIXELS_PER_DIAMETER, threads), d, threads) for d in tried]
-    )
+
+    def amount(diameter: float) -> float:
+        return _amount(_reduced(picture, transform, diameter / _PIXELS_PER_DIAMETER), diameter)
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        amounts = np.array(list(pool.map(amount, tried)))
     if amounts.max() <= 0:
         return None
     around = np.concatenate(([0], amounts, [0]))
@@ -61,18 +67,21 @@ def estimate_size(picture: Picture, threads: int = 1) -> float | None:
     return float(tried[best] * _STEP ** summit(around[best : best + 3]))
 
 
-def _amount(picture: Picture, diameter_angstrom: float, threads: int) -> float:
+def _amount(picture: Picture, diameter_angstrom: float) -> float:
     """How much variance, times area, particles of a size explain."""
     diameter = diameter_angstrom / picture.spacing_angstrom
     everywhere = ~picture.unknown
     clean = everywhere & ~Relief.of(picture.pixels, everywhere, diameter).wide_bodies()
-    scene = Scene.of(clipped(flattened(picture.pixels, clean, diameter), clean), clean, diameter, threads)
+    scene = Scene.of(clipped(flattened(picture.pixels, clean, diameter), clean), clean, diameter)
     most = 0.0
     for cavity in _CAVITIES:
-        scores, _ = scene.score(projected_shell(diameter, cavity))
-        for signed in (scores, -scores):
-            peaks = peaks_of(signed, clean, diameter)
-            found = peaks.where(peaks.heights >= gaussian_level(signed, clean, peaks, diameter, _FALSE_ALARMS))
+        coefficients, _ = scene.score(projected_shell(diameter, cavity))
+        # A coefficient cannot pass 1, so that strong particles stand less far out of the noise than they should; its
+        # inverse hyperbolic tangent is as wide everywhere (Fisher, Metron 1921, 1, 3).
+        scores = np.arctanh(np.clip(coefficients, -_HIGHEST, _HIGHEST))
+        light, dark = (peaks_of(signed, clean, diameter) for signed in (scores, -scores))
+        for signed, peaks, decoys in ((scores, light, dark), (-scores, dark, light)):
+            found = peaks.where(peaks.heights >= threshold_of(signed, clean, peaks, decoys, diameter, _FALSE_ALARMS))
             explained = np.tanh(found.heights) ** 2 * scene.variation[found.rows, found.columns]
             most = max(most, _capped_sum(explained) * picture.spacing_angstrom**2)
     return most
@@ -82,14 +91,14 @@ def _capped_sum(amounts: Floats) -> float:
     return float(np.minimum(amounts, _MOST_OF_TYPICAL * np.median(amounts)).sum()) if len(amounts) else 0.0
 
 
-def _reduced(picture: Picture, transform: NDArray[np.complex64], spacing_angstrom: float, threads: int) -> Picture:
+def _reduced(picture: Picture, transform: NDArray[np.complex64], spacing_angstrom: float) -> Picture:
     """The picture at a coarser pixel, from its transform, in the same units of grey."""
     rows, columns = picture.pixels.shape
     part = min(1.0, picture.spacing_angstrom / spacing_angstrom)
     shape = tuple(min(length, good_size(math.ceil(length * part), even=True)) for length in (rows, columns))
     if shape == (rows, columns):
         return picture
-    pixels = irfft2(fourier_crop(transform, (rows, columns), (shape[0], shape[1])), (shape[0], shape[1]), threads)
+    pixels = irfft2(fourier_crop(transform, (rows, columns), (shape[0], shape[1])), (shape[0], shape[1]))
     nearest = np.ix_(*(np.arange(new) * old // new for new, old in zip(shape, (rows, columns), strict=True)))
     ratio = math.sqrt(rows * columns / (shape[0] * shape[1]))
     return replace(
