@@ -51,7 +51,11 @@ def test_an_exposure_becomes_a_micrograph_with_all_that_belongs_to_it(
     assert told["dose_e_per_square_angstrom"] == pytest.approx(PARAMETERS.dose_e_per_square_angstrom)
     assert told["gain_verdict"] == "fits"
     assert set(told["timings_s"]) == {"decode", "align", "sum", "write", "total"}
-    assert told["total_motion_angstrom"] == told["early_motion_angstrom"] + told["late_motion_angstrom"]
+    parts = told["early_motion_angstrom"] + told["late_motion_angstrom"]
+    assert told["total_motion_angstrom"] == pytest.approx(parts, rel=1e-5)
+    numbers = [value for value in (*told.values(), *told["timings_s"].values()) if isinstance(value, float)]
+    assert len(numbers) > 8
+    assert all(value == float(f"{value:.6g}") for value in numbers)
     assert told["peak_rss_bytes"] > 1 << 20
     for name in ("m.mrc", "m_noDW.mrc"):
         header = read_header(tmp_path / "new" / "folder" / name)
@@ -232,7 +236,7 @@ def test_a_turned_gain_is_refused_with_what_it_wants_and_taken_where_that_is_all
     assert answer.status == 1
     assert "turned by 180°" in answer.err
     assert "--gain-auto" in answer.err
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
     (told,) = aligned(camera / "m.tif", *options, "--gain-auto")
     assert told["gain_verdict"] == "fits otherwise"
     assert any("turned by 180°" in warning for warning in told["warnings"])
@@ -301,7 +305,7 @@ def test_a_strange_name_stops_nothing(
     movie.symlink_to(camera / "m.tif")
     (told,) = aligned(movie, *known, "--patches", "1x1", "--out", tmp_path / "out")
     named = read_motion(tmp_path / "out" / f"{movie.stem}.star").movie_name
-    assert (named == str(movie)) is not any("RELION cannot read" in warning for warning in told["warnings"])
+    assert (named == str(movie)) is not any("RELION cannot read a movie" in warning for warning in told["warnings"])
     assert read_mrc(Path(told["output"])).shape == SHAPE
 
 

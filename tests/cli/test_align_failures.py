@@ -124,7 +124,7 @@ def test_an_impossible_gain_is_refused(
     assert answer.status == 1
     assert says in answer.err
     assert "Give" in answer.err
-    assert not names(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_movie_of_zeros_fails_with_its_name(tmp_path: Path, typed: Typed) -> None:
@@ -142,6 +142,7 @@ def test_one_frame_is_a_micrograph(camera: Path, tmp_path: Path, typed: Typed) -
     assert answer.status == 0, answer.err
     (told,) = json.loads(answer.out)
     assert (told["frames"], told["total_motion_angstrom"], told["error_angstrom"]) == (1, 0, None)
+    assert "It holds one frame: there was nothing to align." in told["warnings"]
     assert read_motion(tmp_path / "out" / "one.star").frames == 1
 
 
@@ -179,6 +180,7 @@ def test_what_is_not_known_is_asked_for(camera: Path, tmp_path: Path, typed: Typ
         (["--dark", "nowhere.mrc"], "no such file"),
         (["--defects", "nowhere.txt"], "no such file"),
         (["--out", "{camera}/m.tif"], "--out is no folder"),
+        (["{camera}"], "Name the movies, or {camera}/*.tiff"),
     ],
 )
 def test_wrong_usage_is_answered_before_any_work(
@@ -188,15 +190,32 @@ def test_wrong_usage_is_answered_before_any_work(
     words = [word.format(camera=camera) for word in words]
     answer = typed("align", camera / "m.tif", "--out", tmp_path / "out", *words)
     assert answer.status == 2
-    assert says in answer.err
+    assert says.format(camera=camera) in answer.err
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("words", [["--bin", "0.5"], ["--counts-per-electron", "0"], ["--amplitude-contrast", "7"]])
+def test_a_plain_number_has_no_other_unit(camera: Path, typed: Typed, words: list[str]) -> None:
+    """What has no unit is not asked about it."""
+    answer = typed("align", camera / "m.tif", *words)
+    assert f"{words[0]} is {words[1]}; expected from " in answer.err
+    assert "unit" not in answer.err
+
+
+def test_a_folder_that_cannot_be_made_is_that_of_the_option(camera: Path, typed: Typed) -> None:
+    """The system's own words would not say which folder is meant."""
+    answer = typed("align", camera / "m.tif", *OPTICS, "--out", "/proc/nope")
+    assert answer.status == 1
+    assert "/proc/nope: the folder of --out cannot be made" in answer.err
+
+
 def test_a_frame_that_there_is_not_is_said(camera: Path, tmp_path: Path, typed: Typed) -> None:
-    """A movie may have fewer frames than the others: it fails alone."""
+    """A movie may have fewer frames than the others: it fails alone, and the option is named."""
     answer = typed("align", camera / "m.tif", *OPTICS, "--last", 11, "--out", tmp_path)
     assert answer.status == 1
-    assert "frame 11 is wanted, and the movie has 10 frames" in answer.err
+    assert "--last is 11, and the movie has 10 frames" in answer.err
+    eer = typed("align", camera / "m.eer", *OPTICS, "--eer-fractions", 4, "--first", 5, "--out", tmp_path)
+    assert "--first is 5, and the movie has 4 frames" in eer.err
 
 
 def test_movies_of_one_name_are_not_taken_together(camera: Path, tmp_path: Path, typed: Typed) -> None:

@@ -99,6 +99,12 @@ def test_a_mistake_is_answered_in_a_sentence(
     assert "Traceback" not in answer.err
 
 
+def test_help_keeps_what_stands_in_brackets(typed: Typed) -> None:
+    """What holds where an option is not given is part of the sentence, and no markup; of groups' commands, too."""
+    assert "The last one [the last]." in typed("align", "--help").out
+    assert "Its folder in the movie root [the name]." in typed("session", "create", "--help").out
+
+
 def test_brackets_in_a_name_are_no_markup(facility: Path, typed: Typed) -> None:
     """A session's name is shown as it is, whatever a terminal's markup would make of it."""
     assert typed("session", "create", "a[/b]", "--instrument", "microscope").status == 0

@@ -44,6 +44,26 @@ def test_track_of_one_electron_a_pixel_is_recovered(scale: float) -> None:
     assert all("moves locally is less" in sentence for sentence in result.warnings)
 
 
+def test_patches_with_too_little_in_them_are_said() -> None:
+    """Narrower than 200 Å they spoil the motion: how wide they are, and how many are usual."""
+    frames = expose(specimen((480, 512), 0.3), np.zeros(2), np.zeros(2), 5.0)
+    told = {
+        grid: [
+            sentence
+            for sentence in align_movie(
+                frames, gain=None, defects=None, parameters=AlignmentParameters(1.0, 300.0, patches=grid)
+            ).warnings
+            if "patches" in sentence
+        ]
+        for grid in ((6, 2), (2, 2), (1, 1))
+    }
+    (narrow,) = told[6, 2]
+    assert "6 × 2 patches are 85 Å wide" in narrow
+    assert "about 2 × 2, of 400 Å" in narrow
+    assert not told[2, 2]
+    assert not told[1, 1]
+
+
 def test_a_jump_of_the_first_frame_is_followed() -> None:
     """The beam-induced jump after the first frame, 10 Å, is no outlier to be smoothed away."""
     x, y = planted_track(16)

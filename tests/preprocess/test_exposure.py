@@ -75,6 +75,26 @@ def test_an_mdoc_beside_the_movie_says_how_it_was_taken(movie: Path, name: str) 
     given = find(movie, Stated(pixel_size_angstrom=0.9, voltage_kilovolt=120.0, dose_per_frame_e_per_square_angstrom=2))
     assert (given.pixel_size_angstrom, given.voltage_kilovolt) == (0.9, 120.0)
     assert given.frame_dose_e_per_square_angstrom == 2
+    assert given.warnings == (
+        "--pixel-size 0.9 Å was used; its metadata say 0.83 Å.",
+        "--voltage 120 kV was used; its metadata say 200 kV.",
+        "--dose-per-frame 2 e⁻/Å² was used; its metadata say 10 e⁻/Å².",
+    )
+    rounded = Stated(pixel_size_angstrom=0.8302, voltage_kilovolt=200, dose_per_frame_e_per_square_angstrom=9.9)
+    assert find(movie, rounded).warnings == ()
+
+
+def test_what_lies_beside_a_links_target_belongs_to_the_movie(movie: Path, tmp_path: Path) -> None:
+    """Metadata and the references that they name; what lies beside the link itself counts more."""
+    movie.with_name("m.tif.mdoc").write_text(frame_set_mdoc(replace(FRAME_SET, gain_name="Ref.mrc")))
+    movie.with_name("Ref.mrc").touch()
+    link = tmp_path / "links" / "exposure7.tif"
+    link.parent.mkdir()
+    link.symlink_to(movie)
+    found = find(link)
+    assert (found.movie, found.pixel_size_angstrom, found.gain) == (link, 0.83, movie.with_name("Ref.mrc"))
+    link.with_name("exposure7.mdoc").write_text(frame_set_mdoc(replace(FRAME_SET, pixel_size_angstrom=0.7)))
+    assert find(link).pixel_size_angstrom == 0.7
 
 
 @pytest.mark.parametrize("end", ["_fractions.tiff", "_Fractions.mrc", ".tif"])

@@ -87,6 +87,27 @@ def test_what_was_read_is_gone_when_its_result_is_written(threads: int, count: i
     assert stages.held == [False] * count
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(143)])
+def test_what_is_being_written_at_the_end_is_told(end: BaseException) -> None:
+    """Ended while the third of four is worked on, two were told, and the end goes on to who asked."""
+
+    class Ending(_Tracing):
+        def work(self, read: str | Failed, /) -> str | Failed:
+            if read == "2":
+                raise end
+            return super().work(read)
+
+    told: list[str | Failed] = []
+
+    def tell() -> None:
+        for each in in_turn([Path(f"{number}") for number in range(4)], Ending({}), 2):
+            told.append(each)
+
+    with pytest.raises(type(end)):
+        tell()
+    assert told == ["0", "1"]
+
+
 def test_every_expected_failure_names_its_file() -> None:
     """Too little memory and a refusal of the operating system become errors of ours, about that file."""
     path = Path("a.mrc")

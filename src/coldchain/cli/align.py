@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from coldchain.cli.console import within
-from coldchain.cli.outcomes import make_folder, refuse_equal_names, tell_as_json, tell_as_lines
+from coldchain.cli.outcomes import refuse_equal_names, results_folder, tell_as_json, tell_as_lines
 from coldchain.errors import UsageError
 from coldchain.model import limits
 from coldchain.preprocess.exposure import Stated
@@ -117,7 +118,7 @@ def align(
         no_gain=gain == _NONE,
         defects=_file("--defects", defects),
         dark=_file("--dark", dark),
-        counts_per_electron=within("--counts-per-electron", counts_per_electron, _COUNTS_PER_ELECTRON, "counts"),
+        counts_per_electron=within("--counts-per-electron", counts_per_electron, _COUNTS_PER_ELECTRON, ""),
     )
     frames = FramesWanted(
         first=first,
@@ -128,9 +129,9 @@ def align(
         tolerate=tolerate_frames,
     )
     within("--pre-exposure", pre_exposure, _PRE_EXPOSURE_E_PER_SQUARE_ANGSTROM, _DOSE_UNIT)
-    within("--bin", bin_factor, _BINNING, "pixels")
+    within("--bin", bin_factor, _BINNING, "")
     within("--cs", cs, _SPHERICAL_ABERRATION_MILLIMETER, "mm")
-    within("--amplitude-contrast", amplitude_contrast, (0.0, 1.0), "of 1")
+    within("--amplitude-contrast", amplitude_contrast, (0.0, 1.0), "")
     wishes = Wishes(
         patches=_grid(patches),
         bin_factor=bin_factor,
@@ -140,15 +141,23 @@ def align(
         gain_auto=gain_auto,
         threads=threads or len(os.sched_getaffinity(0)),
     )
+    _refuse_folders(movies)
     refuse_equal_names(movies, _MOVIES)
     check_names(movies, [path for path in (stated.gain, stated.defects, stated.dark) if path is not None], out)
-    make_folder(out)
-    outcomes = align_all(movies, Asked(stated, frames, wishes, out, Lens(cs, amplitude_contrast)))
-    went_well = (
-        tell_as_json(outcomes, "movie") if json else tell_as_lines(outcomes, _lines, what=_MOVIES, count=len(movies))
-    )
+    asked, count = Asked(stated, frames, wishes, out, Lens(cs, amplitude_contrast)), len(movies)
+    with results_folder(out), closing(align_all(movies, asked)) as outcomes:
+        if json:
+            went_well = tell_as_json(outcomes, "movie", what=_MOVIES, count=count)
+        else:
+            went_well = tell_as_lines(outcomes, _lines, what=_MOVIES, count=count)
     if not went_well:
         raise typer.Exit(1)
+
+
+def _refuse_folders(movies: Sequence[Path]) -> None:
+    for path in movies:
+        if path.is_dir():
+            raise UsageError("it is a folder", remedy=f"Name the movies, or {path}/*.tiff", path=path)
 
 
 def _not_before(first: int, last: int | None) -> int | None:
@@ -177,6 +186,6 @@ def _file(option: str, path: Path | None) -> Path | None:
 def _lines(report: Report) -> Iterator[str]:
     columns, rows = report.patches
     patches = f"{columns} × {rows} patches" if columns * rows > 1 else "whole frames only"
-    moved = f"{report.frames} frames, {report.total_motion_angstrom:.1f} Å motion"
+    moved = f"{report.frames} frame{'s' * (report.frames != 1)}, {report.total_motion_angstrom:.1f} Å motion"
     yield f"{report.output}: {moved}, {patches}, {report.timings_s['total']:.1f} s"
     yield from (f"  {warning}" for warning in report.warnings)

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from coldchain.errors import UsageError, printable
 
-output = Console(soft_wrap=True)
-errors = Console(stderr=True)
+output = Console(soft_wrap=True, emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 ConfigOption = Annotated[
     Path,
@@ -34,12 +34,13 @@ def plain(text: str) -> Text:
 
 
 def within(option: str, value: float | None, bounds: tuple[float, float], unit: str) -> float | None:
-    """The value, if it can be true in that unit; UsageError asks about the unit where it cannot."""
+    """The value, if it can be true in that unit; UsageError asks about the unit where it cannot. A plain number's unit
+    is ""."""
     if value is not None and not bounds[0] <= value <= bounds[1]:
         raise UsageError(
-            f"{option} is {value:g} {unit}",
+            f"{option} is {value:g} {unit}".rstrip(),
             expected=f"from {bounds[0]:g} to {bounds[1]:g}",
-            remedy="Is it given in another unit?",
+            remedy="Is it given in another unit?" if unit else "",
         )
     return value
 

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from coldchain import __version__
@@ -37,7 +38,17 @@ class _Commands(TyperGroup):
             return None
         command = typer.main.get_command(import_module(f"coldchain.cli.{cmd_name}").app)
         command.name = cmd_name
+        _keep_brackets(command)
         return command
+
+
+def _keep_brackets(command: Any) -> None:
+    """Help is shown as it is written: Typer would take "[the last]" for markup, and leave it out."""
+    for parameter in command.params:
+        if getattr(parameter, "help", None):
+            parameter.help = escape(parameter.help)
+    for each in getattr(command, "commands", {}).values():
+        _keep_brackets(each)
 
 
 app = typer.Typer(

@@ -63,7 +63,7 @@ class MovieReading:
         if self.first_frame > total or last > total:
             wanted = self.first_frame if self.first_frame > total else last
             raise UsageError(
-                f"frame {wanted} is wanted, and the movie has {total} frames",
+                f"frame {wanted} is wanted, and the movie has {total} frame{'s' * (total != 1)}",
                 expected=f"frames between 1 and {total}",
                 path=path,
             )

@@ -104,9 +104,9 @@ def parse_header(header: bytes, path: Path) -> MrcHeader:
     """The header in the first 1,024 bytes of the file at `path`; raises as `read_header`."""
     if len(header) < HEADER_BYTES:
         raise IncompleteFileError(
-            f"the file ends after {len(header):,} bytes, inside its header",
+            f"the file ends after {len(header):,} bytes, inside its header: it is no MRC, or is not whole",
             expected=f"a header of {HEADER_BYTES:,} bytes",
-            remedy="Wait until it is written, or fetch it from the camera again",
+            remedy="See what it is; if it is an MRC, wait until it is written, or fetch it from the camera again",
             path=path,
         )
     if not any(header):

@@ -48,6 +48,7 @@ Grid: TypeAlias = tuple[int, int]
 _BINNED_PIXEL_ANGSTROM = 3.0
 _COARSE_PIXEL_ANGSTROM = 10.0
 _PATCH_ANGSTROM = 400.0
+_NARROWEST_PATCH_ANGSTROM = 200.0
 _FEWEST_BINNED_PIXELS = 64
 _TAPER_FRACTION = 1 / 16
 _TRACK_BFACTOR_SQUARE_ANGSTROM = 150.0
@@ -273,8 +274,25 @@ def _find_motion(
     weak: tuple[str, ...] = ()
     if fit.error_angstrom > _WORTH_SAYING_ANGSTROM:
         weak = (f"The frames are weak: the motion is right to about {fit.error_angstrom:.1f} Å only.",)
-    warnings = standing.warnings + track.warnings + about_local + weak
+    narrow = _about_patches((rows, columns), parameters)
+    warnings = standing.warnings + track.warnings + narrow + about_local + weak
     return replace(fit, motion=_for_all_frames(fit.motion, used, frames)), warnings
+
+
+def _about_patches(shape: tuple[int, int], parameters: AlignmentParameters) -> tuple[str, ...]:
+    """Whether the patches that were asked for have too little in them to be compared."""
+    if parameters.patches is None or parameters.patches == (1, 1):
+        return ()
+    columns, rows = parameters.patches
+    height, width = (side * parameters.pixel_size_angstrom for side in shape)
+    narrowest = min(height / rows, width / columns)
+    if narrowest >= _NARROWEST_PATCH_ANGSTROM:
+        return ()
+    usual = " × ".join(str(math.ceil(side / _PATCH_ANGSTROM)) for side in (width, height))
+    return (
+        f"{columns} × {rows} patches are {narrowest:.0f} Å wide, too little to tell how each moved: the motion may be "
+        f"wrong. With auto there would be about {usual}, of {_PATCH_ANGSTROM:.0f} Å.",
+    )
 
 
 def _track_despite(standing: Standing, binned: Stack, factor: int, parameters: AlignmentParameters) -> Track:

@@ -377,7 +377,8 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _percent(fit: GainFit) -> str:
-    return f"{round(100 * fit.score)} %"
+    """Of the pattern that is there; one that is there inverted is not there as it lies."""
+    return f"{max(0, round(100 * fit.score))} %"
 
 
 def _partly(given: GainFit) -> str:
@@ -394,9 +395,10 @@ def _absent(given: GainFit) -> str:
 def _refusal(check: GainCheck) -> ProcessingError:
     assert check.best is not None
     now = "its sides are exchanged" if check.given is None else f"{_percent(check.given)} of its pattern is there"
-    found = (
-        f"the gain reference does not fit the movie: {now}, but {_percent(check.best)} once it is {check.best.words}"
-    )
+    but = f"{now}, but {_percent(check.best)} once it is {check.best.words}"
+    if check.best.inverse and check.best.turns == 0 and not check.best.flipped:
+        but = f"{_percent(check.best)} of its pattern is there {check.best.words}"
+    found = f"the gain reference does not fit the movie: {but}"
     remedy = "Let it be taken so with --gain-auto, or give a reference that fits"
     if check.rival is not None:
         found += f", and {_percent(check.rival)} once it is {check.rival.words}"

@@ -12,7 +12,7 @@ from coldchain.formats.relion_motion import EARLY_DOSE_E_PER_SQUARE_ANGSTROM
 from coldchain.kernels.align import AlignedMovie, AlignmentParameters, align_movie
 from coldchain.preprocess.exposure import KnownExposure
 from coldchain.preprocess.raw_movie import Image, RawMovie
-from coldchain.preprocess.relion_names import relion_name
+from coldchain.preprocess.relion_names import can_be_named
 from coldchain.preprocess.wishes import FramesWanted, Wishes
 
 # Single particles are given 40 to 60.
@@ -161,7 +161,7 @@ def track_lengths(alignment: Alignment) -> TrackLengths:
 
 
 def _about_name(movie: Path) -> tuple[str, ...]:
-    if relion_name(movie) == str(movie):
+    if can_be_named(movie):
         return ()
     return ("RELION cannot read a movie of this name: rename it, and in the motion STAR too, before polishing.",)
 

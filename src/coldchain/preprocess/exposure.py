@@ -6,6 +6,7 @@ neighbours: SerialEM's mdoc, EPU's XML, and the references that the mdoc names.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ _OPTICS = {
     "dose_e_per_square_angstrom": ("the dose", "e⁻/Å²", limits.DOSE_E_PER_SQUARE_ANGSTROM),
     "frame_count": ("the number of frames", "frames", limits.FRAME_COUNT),
 }
+# Calibrations differ by more; what was rounded differs by less. Doses are measured, and told with few digits.
+_SAME, _SAME_DOSE = 0.005, 0.05
 _COUNTS = ("the scale", "counts per electron", limits.COUNTS_PER_ELECTRON)
 
 
@@ -122,8 +125,38 @@ def find_exposure(info: MovieInfo, stated: Stated, *, camera_frames_per_frame: i
         defects_stated=stated.defects is not None,
         dark=stated.dark,
         counts_per_electron=_counts_per_electron(stated, metadata),
-        warnings=(*about_metadata, *about_dose, *about_defects),
+        warnings=(
+            *about_metadata,
+            *_contradictions(stated, info, camera_frames_per_frame),
+            *about_dose,
+            *about_defects,
+        ),
     )
+
+
+def _contradictions(stated: Stated, info: MovieInfo, camera_frames_per_frame: int) -> tuple[str, ...]:
+    """What the user says otherwise than what lies beside the movie and its header: it counts, and may be a slip."""
+    optics = find_metadata(info, ExposureMetadata())[0].optics
+    known_dose, _ = _frame_dose(Stated(), optics, info, camera_frames_per_frame)
+    said_dose = stated.dose_per_camera_frame_e_per_square_angstrom
+    if said_dose is None:
+        said_dose = stated.dose_per_frame_e_per_square_angstrom
+        known_dose = None if known_dose is None else known_dose * camera_frames_per_frame
+    return (
+        *contradiction("--pixel-size", "Å", stated.pixel_size_angstrom, optics.pixel_size_angstrom),
+        *contradiction("--voltage", "kV", stated.voltage_kilovolt, optics.voltage_kilovolt),
+        *contradiction("--dose-per-frame", "e⁻/Å²", said_dose, known_dose, tolerance=_SAME_DOSE),
+    )
+
+
+def contradiction(
+    option: str, unit: str, said: float | None, known: float | None, *, tolerance: float = _SAME
+) -> tuple[str, ...]:
+    """The sentence that an option's value is not that of the metadata, where it differs by more than the tolerance, a
+    fraction of 1; nothing where it is the same, or one of the two is None."""
+    if said is None or known is None or math.isclose(said, known, rel_tol=tolerance):
+        return ()
+    return (f"{option} {said:.4g} {unit} was used; its metadata say {known:.4g} {unit}.",)
 
 
 def share_of_dose(
@@ -138,13 +171,17 @@ def share_of_dose(
     counts = planned is not None and info.container != "eer"
     if info.is_cut and not counts:
         return None, (
-            f"The file ends after {info.frames} frames and nothing says how many there were: the dose of one is not "
+            f"The file ends after {_frames(info.frames)} and nothing says how many there were: the dose of one is not "
             "known.",
         )
     if planned is None or not counts or planned == info.frames:
         return total_e_per_square_angstrom / info.frames, ()
-    said = f"The metadata says {planned} frames, the file has {info.frames}; each is given 1/{planned} of the dose."
+    said = f"The metadata says {_frames(planned)}, the file has {info.frames}; each is given 1/{planned} of the dose."
     return total_e_per_square_angstrom / planned, (said,)
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' * (count != 1)}"
 
 
 def _frame_dose(
@@ -237,9 +274,16 @@ def _unused(error: FormatError, so: str) -> str:
 
 
 def _descriptions(movie: Path) -> Iterator[Path]:
-    stem = movie.stem
-    names = (f"{movie.name}.mdoc", f"{stem}.mdoc", f"{_FRACTIONS.sub('', stem) or stem}.xml", f"{stem}.xml")
-    yield from (path for name in dict.fromkeys(names) if (path := movie.with_name(name)).is_file())
+    """The files beside a movie that may tell of it, and those beside the file that it is a link to."""
+    for place in _places(movie):
+        stem = place.stem
+        names = (f"{place.name}.mdoc", f"{stem}.mdoc", f"{_FRACTIONS.sub('', stem) or stem}.xml", f"{stem}.xml")
+        yield from (path for name in dict.fromkeys(names) if (path := place.with_name(name)).is_file())
+
+
+def _places(movie: Path) -> tuple[Path, ...]:
+    """Where a movie is: as it is named, and where its link leads to, if it is one."""
+    return (movie, movie.resolve()) if movie.is_symlink() else (movie,)
 
 
 def header_metadata(info: MovieInfo) -> ExposureMetadata:
@@ -281,7 +325,7 @@ def _reference(name: str, movie: Path) -> Path | None:
     base = name.replace("\\", "/").rpartition("/")[2]
     if base in ("", ".", ".."):
         return None
-    folders = (movie.parent, movie.absolute().parent.parent)
+    folders = [folder for place in _places(movie) for folder in (place.parent, place.absolute().parent.parent)]
     return next((path for folder in folders if (path := folder / base).is_file()), None)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.errors import FormatError, ProcessingError
+from coldchain.errors import FormatError, ProcessingError, UsageError
 from coldchain.formats.defects import read_defects
 from coldchain.formats.gain import read_dark, read_gain
 from coldchain.formats.movie import LoadedMovie, MovieReading, fractions_for_dose, frames_per_fraction, load_movie
@@ -81,6 +81,8 @@ def read_raw(
     """Read a movie and its references. Raises as the formats do."""
     began = time.perf_counter()
     references = references or References()
+    camera_frames = frames_per_fraction(exposure.info, eer_fractions=wanted.eer_fractions)
+    _refuse_missing(wanted, len(camera_frames), exposure)
     gain, dark = references.gain(exposure.gain), references.dark(exposure.dark)
     movie = load_movie(
         exposure.movie,
@@ -99,7 +101,7 @@ def read_raw(
         wanted=wanted,
         frames=movie.frames,
         numbers=movie.numbers,
-        camera_frames=frames_per_fraction(exposure.info, eer_fractions=wanted.eer_fractions),
+        camera_frames=camera_frames,
         left_out=_left_out(movie, exposure),
         gain=gain,
         dark=dark,
@@ -130,6 +132,19 @@ def with_fractions(wanted: FramesWanted, exposure: KnownExposure) -> FramesWante
         dose_per_fraction_e_per_square_angstrom=dose,
     )
     return replace(wanted, eer_fractions=fractions)
+
+
+def _refuse_missing(wanted: FramesWanted, frames: int, exposure: KnownExposure) -> None:
+    """Say which option asks for a frame that there is not. How many a cut movie had, only reading it tells."""
+    if exposure.info.is_cut:
+        return
+    for option, number in (("--first", wanted.first), ("--last", wanted.last)):
+        if number is not None and number > frames:
+            raise UsageError(
+                f"{option} is {number}, and the movie has {frames} frame{'s' * (frames != 1)}",
+                expected=f"{option} from 1 to {frames}",
+                path=exposure.movie,
+            )
 
 
 def _left_out(movie: LoadedMovie, exposure: KnownExposure) -> tuple[str, ...]:

@@ -18,10 +18,15 @@ def relion_name(path: Path) -> str:
     return name.replace('"', "_") if "'" in name else name
 
 
+def can_be_named(movie: Path) -> bool:
+    """Whether RELION finds a movie by its name in a motion STAR."""
+    return relion_name(movie) == str(movie) and not _FORMAT_MARK.search(str(movie))
+
+
 def can_be_listed(path: Path) -> bool:
     """Whether RELION finds the file by its name in a STAR's table, in which it reads two spaces together as one."""
     name = from_here(path)
-    return relion_name(Path(name)) == name and "  " not in name and not _FORMAT_MARK.search(name)
+    return can_be_named(Path(name)) and "  " not in name
 
 
 def can_be_read(picture: Path) -> bool:

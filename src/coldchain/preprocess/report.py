@@ -40,6 +40,8 @@ class Report:
     rank : terms of the exposure filter.
     timings_s : decode, align, sum, write and total.
     peak_rss_bytes : the most memory that this process has held so far.
+
+    Numbers that are no counts have six significant digits.
     """
 
     movie: Path
@@ -85,23 +87,28 @@ def report(
         frames=len(aligned.used),
         frames_of_movie=len(alignment.camera_frames),
         shape=(rows, columns),
-        pixel_size_angstrom=aligned.pixel_size_angstrom,
-        voltage_kilovolt=exposure.voltage_kilovolt,
-        dose_e_per_square_angstrom=None if doses is None else sum(doses),
+        pixel_size_angstrom=_rounded(aligned.pixel_size_angstrom),
+        voltage_kilovolt=_rounded(exposure.voltage_kilovolt),
+        dose_e_per_square_angstrom=None if doses is None else _rounded(sum(doses)),
         dose_weighted=alignment.dose_weighted,
         gain=exposure.gain,
         gain_verdict=None if aligned.gain_check is None else str(aligned.gain_check.verdict),
-        total_motion_angstrom=lengths.total_angstrom,
-        early_motion_angstrom=lengths.early_angstrom,
-        late_motion_angstrom=lengths.late_angstrom,
-        error_angstrom=aligned.error_angstrom if math.isfinite(aligned.error_angstrom) else None,
+        total_motion_angstrom=_rounded(lengths.total_angstrom),
+        early_motion_angstrom=None if lengths.early_angstrom is None else _rounded(lengths.early_angstrom),
+        late_motion_angstrom=None if lengths.late_angstrom is None else _rounded(lengths.late_angstrom),
+        error_angstrom=_rounded(aligned.error_angstrom) if math.isfinite(aligned.error_angstrom) else None,
         patches=aligned.motion.grid,
         hot_pixels=len(aligned.hot_pixels),
         rank=aligned.rank,
         warnings=alignment.warnings + more_warnings,
-        timings_s=seconds,
+        timings_s={step: _rounded(taken) for step, taken in seconds.items()},
         peak_rss_bytes=_peak_rss_bytes(),
     )
+
+
+def _rounded(value: float) -> float:
+    """Without the digits that are the arithmetic's own: 38.4, and not 38.40000000000002."""
+    return float(f"{value:.6g}")
 
 
 def _peak_rss_bytes() -> int:

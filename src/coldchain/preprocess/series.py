@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coldchain.formats.movie import frames_per_fraction, probe_movie
 from coldchain.preprocess.exposure import Stated, find_exposure
+from coldchain.preprocess.mistaken_gain import refuse_gain
 from coldchain.preprocess.raw_movie import RawMovie, References, read_raw, with_fractions
 from coldchain.preprocess.report import Failed, Report, report
 from coldchain.preprocess.turns import EXPECTED, failed, in_turn
@@ -17,6 +18,11 @@ from coldchain.preprocess.wishes import FramesWanted, Lens, Wishes
 
 if TYPE_CHECKING:
     from coldchain.preprocess.alignment import Alignment
+    from coldchain.preprocess.alignment_files import Publisher
+    from coldchain.preprocess.micrograph_list import MicrographList
+
+# Of the pixels: cameras have fewer defects that their gain reference does not know.
+_USUAL_HOT_FRACTION = 1 / 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +36,14 @@ class Asked:
     lens: Lens
 
 
-def align_all(movies: Sequence[Path], asked: Asked) -> Iterator[Report | Failed]:
+def align_all(movies: Sequence[Path], asked: Asked) -> Generator[Report | Failed, None, None]:
     """Align movies in turn; what became of each is told as soon as it is written. At the end those that went well are
-    listed for RELION; where that fails, it is told as of a movie."""
+    listed for RELION, also where the series is ended before; where that fails, it is told as of a movie."""
     stages = _Stages(asked)
-    yield from in_turn(movies, stages, asked.wishes.threads)
-    unlisted = stages.write_list()
+    try:
+        yield from in_turn(movies, stages, asked.wishes.threads)
+    finally:
+        unlisted = stages.write_list()
     if unlisted is not None:
         yield unlisted
 
@@ -64,6 +72,8 @@ class _Stages:
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._references = References()
+        self._publisher: Publisher | None = None
+        self._list: MicrographList | None = None
 
     def import_kernels(self) -> None:
         from coldchain.preprocess.alignment_files import Publisher
@@ -81,6 +91,7 @@ class _Stages:
 
     def _read(self, movie: Path, threads: int) -> RawMovie:
         info, stated, frames = probe_movie(movie, whole=False), self._asked.stated, self._asked.frames
+        refuse_gain(info, stated.gain)
         camera_frames = frames_per_fraction(info, eer_fractions=frames.eer_fractions)
         exposure = find_exposure(info, stated, camera_frames_per_frame=camera_frames[0])
         wanted = with_fractions(frames, exposure)
@@ -103,9 +114,11 @@ class _Stages:
         from coldchain.preprocess.alignment_files import about_relion
 
         began, alignment = time.perf_counter(), aligned.alignment
+        assert self._publisher is not None
+        assert self._list is not None
         try:
             files = self._publisher.publish(alignment, threads=threads)
-            warnings = about_relion(alignment) + self._list.add(alignment, files)
+            warnings = self._hints(alignment) + about_relion(alignment) + self._list.add(alignment, files)
         except EXPECTED as error:
             return failed(error, aligned.movie)
         ended = time.perf_counter()
@@ -117,7 +130,23 @@ class _Stages:
         }
         return report(aligned.movie, alignment, track_lengths(alignment), files, seconds, more_warnings=warnings)
 
+    def _hints(self, alignment: Alignment) -> tuple[str, ...]:
+        """What may have been meant otherwise."""
+        exposure, hot = alignment.exposure, len(alignment.aligned.hot_pixels)
+        hints = []
+        if exposure.info.frames == 1:
+            hints.append("It holds one frame: there was nothing to align.")
+        rows, columns = alignment.aligned.motion.shape
+        no_gain_given = exposure.gain is None and not self._asked.stated.no_gain
+        if no_gain_given and hot > rows * columns * _USUAL_HOT_FRACTION:
+            hints.append(
+                f"{hot:,} hot pixels: was a gain reference forgotten? Give it with --gain, or say --gain none."
+            )
+        return tuple(hints)
+
     def write_list(self) -> Failed | None:
+        if self._list is None:
+            return None
         try:
             self._list.write()
         except EXPECTED as error:

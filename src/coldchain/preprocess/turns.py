@@ -39,7 +39,10 @@ class Stages(Protocol[Read, Made, Told]):
 
 
 def in_turn(paths: Sequence[Path], stages: Stages[Read, Made, Told], threads: int) -> Iterator[Told | Failed]:
-    """Take files through the stages; what became of each is told as soon as it is written, in the order given."""
+    """Take files through the stages; what became of each is told as soon as it is written, in the order given.
+
+    Where Ctrl-C or SIGTERM ends it, what is being written aside is written to its end and told before.
+    """
     if threads == 1:
         stages.import_kernels()
         for path in paths:
@@ -52,22 +55,28 @@ def in_turn(paths: Sequence[Path], stages: Stages[Read, Made, Told], threads: in
         stages.import_kernels()
     writing: Future[Told | Failed] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="aside") as aside:
-        for index in range(len(paths)):
-            read = reading.result()
-            is_last = index + 1 == len(paths)
-            if is_last:
-                del reading  # or it would keep what it gave
-            else:
-                reading = aside.submit(stages.read, paths[index + 1], 1)
-            made = stages.work(read)
-            del read
+        try:
+            for index in range(len(paths)):
+                read = reading.result()
+                is_last = index + 1 == len(paths)
+                if is_last:
+                    del reading  # or it would keep what it gave
+                else:
+                    reading = aside.submit(stages.read, paths[index + 1], 1)
+                made = stages.work(read)
+                del read
+                if writing is not None:
+                    told, writing = writing.result(), None
+                    yield told
+                if is_last:
+                    yield stages.write(made, threads)
+                else:
+                    writing = aside.submit(stages.write, made, 1)
+                del made  # or it would be kept until the next one is
+        except (KeyboardInterrupt, SystemExit):
             if writing is not None:
                 yield writing.result()
-            if is_last:
-                yield stages.write(made, threads)
-            else:
-                writing = aside.submit(stages.write, made, 1)
-            del made  # or it would be kept until the next one is
+            raise
 
 
 def failed(error: ColdchainError | OSError | MemoryError, path: Path) -> Failed:
