@@ -229,6 +229,41 @@ def test_templates_are_read(files: Path, typed: Typed) -> None:
     assert typed("pick", files / "a.mrc", *options, "--templates", files / "gone.mrcs").status == 1
 
 
+def test_what_finds_nothing_is_questioned(tmp_path: Path, typed: Typed) -> None:
+    """A diameter that finds next to nothing where another finds many particles, and a pixel with which the picture is
+    narrower or wider than any; without a diameter it is estimated."""
+    rng = np.random.default_rng(2)
+    y, x = np.mgrid[:640, :640]
+    picture = rng.normal(0, 1, (640, 640))
+    for row, column in ((r, c) for r in range(60, 600, 100) for c in range(60, 600, 100)):
+        picture -= 2.5 * np.sqrt(np.clip(1 - ((x - column) ** 2 + (y - row) ** 2) / 15**2, 0, None))
+    write_mrc(tmp_path / "a.mrc", picture.astype(np.float32), pixel_size_angstrom=4)
+
+    def told(*words: object) -> dict[str, Any]:
+        answer = typed("pick", tmp_path / "a.mrc", *words, "--threads", 1, "--out", tmp_path, "--json")
+        assert answer.status == 0, answer.err
+        (record,) = json.loads(answer.out)
+        return dict(record)
+
+    estimated = told()
+    assert len(estimated["picks"]) == 36
+    assert estimated["diameter_angstrom"] == pytest.approx(120, rel=0.2)
+    assert estimated["warnings"] == []
+    (warning,) = told("--diameter", 600)["warnings"]
+    assert warning.startswith("--diameter 600 finds ")
+    assert "there are 36 of" in warning
+    assert told("--pixel-size", 1, "--diameter", 30)["warnings"][-1].startswith("The picture is 64 nm wide")
+    assert told("--pixel-size", 40, "--diameter", 1200)["warnings"][-1].startswith("The picture is 2.56e+03 nm wide")
+
+
+def test_what_relion_cannot_read_is_said_once(files: Path, typed: Typed) -> None:
+    """At the end and with their number, however many they are."""
+    shutil.copy(files / "b.png", files / "d.png")
+    said = typed("pick", *(files / name for name in ("a.mrc", "b.png", "d.png")), *OPTIONS, "--out", files).out
+    assert said.count("autopick.star") == 1
+    assert "2 of 3 micrographs not in autopick.star: RELION cannot read files of this name or kind." in said
+
+
 def bad(folder: Path) -> dict[str, str]:
     """Files that cannot be picked, and what is said of each."""
     picture = planted()
@@ -242,7 +277,7 @@ def bad(folder: Path) -> dict[str, str]:
     (folder / "none").mkdir()
     return {
         "nan.mrc": "not finite numbers",
-        "small.mrc": "20 × 20 pixels",
+        "small.mrc": "Is the pixel size right?",
         "movie.mrc": "it holds 3 frames",
         "unknown.mrc": "Give with --pixel-size",
         "foreign.mrc": "foreign.mrc",
@@ -291,10 +326,9 @@ def test_a_blank_picture_has_no_particles(tmp_path: Path, typed: Typed) -> None:
         (["--diameter", "wide"], "'auto'"),
         (["--diameter", "0"], "--diameter is 0 Å"),
         (["--diameter", "nan"], "--diameter"),
-        (["--diameter", "120", "--threshold", "2"], "--threshold is 2"),
+        (["--diameter", "120", "--threshold", "2"], "--threshold is 2; expected from 0 to 1"),
         (["--diameter", "120", "--threshold", "0.3", "--false-alarm-rate", "1"], "contradict"),
         (["--diameter", "120", "--pixel-size", "1000"], "another unit"),
-        ([], "--diameter"),
     ],
 )
 def test_a_mistaken_pick_is_answered_in_a_sentence(tmp_path: Path, typed: Typed, words: list[str], says: str) -> None:

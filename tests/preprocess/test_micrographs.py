@@ -66,6 +66,24 @@ def test_what_is_no_micrograph_is_left_out(tmp_path: Path) -> None:
     assert names_of(tmp_path, WEIGHTED_FIRST) == ["a.mrc"]
 
 
+def test_a_gain_reference_is_no_micrograph(tmp_path: Path) -> None:
+    """By its name, or as an mdoc beside it names it; what only sounds like one counts."""
+    fill(tmp_path, "a.mrc", "gain.mrc", "x_gain.tif", "GainRef_1.mrc", "CountRef_b.mrc", "s7.mrc", "again_1.mrc")
+    fill(tmp_path, "gain_of_function_1.mrc")
+    (tmp_path / "a.tif.mdoc").write_text("GainReference = C:\\frames\\s7.mrc\n[FrameSet = 0]\n")
+    assert names_of(tmp_path, UNWEIGHTED_FIRST) == ["a.mrc", "again_1.mrc", "gain_of_function_1.mrc"]
+
+
+def test_movies_alone_are_to_be_aligned_first(tmp_path: Path) -> None:
+    """A folder that holds nothing else says how many there are."""
+    for name in ("m.mrc", "n.mrc"):
+        write_mrc(tmp_path / name, np.stack([PICTURE] * 2), pixel_size_angstrom=1.3)
+    fill(tmp_path, "gain.mrc")
+    found, (empty,) = gather([tmp_path], UNWEIGHTED_FIRST)
+    assert not found
+    assert "no micrograph in this folder, but 2 movies. Align them first (coldchain align)" in str(empty.error)
+
+
 def test_one_picture_of_a_stem_counts(tmp_path: Path) -> None:
     """The MRC before the TIFF before the PNG; suffixes in capitals count."""
     fill(tmp_path, "a.mrc", "a.tif", "a.png", "b.tiff", "b.png", "c.png", "d.TIF")

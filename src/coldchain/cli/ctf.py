@@ -12,6 +12,7 @@ import typer
 
 from coldchain.cli.console import within
 from coldchain.cli.outcomes import make_folder, refuse_equal_names, tell_as_json, tell_as_lines
+from coldchain.cli.unlisted import Unlisted
 from coldchain.errors import UsageError
 from coldchain.model import limits
 from coldchain.model.optics import Optics
@@ -72,7 +73,7 @@ def ctf(
         pixel_size_angstrom=within("--pixel-size", pixel_size, limits.PIXEL_SIZE_ANGSTROM, "Å"),
         voltage_kilovolt=within("--voltage", voltage, limits.VOLTAGE_KILOVOLT, "kV"),
         spherical_aberration_millimeter=within("--cs", cs, SPHERICAL_ABERRATION_MILLIMETER, "mm"),
-        amplitude_contrast=within("--amplitude-contrast", amplitude_contrast, _AMPLITUDE_CONTRAST, "of 1"),
+        amplitude_contrast=within("--amplitude-contrast", amplitude_contrast, _AMPLITUDE_CONTRAST, ""),
     )
     asked = CtfAsked(
         stated=stated,
@@ -92,7 +93,13 @@ def ctf(
     make_folder(out)
     outcomes = itertools.chain(empty, fit_all(paths, asked) if paths else ())
     count = len(paths) + len(empty)
-    if not (tell_as_json(outcomes, "file") if json else tell_as_lines(outcomes, _lines, what=_WHAT, count=count)):
+    unlisted = Unlisted(CTF_LIST_NAME)
+    if json:
+        went_well = tell_as_json(outcomes, "file")
+    else:
+        went_well = tell_as_lines(outcomes, lambda each: _lines(each, unlisted), what=_WHAT, count=count)
+        unlisted.tell(_WHAT, count)
+    if not went_well:
         raise typer.Exit(1)
 
 
@@ -112,17 +119,29 @@ def _in_order(lower: str, least: float, upper: str, largest: float, bounds: tupl
         raise UsageError(f"{lower} is {least:g} Å and {upper} {largest:g} Å", expected=f"{lower} below {upper}")
 
 
-def _lines(report: CtfReport) -> Iterator[str]:
+def _lines(report: CtfReport, unlisted: Unlisted) -> Iterator[str]:
     found = (
         f"{report.defocus_u_angstrom:.0f} / {report.defocus_v_angstrom:.0f} Å at {report.defocus_angle_degrees:.1f}°"
         f" ± {report.uncertainty_angstrom:.0f} Å, to {report.fit_resolution_angstrom:.1f} Å"
     )
     if report.phase_shift_degrees:
         found += f", phase shift {report.phase_shift_degrees:.1f}°"
-    if report.tilt_degrees is not None and report.tilt_axis_degrees is not None:
-        found += f", tilt {report.tilt_degrees:.1f}° about {report.tilt_axis_degrees:.1f}°"
+    found += "".join(f", {words}" for words in _tilt(report))
     if report.trustworthy:
         yield f"{report.file}: {found}, {report.seconds:.1f} s"
     else:
         yield f"{report.file}: not to be trusted: {report.reason}" + (f" ({found})" if report.files else "")
-    yield from (f"  {warning}" for warning in report.warnings)
+    yield from (f"  {warning}" for warning in unlisted.others(report.warnings))
+
+
+def _tilt(report: CtfReport) -> Iterator[str]:
+    """What is known of the tilt, where it was asked for."""
+    error = report.tilt_uncertainty_degrees
+    if report.tilt_degrees is None:
+        return
+    if error is None:
+        yield "whether it is tilted cannot be told"
+    elif report.tilt_degrees:
+        yield f"tilt {report.tilt_degrees:.1f} ± {error:.1f}° about {report.tilt_axis_degrees:.1f}°"
+    else:
+        yield f"no tilt to be seen (less than ± {error:.1f}°)"

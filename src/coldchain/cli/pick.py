@@ -13,6 +13,7 @@ import typer
 
 from coldchain.cli.console import within
 from coldchain.cli.outcomes import make_folder, refuse_equal_names, tell_as_json, tell_as_lines
+from coldchain.cli.unlisted import Unlisted
 from coldchain.errors import UsageError
 from coldchain.model import limits
 from coldchain.preprocess.micrographs import WEIGHTED_FIRST, gather, read_templates
@@ -31,8 +32,9 @@ _FALSE_ALARMS = (1e-6, 1e6)
 def pick(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Micrographs (MRC, TIFF, PNG), or folders.")],
     diameter: Annotated[
-        str, typer.Option("--diameter", metavar="Å|auto", help="Of the particles, or 'auto' to estimate it.")
-    ],
+        str,
+        typer.Option("--diameter", metavar="Å|auto", help="Of the particles; 'auto': estimated, or the templates'."),
+    ] = _AUTO,
     pixel_size: Annotated[float | None, typer.Option("--pixel-size", help="Å [as their header says].")] = None,
     templates: Annotated[
         Path | None, typer.Option("--templates", metavar="STACK.mrcs", help="Pictures of the particle [balls, shells].")
@@ -58,8 +60,8 @@ def pick(
     if threshold is not None and false_alarm_rate is not None:
         raise UsageError("--threshold and --false-alarm-rate contradict each other", remedy="Give one of the two")
     within("--pixel-size", pixel_size, limits.PIXEL_SIZE_ANGSTROM, "Å")
-    within("--threshold", threshold, _THRESHOLD, "of 1")
-    within("--false-alarm-rate", false_alarm_rate, _FALSE_ALARMS, "a micrograph")
+    within("--threshold", threshold, _THRESHOLD, "")
+    within("--false-alarm-rate", false_alarm_rate, _FALSE_ALARMS, "")
     diameter_angstrom = _diameter(diameter)
     paths, empty = gather(files, WEIGHTED_FIRST)
     refuse_equal_names(paths, _WHAT)
@@ -79,7 +81,13 @@ def pick(
     )
     outcomes = itertools.chain(empty, pick_all(paths, asked) if paths else ())
     count = len(paths) + len(empty)
-    if not (tell_as_json(outcomes, "file") if json else tell_as_lines(outcomes, _lines, what=_WHAT, count=count)):
+    unlisted = Unlisted(PICK_LIST_NAME)
+    if json:
+        went_well = tell_as_json(outcomes, "file")
+    else:
+        went_well = tell_as_lines(outcomes, lambda each: _lines(each, unlisted), what=_WHAT, count=count)
+        unlisted.tell(_WHAT, count)
+    if not went_well:
         raise typer.Exit(1)
 
 
@@ -93,7 +101,8 @@ def _diameter(text: str) -> float | None:
     return within("--diameter", angstrom if math.isfinite(angstrom) else 0.0, limits.PARTICLE_DIAMETER_ANGSTROM, "Å")
 
 
-def _lines(report: PickReport) -> Iterator[str]:
-    particles = f"{len(report.picks)} particles of {report.diameter_angstrom:.0f} Å" if report.picks else "no particles"
+def _lines(report: PickReport, unlisted: Unlisted) -> Iterator[str]:
+    count = len(report.picks)
+    particles = f"{count} particle{'s' * (count != 1)} of {report.diameter_angstrom:.0f} Å" if count else "no particles"
     yield f"{report.file}: {particles}, {report.contamination_fraction:.1%} junk, {report.seconds:.1f} s"
-    yield from (f"  {warning}" for warning in report.warnings)
+    yield from (f"  {warning}" for warning in unlisted.others(report.warnings))

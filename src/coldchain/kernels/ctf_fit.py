@@ -235,6 +235,27 @@ def _step(rings: Rings, defocus: Defocus, envelope: Floats, *, fit_phase_shift: 
     return np.asarray(step * min(1.0, 2.0 / max(longest, 1e-9)))
 
 
+@dataclass(frozen=True, slots=True)
+class MeanStep:
+    """How far the mean defocus is from where a spectrum has it, with everything else known.
+
+    worth : its inverse variance in 1/Å². signal, square : the data times the rings, and the rings' own squared norm.
+    """
+
+    step_angstrom: float
+    worth: float
+    signal: float
+    square: float
+
+
+def mean_step(rings: Rings, defocus: Defocus, envelope: Floats) -> MeanStep:
+    """The Gauss–Newton step of the mean defocus alone, for rings of a known height."""
+    model, derivatives = _derivatives(rings, defocus, envelope, fit_phase_shift=False)
+    normal, projected = _moments(derivatives[:1], rings.background, rings.flat - model)
+    worth = max(float(normal[0, 0]), 1e-30)
+    return MeanStep(float(projected[0]) / worth, worth, float(np.sum(model * rings.flat)), float(np.sum(model * model)))
+
+
 def _moved(defocus: Defocus, step: Floats) -> Defocus:
     return Defocus(
         defocus.mean_angstrom + float(step[0]),

@@ -25,7 +25,8 @@ _ICE_BAND_PER_ANGSTROM = (0.25, 0.28)
 _ICE_SIDE_PER_ANGSTROM = 0.025
 
 
-# Along the rings the picture is smoothed by this many sectors (standard deviation): faint rings show, none is moved.
+# Along lines of equal phase the picture is smoothed by this many sectors (standard deviation), as by a mean over ± 10°,
+# as far as there are rings; beyond them noise is to look like noise.
 _SMOOTHED_SECTORS = 2.0
 # And across the rings by this part of a ring, in one of these numbers of samples.
 _SMOOTHED_RING = 0.12
@@ -143,15 +144,17 @@ def ice_ring_density(polar: PolarSpectrum, waves: Floats) -> float:
     return float(power[inside].mean() / math.sqrt(float(power[below].mean()) * float(power[above].mean())))
 
 
-def diagnostic(rings: Rings, refined: Refinement, resolution_angstrom: float) -> NDArray[np.float32]:
+def diagnostic(rings: Rings, refined: Refinement, resolution_angstrom: float, *, smoothed: bool) -> NDArray[np.float32]:
     """The picture to judge a fit by: measured left, fitted right; see `CtfFit.diagnostic`.
 
-    The measured half is drawn from the sectors, which averages along each ring and so shows faint rings.
+    The measured half is drawn from the sectors. As far as the fitted half reaches it is `smoothed` along lines of equal
+    phase, which shows rings that the noise would hide; where there are none that would make some of noise.
     """
     k = rings.frequency_per_angstrom
     flattened = rings.log_power - background(rings, refined)
     phase = rings.phase(refined.defocus).mean(axis=0)
-    smooth, noise = _smoothed(flattened, rings.ring_inverse_error, _ring_width(k, phase))
+    limit = resolution_angstrom if smoothed else math.inf
+    smooth, noise = _smoothed(rings, refined, flattened, _ring_width(k, phase), limit)
     scaled = np.clip(0.5 + 0.5 * smooth / np.maximum(refined.envelope, _NOISE_SHOWN * noise), 0, 1)
     edge, middle = DIAGNOSTIC_PIXELS, DIAGNOSTIC_PIXELS // 2
     step = float(k[-1]) / middle
@@ -166,16 +169,34 @@ def diagnostic(rings: Rings, refined: Refinement, resolution_angstrom: float) ->
     return picture
 
 
-def _smoothed(flattened: Floats, inverse_error: Floats, ring_width: Floats) -> tuple[Floats, Floats]:
-    """Averages along the rings, and across them over a small part of a ring; and what noise is left: (rings,)."""
-    along = ndimage.gaussian_filter1d(flattened, _SMOOTHED_SECTORS, axis=0, mode="wrap")
-    averaged = np.full(len(ring_width), 2 * math.sqrt(math.pi) * _SMOOTHED_SECTORS)
-    smooth = along.copy()
+def _smoothed(
+    rings: Rings, refined: Refinement, flattened: Floats, ring_width: Floats, resolution_angstrom: float
+) -> tuple[Floats, Floats]:
+    """Averages across the rings over a small part of a ring, and along them as far as the resolution; and what noise is
+    left: (rings,)."""
+    k, mean = rings.frequency_per_angstrom, refined.defocus.mean_angstrom
+    averaged = np.ones(len(k))
+    across = flattened.copy()
     for samples in _SMOOTHED_SAMPLES:
         wide = ring_width * _SMOOTHED_RING > samples
-        smooth[:, wide] = ndimage.gaussian_filter1d(along, samples, axis=1)[:, wide]
-        averaged[wide] = 2 * math.sqrt(math.pi) * _SMOOTHED_SECTORS * 2 * math.sqrt(math.pi) * samples
-    return smooth, 1.0 / np.maximum(inverse_error * np.sqrt(averaged), 1e-6)
+        across[:, wide] = ndimage.gaussian_filter1d(flattened, samples, axis=1)[:, wide]
+        averaged[wide] = 2 * math.sqrt(math.pi) * samples
+    ringed = k <= 1.0 / resolution_angstrom
+    averaged[ringed] *= 2 * math.sqrt(math.pi) * _SMOOTHED_SECTORS
+    noise = 1.0 / np.maximum(rings.ring_inverse_error * np.sqrt(averaged), 1e-6)
+    if not ringed.any():
+        return across, noise
+    at_sector = refined.defocus.at(rings.azimuth_radian)
+    straight = _moved(across, k, [rings.lens.equiphase_frequency(k, np.full_like(k, mean), one) for one in at_sector])
+    along = ndimage.gaussian_filter1d(straight, _SMOOTHED_SECTORS, axis=0, mode="wrap")
+    back = _moved(along, k, [rings.lens.equiphase_frequency(k, np.full_like(k, one), mean) for one in at_sector])
+    return np.where(ringed, back, across), noise
+
+
+def _moved(values: Floats, frequency: Floats, places: list[Floats]) -> Floats:
+    """Every sector's values (sectors, rings) at other frequencies; where there are none, at its own."""
+    moved = (np.where(np.isfinite(place), place, frequency) for place in places)
+    return np.stack([np.interp(place, frequency, one) for place, one in zip(moved, values, strict=True)])
 
 
 def _measured_half(rings: Rings, scaled: Floats, frequency: Floats, azimuth: Floats) -> Floats:

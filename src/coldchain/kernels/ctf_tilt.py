@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ _ROUNDS = 3
 _REACH = 7  # of the finer rounds, in steps
 _WIDEST_REACH = 24
 _TINY = 1e-12
+_STANDARD_ERRORS = 3.0
+# Tiles that overlap more than this leaves do not tell a slope.
+_LEAST_APART_EDGES = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,38 @@ class Plane:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Settled:
+    """A plane with the covariance of its slopes, (2, 2), and the score of all tiles, each at its own place on it."""
+
+    plane: Plane
+    covariance: Floats
+    score: float
+
+    @property
+    def significance(self) -> float:
+        """The squared slope in its own standard errors; without a tilt a chi-square of two degrees of freedom."""
+        slope = np.array([self.plane.x_slope, self.plane.y_slope])
+        return float(slope @ np.linalg.pinv(self.covariance) @ slope)
+
+    @property
+    def uncertainty_degrees(self) -> float:
+        """Three standard errors of the tilt; for a flat plane those of a tilt about the axis that is known worst."""
+        slope = np.array([self.plane.x_slope, self.plane.y_slope])
+        steepness = float(np.hypot(*slope))
+        variance = float(np.linalg.eigvalsh(self.covariance)[-1])
+        if steepness > 0:
+            variance = float(slope @ self.covariance @ slope) / steepness**2
+        return math.degrees(math.atan(_STANDARD_ERRORS * math.sqrt(max(0.0, variance)) / (1 + steepness**2)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tiles:
     """The spectra of a picture's tiles, and their centres in Å from its centre: (tiles,)."""
 
     spectra: tuple[spectrum.PolarSpectrum, ...]
     x_angstrom: Floats
     y_angstrom: Floats
+    edge_angstrom: float
 
 
 def tile_edge_pixel(shape: tuple[int, int], pixel_size_angstrom: float) -> int:
@@ -77,7 +106,13 @@ def tiles_of(image: NDArray[np.generic], pixel_size_angstrom: float, band: spect
     )
     y = [(row + 0.5 * (edge - image.shape[0])) * pixel_size_angstrom for row, _ in places]
     x = [(column + 0.5 * (edge - image.shape[1])) * pixel_size_angstrom for _, column in places]
-    return Tiles(spectra, np.array(x, dtype=np.float64), np.array(y, dtype=np.float64))
+    return Tiles(spectra, np.array(x, dtype=np.float64), np.array(y, dtype=np.float64), edge * pixel_size_angstrom)
+
+
+def tell_a_slope(tiles: Tiles) -> bool:
+    """Whether the tiles lie so far apart, along both edges, that a plane of defocus can be seen in them."""
+    edge = tiles.edge_angstrom * _LEAST_APART_EDGES
+    return min(float(np.ptp(tiles.x_angstrom)), float(np.ptp(tiles.y_angstrom))) >= edge
 
 
 def fit_plane(
@@ -149,6 +184,30 @@ def _best_plane(
         about.x_slope + float(slope[0]),
         about.y_slope + float(slope[1]),
     )
+
+
+def settle_plane(tiles: Tiles, rings: Sequence[ctf_fit.Rings], fit: ctf_fit.Refinement, plane: Plane) -> Settled:
+    """The plane one Gauss–Newton step on, and how well it is known.
+
+    `fit` is that of all tiles levelled by `plane`. Every tile tells how far its own defocus is from its place on the
+    plane, and how well it knows; the covariance grows where the tiles disagree by more than they should.
+    """
+    seen = []
+    for tile, x, y in zip(rings, tiles.x_angstrom, tiles.y_angstrom, strict=True):
+        higher = plane.x_slope * float(x) + plane.y_slope * float(y)
+        here = replace(fit.defocus, mean_angstrom=fit.defocus.mean_angstrom + higher)
+        seen.append(ctf_fit.mean_step(tile, here, fit.envelope))
+    offsets, worth = np.array([view.step_angstrom for view in seen]), np.array([view.worth for view in seen])
+    design = np.column_stack([np.ones(len(offsets)), tiles.x_angstrom, tiles.y_angstrom])
+    covariance = np.linalg.pinv(design.T @ (worth[:, np.newaxis] * design))
+    moved = covariance @ (design.T @ (worth * offsets))
+    spread = float(np.sum(worth * (offsets - design @ moved) ** 2)) / max(1, len(offsets) - len(moved))
+    noise = max(1.0, fit.chi_square, spread)
+    signal, square = sum(view.signal for view in seen), sum(view.square for view in seen)
+    settled = Plane(
+        plane.mean_angstrom + float(moved[0]), plane.x_slope + float(moved[1]), plane.y_slope + float(moved[2])
+    )
+    return Settled(settled, np.asarray(covariance[1:, 1:] * noise), signal / math.sqrt(max(square, _TINY) * noise))
 
 
 def level(tiles: Tiles, lens: Lens, plane: Plane, astigmatism: Defocus) -> spectrum.PolarSpectrum:

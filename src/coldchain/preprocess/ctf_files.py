@@ -86,7 +86,7 @@ def _captioned(fit: CtfFit, stem: str) -> Image.Image:
     factor = -(-_SMALLEST_PICTURE_PIXEL // picture.width)
     if factor > 1:
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    label(picture, "measured")
+    label(picture, "measured, smoothed along the rings" if fit.smoothed else "measured")
     label(picture, "fitted", right=True)
     return with_caption(picture, [stem, *_in_words(fit)])
 
@@ -100,8 +100,10 @@ def _in_words(fit: CtfFit) -> list[str]:
     )
     if result.phase_shift_degrees:
         found += f", phase shift {result.phase_shift_degrees:.1f}°"
-    if fit.tilt_degrees:
-        found += f", tilt {fit.tilt_degrees:.1f}° about {fit.tilt_axis_degrees:.1f}°"
+    if fit.tilt_degrees and fit.tilt_uncertainty_degrees is not None:
+        found += (
+            f", tilt {fit.tilt_degrees:.1f} ± {fit.tilt_uncertainty_degrees:.1f}° about {fit.tilt_axis_degrees:.1f}°"
+        )
     if not result.trustworthy:
         return [f"NOT TO BE TRUSTED: {result.reason}", f"best found: {found}"]
     return [found, f"trustworthy to ± {result.uncertainty_angstrom:.0f} Å"]

@@ -49,8 +49,9 @@ class CtfAsked:
 class CtfReport:
     """A micrograph whose CTF was fitted, as `coldchain ctf --json` prints it: the fields are its keys.
 
-    See `CtfResult` for most of them. seconds : reading, fitting and writing. tilt_degrees, tilt_axis_degrees : None
-    where no tilt was asked for. files : what was written, by role; none where there was nothing to fit.
+    See `CtfResult` for most of them. seconds : reading, fitting and writing. tilt_degrees, tilt_axis_degrees,
+    tilt_uncertainty_degrees : None where no tilt was asked for, the last one also where the picture does not tell it.
+    files : what was written, by role; none where there was nothing to fit. Numbers are rounded to what they can mean.
     """
 
     file: Path
@@ -67,6 +68,7 @@ class CtfReport:
     seconds: float
     tilt_degrees: float | None
     tilt_axis_degrees: float | None
+    tilt_uncertainty_degrees: float | None
     pixel_size_angstrom: float
     voltage_kilovolt: float
     spherical_aberration_millimeter: float
@@ -171,22 +173,24 @@ class _Stages:
 
 def _report(fitted: _Fitted, files: dict[str, Path], unlisted: tuple[str, ...], seconds: float) -> CtfReport:
     result, imaging, fit = fitted.fit.result, fitted.imaging, fitted.fit
+    tilt_error = fit.tilt_uncertainty_degrees
     assert imaging.voltage_kilovolt is not None
     return CtfReport(
         file=fitted.path,
-        defocus_u_angstrom=result.defocus_u_angstrom,
-        defocus_v_angstrom=result.defocus_v_angstrom,
-        defocus_angle_degrees=result.defocus_angle_degrees,
-        phase_shift_degrees=result.phase_shift_degrees,
-        score=result.score,
-        fit_resolution_angstrom=result.fit_resolution_angstrom,
-        ice_ring_density=result.ice_ring_density,
-        uncertainty_angstrom=result.uncertainty_angstrom,
+        defocus_u_angstrom=round(result.defocus_u_angstrom, 1),
+        defocus_v_angstrom=round(result.defocus_v_angstrom, 1),
+        defocus_angle_degrees=round(result.defocus_angle_degrees, 3),
+        phase_shift_degrees=round(result.phase_shift_degrees, 3),
+        score=round(result.score, 3),
+        fit_resolution_angstrom=round(result.fit_resolution_angstrom, 4),
+        ice_ring_density=round(result.ice_ring_density, 4),
+        uncertainty_angstrom=round(result.uncertainty_angstrom, 1),
         trustworthy=result.trustworthy,
         reason=result.reason,
-        seconds=seconds,
-        tilt_degrees=fit.tilt_degrees if fitted.with_tilt else None,
-        tilt_axis_degrees=fit.tilt_axis_degrees if fitted.with_tilt else None,
+        seconds=round(seconds, 4),
+        tilt_degrees=round(fit.tilt_degrees, 2) if fitted.with_tilt else None,
+        tilt_axis_degrees=round(fit.tilt_axis_degrees, 2) if fitted.with_tilt else None,
+        tilt_uncertainty_degrees=None if tilt_error is None else round(tilt_error, 2),
         pixel_size_angstrom=imaging.pixel_size_angstrom,
         voltage_kilovolt=imaging.voltage_kilovolt,
         spherical_aberration_millimeter=imaging.spherical_aberration_millimeter,

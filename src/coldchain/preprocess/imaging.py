@@ -82,8 +82,8 @@ class ImagingFinder:
         lens = Lens()
         cs, contrast = optics.spherical_aberration_millimeter, optics.amplitude_contrast
         return Imaging(
-            pixel_size_angstrom=pixel,
-            voltage_kilovolt=voltage,
+            pixel_size_angstrom=_in_decimals(pixel),
+            voltage_kilovolt=None if voltage is None else _in_decimals(voltage),
             spherical_aberration_millimeter=lens.spherical_aberration_millimeter if cs is None else cs,
             amplitude_contrast=lens.amplitude_contrast if contrast is None else contrast,
             warnings=warnings,
@@ -186,6 +186,11 @@ def _optics(group: Mapping[str, Value]) -> Optics:
         spherical_aberration_millimeter=number("rlnSphericalAberration", SPHERICAL_ABERRATION_MILLIMETER),
         amplitude_contrast=number("rlnAmplitudeContrast", (0.0, 0.999)),
     )
+
+
+def _in_decimals(value: float) -> float:
+    """As somebody wrote it before single precision took it: 0.79, and not 0.7900000214576721."""
+    return float(f"{value:.7g}")
 
 
 def _within(value: float | None, bounds: tuple[float, float]) -> float | None:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coldchain.preprocess.imaging import Imaging, ImagingFinder
-from coldchain.preprocess.micrographs import Picture, probe_picture, read_picture
+from coldchain.preprocess.micrographs import Picture, is_spectrum, probe_picture, read_picture
 from coldchain.preprocess.report import Failed
 from coldchain.preprocess.turns import EXPECTED, failed
+
+_ANGSTROM_PER_NANOMETER = 10.0
+_USUAL_WIDTH_NANOMETER = (100.0, 2000.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +27,14 @@ class KnownPicture:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the reader of a result should know of it."""
-        return self.imaging.warnings + self.picture.warnings
+        return self.imaging.warnings + self.picture.warnings + self._doubtful_width()
+
+    def _doubtful_width(self) -> tuple[str, ...]:
+        """A question where the picture is narrower or wider than micrographs are; a spectrum's pixel tells no width."""
+        width = max(self.picture.pixels.shape) * self.imaging.pixel_size_angstrom / _ANGSTROM_PER_NANOMETER
+        if is_spectrum(self.path) or _USUAL_WIDTH_NANOMETER[0] <= width <= _USUAL_WIDTH_NANOMETER[1]:
+            return ()
+        return (f"The picture is {width:.3g} nm wide: is the pixel size right?",)
 
 
 def read_known(path: Path, finder: ImagingFinder) -> KnownPicture | Failed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,11 @@ from coldchain.preprocess.turns import EXPECTED, failed
 _SUFFIXES = (".mrc", ".tif", ".tiff", ".png")
 # Spectra, halves (as we, RELION and MotionCor call them), and what fits and picks leave.
 _NO_MICROGRAPH = re.compile(r"_(?:PS|even|odd|EVN|ODD|ctf|ctf_profile|junk|picks|applied_[0-9a-f]+)$")
+# Gain references, as cameras and people call them; mdocs name others.
+_GAIN = re.compile(r"(?i:^(?:count|super)ref(?:_|$)|(?:^|[_-])gain(?:[_-]?ref(?:erence)?)?$|^gainref)")
+_GAIN_LINE = re.compile(rb"^GainReference\s*=\s*([^\r\n]+)", re.MULTILINE)
+_MDOC_HEAD_BYTES = 1 << 16
+_MOVIE_SUFFIXES = (".mrc", ".mrcs", ".tif", ".tiff", ".eer")
 _VARIANT = re.compile(r"(?P<exposure>.*?)(?P<variant>_noDW|_DW|_DWS)?", re.DOTALL)
 _BESIDE_WEIGHTED = re.compile(r"(?<=.)(?:_PS|_noDW)\Z", re.DOTALL)
 # Which of an exposure's sums is taken: the weighting by dose blurs Thon rings, and clears the particles.
@@ -59,9 +65,10 @@ def gather(paths: Iterable[Path], variants: tuple[str, ...]) -> tuple[list[Path]
 
     A file that is named counts whatever it is called; one that is not there fails when it is read. Of a folder those
     directly in it count that end in `.mrc`, `.tif`, `.tiff` or `.png` and are no movie, no spectrum (`_PS`), no half
-    (`_even`, `_odd`, `_EVN`, `_ODD`), no applied gain (`_applied_…`) and nothing that a fit or a picker left (`_ctf`,
-    `_junk`, `_picks`); of files with one stem the MRC, then the TIFF; of an exposure's sums the first of `variants`,
-    which are endings of its stem.
+    (`_even`, `_odd`, `_EVN`, `_ODD`), no gain (`gain`, `…_gain`, `GainRef…`, `CountRef_…`, `SuperRef_…`,
+    `_applied_…`, or named by an mdoc there) and nothing that a fit or a picker left (`_ctf`, `_junk`, `_picks`); of
+    files with one stem the MRC, then the TIFF; of an exposure's sums the first of `variants`, which are endings of its
+    stem.
     """
     found: list[Path] = []
     empty: list[Failed] = []
@@ -72,13 +79,7 @@ def gather(paths: Iterable[Path], variants: tuple[str, ...]) -> tuple[list[Path]
             empty.append(failed(error, path))
             continue
         if not inside:
-            why = ProcessingError(
-                "there is no micrograph in this folder",
-                expected=f"files directly in it that end in {', '.join(_SUFFIXES)} and are no movies",
-                remedy="Name the folder that holds them, or the files",
-                path=path,
-            )
-            empty.append(Failed(path, why))
+            empty.append(Failed(path, _no_micrograph(path)))
         found += inside
     once: dict[str, Path] = {}
     for path in found:
@@ -86,10 +87,46 @@ def gather(paths: Iterable[Path], variants: tuple[str, ...]) -> tuple[list[Path]
     return list(once.values()), empty
 
 
+def _no_micrograph(folder: Path) -> ProcessingError:
+    """What is said of a folder without one: often its movies are still to be aligned."""
+    movies = sum(1 for path in folder.iterdir() if _is_there(path, _MOVIE_SUFFIXES) and _is_movie(path))
+    if movies:
+        return ProcessingError(
+            f"there is no micrograph in this folder, but {movies} movie{'s' * (movies != 1)}",
+            remedy=f"Align {'them' if movies > 1 else 'it'} first (coldchain align), and name the folder of the sums",
+            path=folder,
+        )
+    return ProcessingError(
+        "there is no micrograph in this folder",
+        expected=f"files directly in it that end in {', '.join(_SUFFIXES)} and are no movies",
+        remedy="Name the folder that holds them, or the files",
+        path=folder,
+    )
+
+
+def _is_there(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether it is a file of one of these kinds, and not hidden."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+
+
+def _gains_named(folder: Path) -> set[str]:
+    """The gain references that the mdocs of a folder name, which may lie among its micrographs."""
+    named: set[str] = set()
+    for path in folder.glob("*.mdoc"):
+        with suppress(OSError):
+            with path.open("rb") as stream:
+                head = stream.read(_MDOC_HEAD_BYTES)
+            named.update(
+                re.split(r"[\\/]", name.decode("utf-8", "replace"))[-1].strip() for name in _GAIN_LINE.findall(head)
+            )
+    return named
+
+
 def _in_folder(folder: Path, variants: tuple[str, ...]) -> Iterator[Path]:
     of_stem: dict[str, Path] = {}
+    gains = _gains_named(folder)
     for path in sorted(folder.iterdir(), key=lambda path: (_rank(path), path.name)):
-        if _rank(path) < len(_SUFFIXES) and not path.name.startswith(".") and path.is_file():
+        if _is_there(path, _SUFFIXES) and path.name not in gains and not _GAIN.search(path.stem):
             of_stem.setdefault(path.stem, path)
     exposures: dict[str, dict[str, Path]] = {}
     for stem, path in sorted(of_stem.items()):

@@ -133,5 +133,5 @@ def _words(picking: Picking, width_angstrom: float) -> str:
     count, diameter = len(picking.result.picks), picking.result.diameter_angstrom
     polarity = "dark on light" if picking.dark_on_light else "light on dark"
     junk = f"{picking.contamination_fraction:.1%} junk"
-    particles = f"{count} particles of {diameter:.0f} Å, {polarity}" if count else "no particles"
+    particles = f"{count} particle{'s' * (count != 1)} of {diameter:.0f} Å, {polarity}" if count else "no particles"
     return f"{particles}; {junk}; the picture is {width_angstrom / 10:.0f} nm wide"

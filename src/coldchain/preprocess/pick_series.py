@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coldchain.errors import ColdchainError, ProcessingError
 from coldchain.model.optics import Optics
 from coldchain.model.results import Pick
 from coldchain.preprocess.imaging import ImagingFinder
@@ -22,8 +23,13 @@ from coldchain.preprocess.report import Failed
 from coldchain.preprocess.turns import EXPECTED, failed, in_turn
 
 if TYPE_CHECKING:
-    from coldchain.kernels.pick import Picking
+    from coldchain.kernels.pick import Picking, PickParameters
 
+# A diameter that is given finds fewer particles than the one, and the estimated one as many as the other,
+_FEW, _MANY = 5, 20
+# at a diameter that differs by more than this part: the estimate is a step of 12 % off at most.
+_ANOTHER_SIZE = 0.2
+_ASK = "Is the pixel size right? Give with --pixel-size Å"
 _BLANK = "The picture is blank: every pixel has the same value."
 
 
@@ -84,6 +90,7 @@ def pick_all(paths: Sequence[Path], asked: PickAsked) -> Iterator[PickReport | F
 class _Searched:
     read: KnownPicture
     picking: Picking
+    hints: tuple[str, ...]
     seconds: float
 
 
@@ -123,9 +130,10 @@ class _Stages:
         )
         try:
             picking = find_particles(read.picture.pixels, parameters)
+            hints = _of_another_size(read, picking, parameters)
         except EXPECTED as error:
-            return failed(error, read.path)
-        return _Searched(read, picking, read.seconds + time.perf_counter() - began)
+            return failed(_asking(error), read.path)
+        return _Searched(read, picking, hints, read.seconds + time.perf_counter() - began)
 
     def write(self, searched: _Searched | Failed, threads: int) -> PickReport | Failed:  # noqa: ARG002  # small files
         if isinstance(searched, Failed):
@@ -142,17 +150,17 @@ class _Stages:
             )
         except EXPECTED as error:
             return failed(error, read.path)
-        warnings = read.warnings + self._list(read.path, files)
+        warnings = read.warnings + searched.hints + self._list(read.path, files)
         if float(read.picture.pixels.max()) <= float(read.picture.pixels.min()):
             warnings += (_BLANK,)
         return PickReport(
             file=read.path,
-            diameter_angstrom=picking.result.diameter_angstrom,
-            picks=stored_picks(picking, read.picture),
-            seconds=searched.seconds + time.perf_counter() - began,
+            diameter_angstrom=round(picking.result.diameter_angstrom, 2),
+            picks=tuple(map(_rounded, stored_picks(picking, read.picture))),
+            seconds=round(searched.seconds + time.perf_counter() - began, 4),
             pixel_size_angstrom=pixel,
             dark_on_light=picking.dark_on_light,
-            contamination_fraction=picking.contamination_fraction,
+            contamination_fraction=round(picking.contamination_fraction, 5),
             files=files,
             warnings=warnings,
         )
@@ -172,3 +180,31 @@ class _Stages:
             write_coordinate_list(path, self._listed)
         else:
             path.unlink(missing_ok=True)
+
+
+def _of_another_size(read: KnownPicture, picking: Picking, parameters: PickParameters) -> tuple[str, ...]:
+    """What is said where a diameter that was given finds next to nothing, and another one would find particles."""
+    given, few = parameters.diameter_angstrom, len(picking.result.picks)
+    if given is None or few >= _FEW or parameters.templates is not None:
+        return ()
+    from coldchain.kernels.pick import find_particles
+
+    other = find_particles(read.picture.pixels, replace(parameters, diameter_angstrom=None)).result
+    if len(other.picks) < _MANY or abs(other.diameter_angstrom - given) <= _ANOTHER_SIZE * given:
+        return ()
+    return (
+        f"--diameter {given:.4g} finds {few or 'no'} particle{'s' * (few != 1)}; there are {len(other.picks)} of"
+        f" {other.diameter_angstrom:.0f} Å: are diameter and pixel size right?",
+    )
+
+
+def _asking(error: ColdchainError | OSError | MemoryError) -> ColdchainError | OSError | MemoryError:
+    """The error with a remedy where it has none: what is too small, or holds nothing, is most often so by its scale."""
+    if isinstance(error, ProcessingError) and not error.remedy:
+        return ProcessingError(error.found, expected=error.expected, remedy=_ASK, path=error.path)
+    return error
+
+
+def _rounded(pick: Pick) -> Pick:
+    """To a thousandth of a pixel, and so the figure of merit."""
+    return Pick(round(pick.x_pixel, 3), round(pick.y_pixel, 3), round(pick.figure_of_merit, 4))
