@@ -31,6 +31,8 @@ _FINEST_WORKING_PIXEL_ANGSTROM = 4.0
 _COARSEST_WORKING_PIXEL_ANGSTROM = 8.0
 # Junk is sought with this size where no particle was found to measure.
 _USUAL_DIAMETER_ANGSTROM = 150.0
+# Of so few particles nobody can tell the size; what is found with a size that nobody told is then no particle.
+_FEWEST_OF_A_SIZE = 4
 # A pick much fainter than its fellows is a fragment, an overlap or something else.
 _LEAST_OF_TYPICAL = 0.5
 # A pick with a multiple of its fellows' contrast is a body of another kind (gold, ice).
@@ -112,7 +114,8 @@ def find_particles(image: NDArray[np.generic], parameters: PickParameters) -> Pi
     -------
     Picks, best first: x is the column, y the row, in pixels of `image` from the first stored pixel's centre;
     `figure_of_merit` is the correlation coefficient with the projection of a ball or shell, or with a template, 0 … 1.
-    A blank image has no picks. Where no diameter was given and nothing stands out of the noise, the diameter is 0.
+    A blank image has no picks. Where no diameter was given and fewer than four particles stand out of the noise, there
+    are no picks and the diameter is 0.
 
     Raises
     ------
@@ -122,6 +125,7 @@ def find_particles(image: NDArray[np.generic], parameters: PickParameters) -> Pi
     _check(image, parameters)
     templates = _templates(parameters)
     diameter = parameters.diameter_angstrom
+    estimated = diameter is None and templates is None
     if diameter is None:
         diameter = templates.diameter_angstrom() if templates else estimate_diameter(image, parameters)
     sought = diameter or _USUAL_DIAMETER_ANGSTROM
@@ -130,16 +134,15 @@ def find_particles(image: NDArray[np.generic], parameters: PickParameters) -> Pi
     junk, relief = _junk(picture, size)
     if junk.all() or not diameter or not picture.pixels.any():
         return _told(image, picture, junk, (), diameter, dark_on_light=True)
-    clean = ~grown(junk, _FRINGE_DIAMETERS * size)
-    flat = clipped(flattened(picture.pixels, clean, size), clean)
-    if templates is None:
-        matched = match_shells(flat, clean, size, parameters.threads)
-    else:
-        matched = match_templates(flat, clean, size, templates, picture.spacing_angstrom, parameters.threads)
-    standing = _standing(matched, clean, size, parameters)
-    junk = junk | _stronger_junk(relief, standing)
+    matched, standing = _found(picture, junk, size, templates, parameters)
+    stronger = _stronger_junk(relief, standing)
+    if stronger.any():  # what was found beside it, with it in the picture, does not count
+        junk = junk | stronger
+        matched, standing = _found(picture, junk, size, templates, parameters)
     covered = grown(junk & ~grown(picture.unknown, 1.0), _LEAST_FROM_JUNK_DIAMETERS * size) | junk
     standing = standing.where(~covered[standing.rows, standing.columns])
+    if estimated and len(standing.rows) < _FEWEST_OF_A_SIZE:
+        return _told(image, picture, junk, (), 0.0, dark_on_light=matched.dark_on_light)
     picks = tuple(_pick(matched, standing, i, picture.ratio, image.shape) for i in range(len(standing.rows)))
     return _told(image, picture, junk, picks, diameter, dark_on_light=matched.dark_on_light)
 
@@ -236,6 +239,19 @@ def _opaque(picture: Picture) -> float:
     electrons = (picture.mean / noise) ** 2
     likely = _LEAST_ELECTRONS <= electrons <= _MOST_ELECTRONS
     return _OPAQUE_PART * picture.mean / picture.deviation if likely else math.inf
+
+
+def _found(
+    picture: Picture, junk: Mask, diameter_pixel: float, templates: Templates | None, parameters: PickParameters
+) -> tuple[Matched, Peaks]:
+    """The map of scores, and its peaks that count as particles, where there is no junk."""
+    clean = ~grown(junk, _FRINGE_DIAMETERS * diameter_pixel)
+    flat = clipped(flattened(picture.pixels, clean, diameter_pixel), clean)
+    if templates is None:
+        matched = match_shells(flat, clean, diameter_pixel, parameters.threads)
+    else:
+        matched = match_templates(flat, clean, diameter_pixel, templates, picture.spacing_angstrom, parameters.threads)
+    return matched, _standing(matched, clean, diameter_pixel, parameters)
 
 
 def _standing(matched: Matched, clean: Mask, diameter_pixel: float, parameters: PickParameters) -> Peaks:
