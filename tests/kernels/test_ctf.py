@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,28 @@ def test_the_picture_for_the_eye_shows_the_same_rings_left_and_right() -> None:
     ring = (radius > 0.12 * edge) & (radius < 0.25 * edge)
     agreement = np.corrcoef(left[ring], right[:, : left.shape[1]][ring])[0, 1]
     assert agreement > 0.6, agreement
+
+
+def test_noise_is_shown_as_noise() -> None:
+    """Along the circles of a picture without rings neighbouring places differ; where rings are, they are smoothed. As
+    many threads as there are find the same."""
+    noise = np.random.default_rng(5).standard_normal((1024, 1024)).astype(np.float32)
+    ctf = planted_ctf((1024, 1024), 1.0, 15000.0, 14500.0, 20.0)
+    ringed = micrograph((1024, 1024), 1.0, ctf, signal_to_noise=0.3, seed=5)
+    alike = []
+    for picture in (noise, ringed):
+        fit, other = (fit_ctf(picture, CtfParameters(1.0, 300.0, 2.7, threads=count)) for count in (1, 2))
+        assert fit.result == other.result
+        assert fit.smoothed == fit.result.trustworthy
+        side = fit.diagnostic.shape[0]
+        turned = np.radians(np.arange(100, 260, 10.0))
+        rows, columns = (
+            np.rint(side / 2 + 0.35 * side * wave[:, None] * np.linspace(0.5, 1, 200)).astype(int)
+            for wave in (np.sin(turned), -np.abs(np.cos(turned)))
+        )
+        values = fit.diagnostic[rows, columns]
+        alike.append(float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairwise(values)])))
+    assert alike[0] < 0.3 < alike[1]
 
 
 def test_the_azimuth_is_from_x_towards_increasing_row() -> None:
