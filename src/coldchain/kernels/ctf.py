@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from coldchain.compiled import in_bands
 from coldchain.errors import ProcessingError
 from coldchain.kernels import ctf_fit, ctf_report, ctf_search, ctf_tilt, spectrum
 from coldchain.kernels.ctf_model import Defocus, Lens
@@ -271,7 +270,7 @@ def _fit(polar: spectrum.PolarSpectrum, parameters: CtfParameters, *, off_centre
         fit_phase_shift=parameters.fit_phase_shift,
         threads=parameters.threads,
     )
-    refined, rival = _refine(rings, found, fit_phase_shift=parameters.fit_phase_shift, threads=parameters.threads)
+    refined, rival = _refine(rings, found, fit_phase_shift=parameters.fit_phase_shift)
     profile = ctf_report.equiphase_profile(rings, refined)
     result = _judge(parameters, rings, polar, refined, rival, profile, off_centre_per_angstrom)
     smoothed = refined.score >= _LOWEST_SCORE
@@ -295,20 +294,13 @@ class _Rival:
 
 
 def _refine(
-    rings: ctf_fit.Rings, found: list[ctf_search.Candidate], *, fit_phase_shift: bool, threads: int
+    rings: ctf_fit.Rings, found: list[ctf_search.Candidate], *, fit_phase_shift: bool
 ) -> tuple[ctf_fit.Refinement, _Rival]:
     """The best of what the search found, refined, and what can be said for any other."""
     close = [candidate for candidate in found[:_CANDIDATES] if candidate.score > _WORTH_REFINING * found[0].score]
     if found[0].score < _SCORE_WORTH_REFINING:
         close = found[:1]
-    by_place: dict[int, ctf_fit.Refinement] = {}
-
-    def refine(first: int, end: int) -> None:
-        for place in range(first, end):
-            by_place[place] = ctf_fit.refine(rings, close[place].defocus, fit_phase_shift=fit_phase_shift)
-
-    in_bands(refine, len(close), threads)
-    tried = [by_place[place] for place in range(len(close))]
+    tried = [ctf_fit.refine(rings, candidate.defocus, fit_phase_shift=fit_phase_shift) for candidate in close]
     best = max(tried, key=lambda refined: refined.score)
     apart = _APART_RADIAN / (2 * float(rings.defocus_phase[-1]))
     others = [other for other in tried if abs(other.defocus.mean_angstrom - best.defocus.mean_angstrom) > apart]
