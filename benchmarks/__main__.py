@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import alignment, chain, ctf, pick, storage
+from benchmarks import alignment, chain, ctf, pick, storage, watch
 
 PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "alignment": alignment.main,
@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "ctf": ctf.main,
     "pick": pick.main,
     "storage": storage.main,
+    "watch": watch.main,
 }
 
 

@@ -188,6 +188,29 @@ def test_orders_from_many_threads_all_run(queue: Callable[..., Running]) -> None
     assert running.queue.waiting() == 0
 
 
+@pytest.mark.parametrize("is_before", [True, False])
+def test_an_order_that_comes_while_the_queue_wakes_stops_nothing(
+    queue: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, is_before: bool
+) -> None:
+    """Just before or just after the call to wake is taken: it is run, and so is one that comes much later."""
+    running = queue()
+    read = os.eventfd_read
+
+    def read_meanwhile(descriptor: int) -> int:
+        value = 0 if is_before else read(descriptor)
+        if not any(outcome.order.key == "between" for outcome in running.outcomes):
+            running.queue.put(Order("echo between", "between"))
+        return read(descriptor) if is_before else value
+
+    monkeypatch.setattr(os, "eventfd_read", read_meanwhile)
+    running.queue.put(Order("echo first", "first"))
+    running.until(lambda: len(running.outcomes) >= 2 and running.queue.is_idle())
+    monkeypatch.setattr(os, "eventfd_read", read)
+    time.sleep(0.05)
+    running.run("echo last")
+    assert running.outcomes[-1].output == b"last\n"
+
+
 def test_older_kernels_will_do(queue: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pidfd_open, ends are noticed all the same."""
 

@@ -208,9 +208,10 @@ class CommandQueue:
         for descriptor, _ in self._poll.poll(milliseconds):
             running = self._by_descriptor.get(descriptor)
             if descriptor == self._wake:
-                self._is_awake = False
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
+                # After the reading: an order that comes between wakes nobody, and is taken right after this.
+                self._is_awake = False
             elif running is None:
                 continue  # closed a moment ago
             elif descriptor == running.pipe:

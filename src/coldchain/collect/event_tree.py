@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inotify_simple import Event as KernelEvent
-from inotify_simple import INotify, flags
+from inotify_simple import flags
 
 from coldchain.collect.event_names import KINDS, TOLD_ANYWAY
 from coldchain.collect.mounts import filesystem_type, is_remote
 from coldchain.collect.tree_memory import CLOSED, FOLDER, UNSEEN, TreeMemory, fingerprint
+from coldchain.collect.tree_watches import AWAY, TreeWatches, is_inside
 from coldchain.errors import printable
 from coldchain.formats.beneath import folder_beneath
 
@@ -40,22 +41,10 @@ _MOVE_SECONDS = 0.5
 """How long a move's second half is waited for. The kernel tells both at once."""
 
 _ARRIVED, _GONE = "arrived", "gone"
-_AWAY = "\0"
-"""What begins the path of a folder that has left its place, until it is known where it went."""
-
-_STRUCTURE = int(flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO)
+_STRUCTURE = int(flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.ONLYDIR)
 _SELF = int(flags.DELETE_SELF | flags.MOVE_SELF)
 _CONTENT = int(flags.CLOSE_WRITE | flags.MODIFY)
 _READING = int(flags.OPEN | flags.ACCESS | flags.CLOSE_NOWRITE)
-
-WATCH_REMEDY = (
-    "Raise the limit: sysctl fs.inotify.max_user_watches=1048576 (and in /etc/sysctl.d to keep it). "
-    "Until then what is not watched is looked at every few seconds"
-)
-INSTANCE_REMEDY = (
-    "Raise the limit: sysctl fs.inotify.max_user_instances=1024 (and in /etc/sysctl.d to keep it), and start again. "
-    "Until then everything is looked at every few seconds"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +110,6 @@ class EventTree:
         enters: Callable[[str], bool] = lambda _: True,
         settle_seconds: float = SETTLE_SECONDS,
         poll_seconds: float = POLL_SECONDS,
-        use_inotify: bool = True,
     ) -> None:
         self.root = root
         self._recursive = recursive
@@ -138,9 +126,6 @@ class EventTree:
         self._visited: set[str] = set()
         self._settling: dict[str, tuple[int, float]] = {}
         self._leaving: dict[int, _Leaving] = {}
-        self._path_of_watch: dict[int, str] = {}
-        self._watch_of_path: dict[str, int] = {}
-        self._unwatched: set[str] = set()
         self._unmounted: set[str] = set()
         self._kept_out: set[str] = set()
         self._root_identity: tuple[int, int] | None = None
@@ -153,13 +138,13 @@ class EventTree:
         self._next_look = float("-inf")
         self._next_poll = float("-inf")
         self._said: set[str] = set()
-        self._inotify = self._open_inotify() if use_inotify else None
+        self._watches = TreeWatches(self._say)
 
     # -- what the owner calls ---------------------------------------------------------------------------------------
 
     def fileno(self) -> int | None:
         """The descriptor that can be read when there are events; None where there is none."""
-        return None if self._inotify is None else self._inotify.fileno()
+        return self._watches.fileno()
 
     @property
     def is_busy(self) -> bool:
@@ -189,9 +174,9 @@ class EventTree:
         if events != self._wanted:
             self._wanted = events
             self._rescan = True
-        for folder in [folder for folder in self._watch_of_path if not folder.startswith(_AWAY)]:
+        for folder in self._watches.paths():
             if not self._enters(folder):
-                self._unwatch_tree(folder)
+                self._watches.remove_inside(folder)
                 self._memory.forget_inside(folder)
                 self._kept_out.add(folder)
         for folder in [folder for folder in self._kept_out if self._enters(folder)]:
@@ -201,9 +186,7 @@ class EventTree:
 
     def close(self) -> None:
         """Stop watching."""
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
+        self._watches.close()
 
     # -- the root ---------------------------------------------------------------------------------------------------
 
@@ -221,11 +204,11 @@ class EventTree:
         if identity == self._root_identity:
             self._compare_file_root(status)
             return
-        self._unwatch_tree("")
+        self._watches.remove_inside("")
         self._root_identity = identity
         is_other_mount = self._root_device not in {None, status.st_dev}
         self._root_device = status.st_dev
-        self._is_polled = self._inotify is None or self._is_remote()
+        self._is_polled = not self._watches.is_there or self._is_remote()
         tells = not self._is_first or self._tells_first
         self._is_first = False
         self._said.clear()
@@ -250,13 +233,13 @@ class EventTree:
             self._say(f"it cannot be watched ({error.strerror})")
             return
         try:
-            self._watch("", descriptor, is_folder=False)
+            self._watches.add("", descriptor, self._wanted & KINDS | _SELF)
         finally:
             os.close(descriptor)
 
     def _compare_file_root(self, status: os.stat_result) -> None:
         """A file that is itself the root, where the kernel tells nothing of it, or may have lost its word."""
-        is_told = not (self._is_polled or self._rescan or "" in self._unwatched)
+        is_told = not (self._is_polled or self._rescan or "" in self._watches.unwatched)
         if self._root_is_folder or is_told:
             return
         self._watch_file_root()
@@ -270,7 +253,7 @@ class EventTree:
     def _lose_root(self, *, is_moved: bool) -> None:
         """What the root's path leads to is no longer what is watched."""
         if is_moved:  # else the kernel drops the watch, and tells it
-            self._unwatch_tree("")
+            self._watches.remove_inside("")
         self._memory.forget_inside("")
         self._root_identity = None
         self._next_look = float("-inf")
@@ -292,7 +275,7 @@ class EventTree:
         if self._is_polled:
             self._rescan = True
             return
-        for folder in self._unwatched:
+        for folder in self._watches.unwatched:
             self._to_visit.append(_Visit(folder, tells=True))
 
     # -- visits -----------------------------------------------------------------------------------------------------
@@ -313,7 +296,7 @@ class EventTree:
         try:
             with folder_beneath(self.root, folder or ".") as descriptor:
                 self._visited.update(_with_all_above(folder))
-                self._watch(folder, descriptor, is_folder=True)
+                self._watches.add(folder, descriptor, self._wanted & KINDS | _SELF | _STRUCTURE)
                 with os.scandir(descriptor) as entries:
                     listed = dict(_statuses(entries))
         except OSError as error:
@@ -356,12 +339,12 @@ class EventTree:
             self._tell(flags.DELETE | (flags.ISDIR if before == FOLDER else 0), path, is_found=True)
         self._part_with(path)
         if before == FOLDER:
-            self._unwatch_tree(path)
+            self._watches.remove_inside(path)
 
     def _note_unvisited(self, folder: str, error: OSError) -> None:
         if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP:
-            self._unwatch(folder)  # gone, or something else has taken its place
-            self._unwatched.discard(folder)
+            # Gone, or something else has taken its place: the folder above tells.
+            self._watches.unwatched.discard(folder)
         else:
             self._say(f"{folder or 'it'} cannot be read ({error.strerror}). Give this account permission")
 
@@ -391,25 +374,16 @@ class EventTree:
 
     # -- the kernel's events ----------------------------------------------------------------------------------------
 
-    def _open_inotify(self) -> INotify | None:
-        try:
-            return INotify()
-        except OSError as error:
-            self._say(f"inotify is not to be had ({error.strerror}). {INSTANCE_REMEDY}")
-            return None
-
     def _read_events(self, now: float) -> None:
         """All that the kernel has told by now; then what listings found before is no longer remembered."""
-        if self._inotify is None:
-            return
-        for event in self._inotify.read(timeout=0):
+        for event in self._watches.read():
             self._handle(event, now)
         self._told.clear()
         self._visited.clear()
         for cookie, leaving in list(self._leaving.items()):
             if now - leaving.since > _MOVE_SECONDS:
                 del self._leaving[cookie]
-                self._unwatch_tree(leaving.place)
+                self._watches.remove_inside(leaving.place)
                 self._memory.forget_inside(leaving.place)
 
     def _handle(self, event: KernelEvent, now: float) -> None:
@@ -417,8 +391,8 @@ class EventTree:
             self._tell(flags.Q_OVERFLOW, "")
             self._rescan = True
             return
-        folder = self._path_of_watch.get(event.wd)
-        if folder is None or (folder.startswith(_AWAY) and not event.mask & flags.IGNORED):
+        folder = self._watches.path_of(event.wd)
+        if folder is None or (folder.startswith(AWAY) and not event.mask & flags.IGNORED):
             return
         if event.mask & TOLD_ANYWAY:
             self._handle_end_of_watch(event, folder)
@@ -431,10 +405,10 @@ class EventTree:
         if event.mask & flags.UNMOUNT:
             self._tell(flags.UNMOUNT, folder)
             if folder and not any(above in self._unmounted for above in _with_all_above(folder)):
-                self._unmounted = {path for path in self._unmounted if not _is_inside(path, folder)} | {folder}
+                self._unmounted = {path for path in self._unmounted if not is_inside(path, folder)} | {folder}
             return
-        self._forget_watch(event.wd)
-        if folder.startswith(_AWAY):
+        self._watches.forget(event.wd)
+        if folder.startswith(AWAY):
             return
         self._tell(flags.IGNORED, folder)
         if folder == "":
@@ -476,11 +450,12 @@ class EventTree:
             self._memory.set(path, UNSEEN)
 
     def _handle_moved_from(self, event: KernelEvent, path: str, now: float) -> None:
-        settling = {inner: self._settling.pop(inner) for inner in list(self._settling) if _is_inside(inner, path)}
-        place = f"{_AWAY}{event.cookie}"
+        settling = {inner: self._settling.pop(inner) for inner in list(self._settling) if is_inside(inner, path)}
+        place = f"{AWAY}{event.cookie}"
         self._leaving[event.cookie] = _Leaving(place, path, settling, now)
         if event.mask & flags.ISDIR:
-            self._rename_inside(path, place)
+            self._memory.rename_inside(path, place)
+            self._watches.rename_inside(path, place)
         self._memory.forget(path)
         if not self._was_told(_GONE, path):
             self._tell(event.mask, path, cookie=event.cookie)
@@ -496,7 +471,8 @@ class EventTree:
             self._enter(path)
         else:
             self._memory.forget_inside(path)
-            self._rename_inside(leaving.place, path)
+            self._memory.rename_inside(leaving.place, path)
+            self._watches.rename_inside(leaving.place, path)
             self._memory.set(path, FOLDER)
             if self._recursive:
                 self._to_visit.appendleft(_Visit(path, tells=True, goes_deep=True))
@@ -549,59 +525,6 @@ class EventTree:
             shown = int(mask) & (KINDS | TOLD_ANYWAY | int(flags.ISDIR))
             self._events.append(FileEvent(shown, path, old_path, cookie, is_found))
 
-    # -- watches ----------------------------------------------------------------------------------------------------
-
-    def _watch(self, folder: str, descriptor: int, *, is_folder: bool) -> None:
-        if self._inotify is None:
-            return
-        mask = self._wanted & KINDS | _SELF
-        if is_folder:
-            mask |= _STRUCTURE | int(flags.ONLYDIR)
-        try:
-            # inotify takes paths only, and follows links on the way; this path leads to what is open and nowhere else.
-            watch = self._inotify.add_watch(f"/proc/self/fd/{descriptor}", mask)
-        except OSError as error:
-            self._unwatched.add(folder)
-            if error.errno == errno.ENOSPC:
-                self._say(f"not every folder can be watched: fs.inotify.max_user_watches is reached. {WATCH_REMEDY}")
-            else:
-                self._say(f"{folder or 'it'} cannot be watched ({error.strerror}); it is looked at every few seconds")
-            return
-        self._unwatched.discard(folder)
-        # An earlier watch of this path is that of a deleted folder: the kernel has more to tell of it, and drops it.
-        self._forget_watch(watch)
-        self._path_of_watch[watch] = folder
-        self._watch_of_path[folder] = watch
-
-    def _forget_watch(self, watch: int) -> None:
-        folder = self._path_of_watch.pop(watch, None)
-        if folder is not None and self._watch_of_path.get(folder) == watch:
-            del self._watch_of_path[folder]
-
-    def _unwatch(self, folder: str) -> None:
-        watch = self._watch_of_path.get(folder)
-        if watch is None or self._inotify is None:
-            return
-        self._forget_watch(watch)
-        try:
-            self._inotify.rm_watch(watch)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # EINVAL: the kernel had dropped it with its folder
-                raise
-
-    def _unwatch_tree(self, folder: str) -> None:
-        for path in [path for path in self._watch_of_path if _is_inside(path, folder)]:
-            self._unwatch(path)
-        self._unwatched = {path for path in self._unwatched if not _is_inside(path, folder)}
-
-    def _rename_inside(self, old: str, new: str) -> None:
-        """A folder moved: what is known of it and the watches in it go with it."""
-        self._memory.rename_inside(old, new)
-        for path in [path for path in self._watch_of_path if _is_inside(path, old)]:
-            watch = self._watch_of_path.pop(path)
-            self._watch_of_path[new + path[len(old) :]] = watch
-            self._path_of_watch[watch] = new + path[len(old) :]
-
     # -- words ------------------------------------------------------------------------------------------------------
 
     def _say(self, message: str) -> None:
@@ -634,8 +557,3 @@ def _with_all_above(path: str) -> Iterator[str]:
     while path:
         path = _above(path)
         yield path
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    """Whether a path is that folder or beneath it; everything but what has left is beneath the root."""
-    return path == folder or path.startswith(folder + "/") or (folder == "" and not path.startswith(_AWAY))
