@@ -132,12 +132,14 @@ def _power(
 
     def transform_rows(first: int, end: int) -> None:
         block = np.zeros((_BLOCK_ROWS, padded[1]), dtype=np.float32)
+        waves = np.empty((_BLOCK_ROWS, padded[1] // 2 + 1), dtype=np.complex64)
         for row in range(first, end, _BLOCK_ROWS):
             part = slice(row, min(end, row + _BLOCK_ROWS))
             lines = block[: part.stop - row]
             _centre(values[part], mean, magnitude, lines[:, :columns])
             _fade(lines[:, :columns], down[part], across)
-            transform[part] = ducc0.fft.r2c(lines, axes=(1,))[:, :kept]
+            ducc0.fft.r2c(lines, axes=(1,), out=waves[: len(lines)])
+            transform[part] = waves[: len(lines), :kept]
 
     in_bands(transform_rows, values.shape[0], threads)
     ducc0.fft.c2c(transform, axes=(0,), nthreads=max(1, threads), out=transform)
