@@ -26,6 +26,7 @@ Floats: TypeAlias = NDArray[np.float64]
 # Over this part of its length either edge of a picture fades out.
 _TAPERED = 0.1
 _BLOCK_ROWS = 16
+_PARTS = 8
 _SPARSE = 13
 _LEAST_MAGNITUDE, _LARGEST_MAGNITUDE = 1e-6, 1e9
 # Waves beside an axis that are left out with it.
@@ -183,16 +184,18 @@ def _bin(
     rows = power.shape[0]
     reach = min((rows - 1) // 2, math.ceil(band.highest_per_angstrom / row_step))
     cotangents = 1 / np.tan(np.arange(1, band.sectors // 2 + 1) * (math.pi / band.sectors))
-    parts: list[tuple[Floats, Floats]] = []
+    edges = [(2 * reach + 1) * part // _PARTS for part in range(_PARTS + 1)]
+    totals, counts = (np.zeros((_PARTS, band.sectors, band.rings)) for _ in range(2))
+    steps = (row_step, column_step, band.lowest_per_angstrom, band.ring_width_per_angstrom)
 
     def work(first: int, end: int) -> None:
-        total, count = np.zeros((band.sectors, band.rings)), np.zeros((band.sectors, band.rings))
-        steps = (row_step, column_step, band.lowest_per_angstrom, band.ring_width_per_angstrom)
-        _bin_rows(power, cotangents, steps, total, count, first - reach, end - reach)
-        parts.append((total, count))
+        for part in range(first, end):
+            rows_of_part = edges[part] - reach, edges[part + 1] - reach
+            _bin_rows(power, cotangents, steps, totals[part], counts[part], *rows_of_part)
 
-    in_bands(work, 2 * reach + 1, threads)
-    return cast(Floats, sum(total for total, _ in parts)), cast(Floats, sum(count for _, count in parts))
+    # The parts do not depend on the threads, so that as many as there are find the same.
+    in_bands(work, _PARTS, threads)
+    return np.asarray(totals.sum(axis=0)), np.asarray(counts.sum(axis=0))
 
 
 def _samples_of_cells(power: NDArray[np.float32], row_step: float, column_step: float, band: Band) -> float:
