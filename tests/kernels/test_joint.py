@@ -292,7 +292,8 @@ def test_bending_specimens_are_followed(seed: int) -> None:
     assert track_error(found_x, found_y, planted_x, planted_y) < 0.45
     assert track_error(*whole, planted_x, planted_y) > 0.6
     assert result.motion.grid == (4, 4)
-    assert result.warnings == ()
+    assert len(result.warnings) == 1
+    assert "patches are" in result.warnings[0]  # narrower than single particles want them, as the picture is small
 
 
 def test_movies_know_their_error() -> None:

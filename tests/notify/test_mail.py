@@ -91,15 +91,15 @@ def serving(identity: Identity | None, *, tls: bool = False, login: bool = False
     try:
         yield sink
     finally:
-        server.close()
-        asyncio.run_coroutine_threadsafe(end_all(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(end_all(server), loop).result(20)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(20)
         loop.close()
 
 
-async def end_all() -> None:
-    """End every conversation that is left."""
+async def end_all(server: asyncio.Server) -> None:
+    """End the server, in the thread that it belongs to, and every conversation that is left."""
+    server.close()
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
