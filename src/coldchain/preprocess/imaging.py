@@ -7,7 +7,6 @@ user said.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from coldchain.formats.relion_motion import read_motion
 from coldchain.formats.star import Table, Value
 from coldchain.model import limits
 from coldchain.model.optics import ExposureMetadata, Optics
-from coldchain.preprocess.exposure import find_metadata, header_metadata, lacking
+from coldchain.preprocess.exposure import contradiction, find_metadata, header_metadata, lacking
 from coldchain.preprocess.micrographs import is_spectrum
 from coldchain.preprocess.output_names import LIST_NAME
 from coldchain.preprocess.wishes import Lens
@@ -31,8 +30,6 @@ _NAMES = ("rlnMicrographName", "rlnMicrographNameNoDW", "rlnCtfPowerSpectrum", "
 # RELION's motion correction keeps the movies' folders below its own, in which the list lies.
 _LIST_LEVELS = 3
 _SOUGHT = "neither from its header nor from a STAR, mdoc or XML by it"
-# Calibrations differ by more; what was rounded differs by less.
-_SAME = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +102,9 @@ def _contradictions(stated: Optics, info: MovieInfo, known: Optics) -> tuple[str
     if stated.pixel_size_angstrom is None and stated.voltage_kilovolt is None:
         return ()
     metadata, _ = find_metadata(info, ExposureMetadata(optics=known))
-    pairs = (
-        ("--pixel-size", "Å", stated.pixel_size_angstrom, known.pixel_size_angstrom),
-        ("--voltage", "kV", stated.voltage_kilovolt, metadata.optics.voltage_kilovolt),
-    )
-    return tuple(
-        f"{option} {said:.4g} {unit} was used; its metadata say {other:.4g} {unit}."
-        for option, unit, said, other in pairs
-        if said is not None and other is not None and not math.isclose(said, other, rel_tol=_SAME)
+    return (
+        *contradiction("--pixel-size", "Å", stated.pixel_size_angstrom, known.pixel_size_angstrom),
+        *contradiction("--voltage", "kV", stated.voltage_kilovolt, metadata.optics.voltage_kilovolt),
     )
 
 
