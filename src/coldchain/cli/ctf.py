@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from coldchain.cli.console import within
-from coldchain.cli.outcomes import make_folder, refuse_equal_names, tell_as_json, tell_as_lines
-from coldchain.cli.unlisted import Unlisted
+from coldchain.cli.outcomes import make_folder, refuse_equal_names
+from coldchain.cli.unlisted import Unlisted, tell_all
 from coldchain.errors import UsageError
 from coldchain.model import limits
 from coldchain.model.optics import Optics
@@ -92,15 +92,7 @@ def ctf(
     check_names(paths, [], out, endings=CTF_ENDINGS, list_names=(CTF_LIST_NAME,))
     make_folder(out)
     outcomes = itertools.chain(empty, fit_all(paths, asked) if paths else ())
-    count = len(paths) + len(empty)
-    unlisted = Unlisted(CTF_LIST_NAME)
-    if json:
-        went_well = tell_as_json(outcomes, "file")
-    else:
-        went_well = tell_as_lines(outcomes, lambda each: _lines(each, unlisted), what=_WHAT, count=count)
-        unlisted.tell(_WHAT, count)
-    if not went_well:
-        raise typer.Exit(1)
+    tell_all(outcomes, _lines, list_name=CTF_LIST_NAME, what=_WHAT, count=len(paths) + len(empty), json=json)
 
 
 def _degrees(text: str) -> float:

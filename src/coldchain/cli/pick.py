@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from coldchain.cli.console import within
-from coldchain.cli.outcomes import make_folder, refuse_equal_names, tell_as_json, tell_as_lines
-from coldchain.cli.unlisted import Unlisted
+from coldchain.cli.outcomes import make_folder, refuse_equal_names
+from coldchain.cli.unlisted import Unlisted, tell_all
 from coldchain.errors import UsageError
 from coldchain.model import limits
 from coldchain.preprocess.micrographs import WEIGHTED_FIRST, gather, read_templates
@@ -80,15 +80,7 @@ def pick(
         threads=threads or len(os.sched_getaffinity(0)),
     )
     outcomes = itertools.chain(empty, pick_all(paths, asked) if paths else ())
-    count = len(paths) + len(empty)
-    unlisted = Unlisted(PICK_LIST_NAME)
-    if json:
-        went_well = tell_as_json(outcomes, "file")
-    else:
-        went_well = tell_as_lines(outcomes, lambda each: _lines(each, unlisted), what=_WHAT, count=count)
-        unlisted.tell(_WHAT, count)
-    if not went_well:
-        raise typer.Exit(1)
+    tell_all(outcomes, _lines, list_name=PICK_LIST_NAME, what=_WHAT, count=len(paths) + len(empty), json=json)
 
 
 def _diameter(text: str) -> float | None:
