@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from coldchain.errors import ProcessingError
 from coldchain.kernels import ctf_fit, ctf_report, ctf_search, ctf_tilt, spectrum
 from coldchain.kernels.ctf_model import Defocus, Lens
+from coldchain.kernels.extent import Extent, extent_of
 from coldchain.kernels.voltage import check_voltage
 from coldchain.model.results import CtfResult
 
@@ -136,13 +137,18 @@ def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
     check_parameters(parameters)
     if image.ndim != 2:
         raise ProcessingError(f"the image has {image.ndim} dimensions", expected="rows and columns")
-    reason = _unusable(image, parameters)
+    reason = _too_small(image, parameters)
+    if reason:
+        return _no_fit(reason)
+    extent = extent_of(image, parameters.threads)
+    reason = _unusable(image, extent)
     if reason:
         return _no_fit(reason)
     band = _band(parameters, 1 / (min(image.shape) * parameters.pixel_size_angstrom))
     if band.rings < _FEWEST_RINGS_OF_BAND:
         return _no_fit(_few(band.rings))
-    flat = _fit(spectrum.of_picture(image, parameters.pixel_size_angstrom, band, parameters.threads), parameters)
+    polar = spectrum.of_picture(image, parameters.pixel_size_angstrom, band, parameters.threads, extent=extent)
+    flat = _fit(polar, parameters)
     return _fit_tilted(image, flat, parameters) if parameters.tilt else flat
 
 
@@ -277,7 +283,9 @@ def _fit(polar: spectrum.PolarSpectrum, parameters: CtfParameters, *, off_centre
     return CtfFit(
         result=result,
         smoothed=smoothed,
-        diagnostic=ctf_report.diagnostic(rings, refined, result.fit_resolution_angstrom, smoothed=smoothed),
+        diagnostic=ctf_report.diagnostic(
+            rings, refined, result.fit_resolution_angstrom, smoothed=smoothed, threads=parameters.threads
+        ),
         profile_frequency_per_angstrom=profile.frequency_per_angstrom.astype(np.float32),
         profile_measured=profile.measured.astype(np.float32),
         profile_fitted=profile.fitted.astype(np.float32),
@@ -346,20 +354,24 @@ def _positive(value: float) -> bool:
     return math.isfinite(value) and value > 0
 
 
-def _unusable(image: NDArray[np.generic], parameters: CtfParameters) -> str:
-    """Why no spectrum can be had of this picture; "" where one can."""
+def _too_small(image: NDArray[np.generic], parameters: CtfParameters) -> str:
+    """Whether too little can be seen in a picture of this size, and why; "" where it is large enough."""
     edge = min(image.shape)
-    if edge < _SMALLEST_EDGE_PIXEL or edge * parameters.pixel_size_angstrom < _SMALLEST_EDGE_ANGSTROM:
-        return (
-            f"the picture is too small: its shorter side has {edge} pixels or"
-            f" {edge * parameters.pixel_size_angstrom:.0f} Å, {_SMALLEST_EDGE_PIXEL} pixels and"
-            f" {_SMALLEST_EDGE_ANGSTROM:.0f} Å are needed"
-        )
-    lowest, highest = float(image.min()), float(image.max())
-    if not (math.isfinite(lowest) and math.isfinite(highest)):
+    if edge >= _SMALLEST_EDGE_PIXEL and edge * parameters.pixel_size_angstrom >= _SMALLEST_EDGE_ANGSTROM:
+        return ""
+    return (
+        f"the picture is too small: its shorter side has {edge} pixels or"
+        f" {edge * parameters.pixel_size_angstrom:.0f} Å, {_SMALLEST_EDGE_PIXEL} pixels and"
+        f" {_SMALLEST_EDGE_ANGSTROM:.0f} Å are needed"
+    )
+
+
+def _unusable(image: NDArray[np.generic], extent: Extent) -> str:
+    """Why no spectrum can be had of this picture; "" where one can."""
+    if not extent.is_finite:
         bad = int(np.size(image) - np.count_nonzero(np.isfinite(np.asarray(image, dtype=np.float64))))
         return f"{bad} pixels of the picture are not finite numbers"
-    if highest <= lowest:
+    if extent.highest <= extent.lowest:
         return "the picture is blank: every pixel has the same value"
     return ""
 

@@ -16,7 +16,6 @@ from scipy.interpolate import BSpline
 from scipy.optimize import nnls
 from scipy.special import digamma
 
-from coldchain.compiled import compiled_loosely
 from coldchain.kernels.ctf_model import Defocus, Floats, Lens
 from coldchain.kernels.spectrum import PolarSpectrum
 
@@ -39,6 +38,7 @@ class Rings:
     flat : the same without what a smooth background explains, in standard errors.
     inverse_error : what the logarithm was multiplied by; 0 where a bin has no sample.
     background : (sectors, terms, rings) orthonormal basis of each sector's backgrounds, in standard errors.
+    envelope_shapes : (terms, rings) what an envelope is made of.
     defocus_phase, constant_phase : (rings,) χ = defocus_phase · Δf + constant_phase.
     """
 
@@ -50,6 +50,7 @@ class Rings:
     flat: Floats
     inverse_error: Floats
     background: Floats
+    envelope_shapes: Floats
     defocus_phase: Floats
     constant_phase: Floats
 
@@ -124,6 +125,7 @@ def prepare(spectrum: PolarSpectrum, lens: Lens) -> Rings:
         flat=log_power,
         inverse_error=inverse_error,
         background=np.ascontiguousarray(basis.transpose(0, 2, 1)),
+        envelope_shapes=np.ascontiguousarray(spline_basis(k, _ENVELOPE_TERMS).T),
         defocus_phase=lens.defocus_phase(k),
         constant_phase=lens.constant_phase(k),
     )
@@ -173,12 +175,12 @@ def refine(rings: Rings, start: Defocus, *, fit_phase_shift: bool) -> Refinement
 
 
 def _assess(rings: Rings, defocus: Defocus, envelope: Floats, converged: bool, *, fit_phase_shift: bool) -> Refinement:
-    model, derivatives = _derivatives(rings, defocus, envelope, fit_phase_shift=fit_phase_shift)
+    model, by_phase = _derivatives(rings, defocus, envelope)
+    normal, _ = _moments(rings, by_phase, rings.flat, fit_phase_shift=fit_phase_shift)
     residual = rings.flat - model
     used = int(np.count_nonzero(rings.inverse_error))
-    degrees = used - len(rings.azimuth_radian) * BACKGROUND_TERMS - _ENVELOPE_TERMS - len(derivatives)
+    degrees = used - len(rings.azimuth_radian) * BACKGROUND_TERMS - _ENVELOPE_TERMS - len(normal)
     chi_square = float(np.sum(residual**2)) / max(1, degrees)
-    normal, _ = _moments(derivatives, rings.background, rings.flat)
     length = max(math.sqrt(float(np.sum(model**2))), 1e-12) * math.sqrt(max(1.0, chi_square))
     gained = model * rings.flat
     ring = np.floor(rings.phase(defocus) / math.pi).astype(np.int64)
@@ -198,35 +200,50 @@ def _assess(rings: Rings, defocus: Defocus, envelope: Floats, converged: bool, *
 
 def fit_envelope(rings: Rings, defocus: Defocus) -> tuple[Floats, float]:
     """The smooth, nowhere negative envelope that fits best with this defocus, (rings,), and how much it explains."""
-    shapes = spline_basis(rings.frequency_per_angstrom, _ENVELOPE_TERMS)
-    shapes = shapes * rings.contrast(defocus.mean_angstrom)[:, np.newaxis]
+    shapes = rings.envelope_shapes * rings.contrast(defocus.mean_angstrom)
     waves = -np.cos(2 * rings.phase(defocus)) * rings.inverse_error
-    normal, projected = _moments(waves * shapes.T[:, np.newaxis, :], rings.background, rings.flat)
+    # Every column is the waves times a shape that is the same in all sectors, so sums over sectors come first.
+    within = (rings.background * waves[:, np.newaxis, :]).reshape(-1, waves.shape[1]) @ shapes.T
+    normal = (shapes * np.einsum("sr,sr->r", waves, waves)) @ shapes.T - within.T @ within
+    projected = shapes @ np.einsum("sr,sr->r", waves, rings.flat)
     # The normal equations as a small least-squares problem, for nnls.
     root = np.linalg.cholesky(normal + (1e-9 * np.trace(normal) + 1e-30) * np.eye(len(normal)))
     coefficients, _ = nnls(root.T, np.linalg.solve(root, projected))
     explained = float(2 * coefficients @ projected - coefficients @ normal @ coefficients)
-    return np.asarray(shapes @ coefficients), explained
+    return np.asarray(coefficients @ shapes), explained
 
 
-def _derivatives(rings: Rings, defocus: Defocus, envelope: Floats, *, fit_phase_shift: bool) -> tuple[Floats, Floats]:
-    """The model without background (sectors, rings), and its derivatives by each parameter, with it."""
-    phase = rings.phase(defocus)
+def _derivatives(rings: Rings, defocus: Defocus, envelope: Floats) -> tuple[Floats, Floats]:
+    """The model without background, (sectors, rings), and its derivative by the phase, with it."""
+    twice = 2 * rings.phase(defocus)
     height = envelope * rings.inverse_error
-    by_phase = 2 * height * np.sin(2 * phase)
-    by_defocus = by_phase * rings.defocus_phase
-    cosine = np.cos(2 * rings.azimuth_radian)[:, np.newaxis]
-    sine = np.sin(2 * rings.azimuth_radian)[:, np.newaxis]
-    derivatives = [by_defocus, by_defocus * cosine, by_defocus * sine]
-    if fit_phase_shift:
-        derivatives.append(by_phase)
-    return rings.without_background(-height * np.cos(2 * phase)), np.stack(derivatives)
+    return rings.without_background(-height * np.cos(twice)), 2 * height * np.sin(twice)
+
+
+def _moments(rings: Rings, by_phase: Floats, data: Floats, *, fit_phase_shift: bool) -> tuple[Floats, Floats]:
+    """Products of the derivatives by (mean, cosine, sine[, phase]) with each other, and with `data`, all without what
+    lies in the background (of which the data are free already).
+
+    Each derivative is that by the phase times a function of the frequency and one of the azimuth, so the frequencies
+    are summed over first, and then the sectors.
+    """
+    along = [rings.defocus_phase, np.ones_like(rings.defocus_phase)][: 2 if fit_phase_shift else 1]
+    columns = np.stack([by_phase * function for function in along], axis=2)
+    within = np.matmul(rings.background, columns)
+    products = np.matmul(columns.transpose(0, 2, 1), columns) - np.matmul(within.transpose(0, 2, 1), within)
+    with_data = np.matmul(columns.transpose(0, 2, 1), data[:, :, np.newaxis])[:, :, 0]
+    twice = 2 * rings.azimuth_radian
+    around = [np.ones_like(twice), np.cos(twice), np.sin(twice)] + [np.ones_like(twice)] * fit_phase_shift
+    which = [0, 0, 0, 1][: len(around)]
+    weights = np.stack(around)
+    normal = np.einsum("cs,ds,scd->cd", weights, weights, products[:, which][:, :, which])
+    return np.asarray(normal), np.asarray(np.einsum("cs,sc->c", weights, with_data[:, which]))
 
 
 def _step(rings: Rings, defocus: Defocus, envelope: Floats, *, fit_phase_shift: bool) -> Floats:
     """The Gauss–Newton step, not longer than a third of a ring at the band's edge."""
-    model, derivatives = _derivatives(rings, defocus, envelope, fit_phase_shift=fit_phase_shift)
-    normal, projected = _moments(derivatives, rings.background, rings.flat - model)
+    model, by_phase = _derivatives(rings, defocus, envelope)
+    normal, projected = _moments(rings, by_phase, rings.flat - model, fit_phase_shift=fit_phase_shift)
     # Scaling to a unit diagonal keeps Å and radian apart; the ridge holds where nothing is measured.
     scale = np.sqrt(np.maximum(np.diag(normal), 1e-30))
     scaled = normal / np.outer(scale, scale) + 1e-6 * np.eye(len(scale))
@@ -250,8 +267,8 @@ class MeanStep:
 
 def mean_step(rings: Rings, defocus: Defocus, envelope: Floats) -> MeanStep:
     """The Gauss–Newton step of the mean defocus alone, for rings of a known height."""
-    model, derivatives = _derivatives(rings, defocus, envelope, fit_phase_shift=False)
-    normal, projected = _moments(derivatives[:1], rings.background, rings.flat - model)
+    model, by_phase = _derivatives(rings, defocus, envelope)
+    normal, projected = _moments(rings, by_phase, rings.flat - model, fit_phase_shift=False)
     worth = max(float(normal[0, 0]), 1e-30)
     return MeanStep(float(projected[0]) / worth, worth, float(np.sum(model * rings.flat)), float(np.sum(model * model)))
 
@@ -263,47 +280,3 @@ def _moved(defocus: Defocus, step: Floats) -> Defocus:
         defocus.sine_angstrom + float(step[2]),
         defocus.phase_radian + (float(step[3]) if len(step) > 3 else 0.0),
     )
-
-
-@compiled_loosely
-def _moments(columns: Floats, basis: Floats, data: Floats) -> tuple[Floats, Floats]:
-    """Products of columns (count, sectors, rings) with each other, and with data, without the background's part.
-
-    The data are without background already. basis : (sectors, terms, rings).
-    """
-    count, sectors, rings = columns.shape
-    terms = basis.shape[1]
-    normal, projected = np.zeros((count, count)), np.zeros(count)
-    within = np.zeros((count, terms))
-    starts, stops = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    for s in range(sectors):
-        for c in range(count):
-            column = columns[c, s]
-            start, stop = 0, rings
-            while start < stop and column[start] == 0.0:
-                start += 1
-            while stop > start and column[stop - 1] == 0.0:
-                stop -= 1
-            starts[c], stops[c] = start, stop
-            column = column[start:stop]
-            projected[c] += _dot(column, data[s, start:stop])
-            for t in range(terms):
-                within[c, t] = _dot(column, basis[s, t, start:stop])
-            for d in range(c + 1):
-                low, high = max(start, starts[d]), min(stop, stops[d])
-                product = -_dot(within[c], within[d])
-                if high > low:
-                    product += _dot(columns[c, s, low:high], columns[d, s, low:high])
-                normal[c, d] += product
-    for c in range(count):
-        for d in range(c):
-            normal[d, c] = normal[c, d]
-    return normal, projected
-
-
-@compiled_loosely
-def _dot(a: Floats, b: Floats) -> float:
-    total = 0.0
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from coldchain.compiled import in_bands
 from coldchain.kernels.ctf_fit import Refinement, Rings
 from coldchain.kernels.ctf_model import Floats
 from coldchain.kernels.spectrum import PolarSpectrum
@@ -144,7 +145,9 @@ def ice_ring_density(polar: PolarSpectrum, waves: Floats) -> float:
     return float(power[inside].mean() / math.sqrt(float(power[below].mean()) * float(power[above].mean())))
 
 
-def diagnostic(rings: Rings, refined: Refinement, resolution_angstrom: float, *, smoothed: bool) -> NDArray[np.float32]:
+def diagnostic(
+    rings: Rings, refined: Refinement, resolution_angstrom: float, *, smoothed: bool, threads: int = 1
+) -> NDArray[np.float32]:
     """The picture to judge a fit by: measured left, fitted right; see `CtfFit.diagnostic`.
 
     The measured half is drawn from the sectors. As far as the fitted half reaches it is `smoothed` along lines of equal
@@ -157,15 +160,17 @@ def diagnostic(rings: Rings, refined: Refinement, resolution_angstrom: float, *,
     smooth, noise = _smoothed(rings, refined, flattened, _ring_width(k, phase), limit)
     scaled = np.clip(0.5 + 0.5 * smooth / np.maximum(refined.envelope, _NOISE_SHOWN * noise), 0, 1)
     edge, middle = DIAGNOSTIC_PIXELS, DIAGNOSTIC_PIXELS // 2
-    step = float(k[-1]) / middle
-    x = ((np.arange(edge) - middle) * step).astype(np.float32)
-    y = x[:, np.newaxis]
-    x = x[np.newaxis, :]
-    picture = np.zeros((edge, edge), dtype=np.float32)
-    picture[:, :middle] = _measured_half(rings, scaled, np.hypot(y, x[:, :middle]), np.arctan2(y, x[:, :middle]))
-    picture[:, middle:] = _fitted_half(
-        rings, refined, np.hypot(y, x[:, middle:]), np.arctan2(y, x[:, middle:]), resolution_angstrom
-    )
+    axis = ((np.arange(edge) - middle) * (float(k[-1]) / middle)).astype(np.float32)
+    picture = np.empty((edge, edge), dtype=np.float32)
+
+    def draw(first: int, end: int) -> None:
+        y, left, right = axis[first:end, np.newaxis], axis[:middle], axis[middle:]
+        picture[first:end, :middle] = _measured_half(rings, scaled, np.hypot(y, left), np.arctan2(y, left))
+        picture[first:end, middle:] = _fitted_half(
+            rings, refined, np.hypot(y, right), np.arctan2(y, right), resolution_angstrom
+        )
+
+    in_bands(draw, edge, threads)
     return picture
 
 

@@ -32,6 +32,7 @@ _POOLED = 2
 # A band in which the background explains nearly all of a wave says nothing about it.
 _LEAST_LEFT_OF_NORM = 0.05
 _SPREAD_REACH = 7
+_GRID_PART = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def search(
     reach = math.ceil(_LARGEST_HALF_ASTIGMATISM_ANGSTROM / step)
     count = math.ceil((max_defocus_angstrom - min_defocus_angstrom) / step) + 1
     grid = np.asarray(min_defocus_angstrom + step * np.arange(-reach, count + reach), dtype=np.float64)
-    sums, inverse_norms = _projections(rings, grid, fit_phase_shift=fit_phase_shift)
+    sums, inverse_norms = _projections(rings, grid, fit_phase_shift=fit_phase_shift, threads=threads)
     pooled = rings.azimuth_radian.reshape(-1, _POOLED).mean(axis=1)
     offsets, vectors = _astigmatism_offsets(pooled, reach)
     scores, phases = np.zeros(count), np.zeros(count)
@@ -82,9 +83,9 @@ def spread(rings: Rings, refined: Refinement, *, fit_phase_shift: bool) -> Float
     height = (refined.envelope * rings.ring_inverse_error)[:used].astype(np.float32)
     sums = np.zeros((2, len(pooled), len(steps)))
     for sector, (data, middle) in enumerate(zip(_weighted(rings, used), refined.defocus.at(pooled), strict=True)):
-        waves = _waves(rings, np.asarray(middle + step * steps), used, phase)
-        for part in range(2 if fit_phase_shift else 1):
-            sums[part, sector] = waves[part] @ (data * height)
+        waves = _waves(rings, np.asarray(middle + step * steps), used, phase, with_quarter=fit_phase_shift)
+        for part, wave in enumerate(waves):
+            sums[part, sector] = wave @ (data * height)
     offsets, vectors = _astigmatism_offsets(pooled, _SPREAD_REACH)
     norm = max(math.sqrt(float(np.sum(refined.model**2))), 1e-12)
     signals = _signals(sums / norm, offsets, _SPREAD_REACH)
@@ -150,25 +151,39 @@ def along(rings: Rings, grid: Floats, astigmatism: Defocus) -> tuple[Singles, Si
         wave = _waves(rings, grid + float(extra), used, astigmatism.phase_radian)[0] * height
         for band, part in enumerate(bands):
             sums[band] += wave[:, part] @ data[part]
-    squares = _squares(rings, [_waves(rings, grid, used, astigmatism.phase_radian)[0] * height], bands)
-    return sums, squares.astype(np.float32)
+    waves = [wave * height for wave in _waves(rings, grid, used, astigmatism.phase_radian)]
+    return sums, _squares(rings, _norms(waves, _background_basis(rings), bands)).astype(np.float32)
 
 
-def _projections(rings: Rings, grid: Floats, *, fit_phase_shift: bool) -> tuple[list[Singles], Singles]:
+def _projections(rings: Rings, grid: Floats, *, fit_phase_shift: bool, threads: int) -> tuple[Singles, Singles]:
     """Every band's and sector's data times the rings of every defocus, and the inverse of the rings' own norm.
 
     Returns
     -------
-    (bands, pooled sectors, grid), and with a phase shift to be fitted a second time for rings a quarter further on.
+    (1, bands, pooled sectors, grid), or 2 with a phase shift to be fitted, the second for rings a quarter further on.
     (bands, grid): 0 where the band says nothing.
     """
     used = _used(rings)
     bands = _bands(rings.frequency_per_angstrom[:used])
-    height = _heights(rings, grid, used)
     weighted = _weighted(rings, used)
-    waves = [wave * height for wave in _waves(rings, grid, used)[: 2 if fit_phase_shift else 1]]
-    sums = [np.stack([weighted[:, part] @ wave[:, part].T for part in bands]) for wave in waves]
-    squares = _squares(rings, waves, bands)
+    basis = _background_basis(rings)
+    sums = np.empty((2 if fit_phase_shift else 1, len(bands), len(weighted), len(grid)), dtype=np.float32)
+    norms = np.empty((2, len(bands), len(grid)))
+
+    def project(first: int, end: int) -> None:
+        for part in (
+            slice(start, start + _GRID_PART) for start in range(first * _GRID_PART, end * _GRID_PART, _GRID_PART)
+        ):
+            height = _heights(rings, grid[part], used)
+            waves = [wave * height for wave in _waves(rings, grid[part], used, with_quarter=fit_phase_shift)]
+            for into, wave in zip(sums, waves, strict=True):
+                for number, band in enumerate(bands):
+                    into[number, :, part] = weighted[:, band] @ wave[:, band].T
+            norms[:, :, part] = _norms(waves, basis, bands)
+
+    # The parts do not depend on the threads, so that as many as there are find the same.
+    in_bands(project, math.ceil(len(grid) / _GRID_PART), threads)
+    squares = _squares(rings, norms)
     says = squares > 0
     return sums, np.where(says, 1 / np.sqrt(np.where(says, squares, 1)), 0).astype(np.float32)
 
@@ -193,29 +208,40 @@ def _weighted(rings: Rings, used: int) -> Singles:
     return np.asarray((rings.flat[:, :used] * weight).reshape(-1, _POOLED, used).sum(axis=1), dtype=np.float32)
 
 
-def _waves(rings: Rings, grid: Floats, used: int, phase_radian: float = 0.0) -> tuple[Singles, Singles]:
-    """−cos 2χ and −sin 2χ of every defocus: (grid, rings used)."""
+def _waves(
+    rings: Rings, grid: Floats, used: int, phase_radian: float = 0.0, *, with_quarter: bool = False
+) -> list[Singles]:
+    """−cos 2χ of every defocus, (grid, rings used), and if asked −sin 2χ."""
     turns = grid[:, np.newaxis] * (rings.defocus_phase[:used] / math.pi)
     turns += (rings.constant_phase[:used] + phase_radian) / math.pi
     # The fraction of a turn is all that matters: single precision is enough for that.
     turns -= np.rint(turns)
     angle = turns.astype(np.float32) * np.float32(math.tau)
-    return -np.cos(angle), -np.sin(angle)
+    return [-np.cos(angle), -np.sin(angle)] if with_quarter else [-np.cos(angle)]
 
 
-def _squares(rings: Rings, waves: list[Singles], bands: list[slice]) -> Floats:
-    """Squared norms of the waves of all sectors without what lies in the background: (bands, grid), 0 where the
-    background explains nearly all of them."""
-    error = rings.ring_inverse_error
-    smooth = spline_basis(rings.frequency_per_angstrom, BACKGROUND_TERMS) * error[:, np.newaxis]
-    basis = np.linalg.qr(smooth)[0].astype(np.float32)
-    squares = []
-    for part in bands:
-        whole = np.mean([np.einsum("gr,gr->g", wave[:, part], wave[:, part]) for wave in waves], axis=0)
-        inside = np.mean([np.sum((wave[:, part] @ basis[part]) ** 2, axis=1) for wave in waves], axis=0)
-        left = whole - inside
-        squares.append(np.where(left > _LEAST_LEFT_OF_NORM * float(whole.max()), left, 0.0) * len(rings.azimuth_radian))
-    return np.array(squares, dtype=np.float64)
+def _background_basis(rings: Rings) -> Singles:
+    """Orthonormal backgrounds in standard errors: (rings, terms)."""
+    smooth = spline_basis(rings.frequency_per_angstrom, BACKGROUND_TERMS) * rings.ring_inverse_error[:, np.newaxis]
+    return np.asarray(np.linalg.qr(smooth)[0].astype(np.float32))
+
+
+def _norms(waves: list[Singles], basis: Singles, bands: list[slice]) -> Floats:
+    """Squared norms of the waves, with and without what lies in the background: (2, bands, grid)."""
+    norms = np.empty((2, len(bands), len(waves[0])))
+    for number, band in enumerate(bands):
+        whole = np.mean([np.einsum("gr,gr->g", wave[:, band], wave[:, band]) for wave in waves], axis=0)
+        inside = np.mean([np.sum((wave[:, band] @ basis[band]) ** 2, axis=1) for wave in waves], axis=0)
+        norms[:, number] = whole, whole - inside
+    return norms
+
+
+def _squares(rings: Rings, norms: Floats) -> Floats:
+    """Squared norms over all sectors without what lies in the background: (bands, grid), 0 where the background
+    explains nearly all of them."""
+    whole, left = norms
+    says = left > _LEAST_LEFT_OF_NORM * whole.max(axis=1, keepdims=True)
+    return np.where(says, left, 0.0) * len(rings.azimuth_radian)
 
 
 def _bands(k: Floats) -> list[slice]:

@@ -19,6 +19,7 @@ from scipy.optimize import brentq
 from scipy.special import polygamma
 
 from coldchain.compiled import compiled, in_bands
+from coldchain.kernels.extent import Extent, extent_of
 from coldchain.kernels.fourier import good_size, standardised
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -27,8 +28,8 @@ Floats: TypeAlias = NDArray[np.float64]
 _TAPERED = 0.1
 _BLOCK_ROWS = 16
 _PARTS = 8
-_SPARSE = 13
 _LEAST_MAGNITUDE, _LARGEST_MAGNITUDE = 1e-6, 1e9
+_DOUBLE_BYTES = 8
 # Waves beside an axis that are left out with it.
 _AXIS_WAVES = 2
 _FEWEST_SAMPLES, _MOST_SAMPLES = 0.5, 1e6
@@ -69,8 +70,15 @@ class PolarSpectrum:
     blur_per_angstrom: tuple[float, ...]
 
 
-def of_picture(image: NDArray[np.generic], pixel_size_angstrom: float, band: Band, threads: int = 1) -> PolarSpectrum:
-    """The spectrum of a picture (rows, columns), of any real type and finite.
+def of_picture(
+    image: NDArray[np.generic],
+    pixel_size_angstrom: float,
+    band: Band,
+    threads: int = 1,
+    *,
+    extent: Extent | None = None,
+) -> PolarSpectrum:
+    """The spectrum of a picture (rows, columns), of any real type and finite; `extent` is its own where it is known.
 
     Rings are not made narrower than the picture's own resolution in frequency, and end below its Nyquist frequency.
     """
@@ -79,7 +87,9 @@ def of_picture(image: NDArray[np.generic], pixel_size_angstrom: float, band: Ban
     row_step, column_step = 1 / (padded[0] * pixel_size_angstrom), 1 / (padded[1] * pixel_size_angstrom)
     kept = min(padded[1] // 2, math.ceil(band.highest_per_angstrom / column_step) + 1)
     tapers = [_taper(length) for length in image.shape]
-    power = _power(image, tapers, padded, kept, threads)
+    if image.dtype.itemsize >= _DOUBLE_BYTES:
+        image, extent = standardised(image), None
+    power = _power(image, extent or extent_of(image, threads), tapers, padded, kept, threads)
     waves = _bin(power, row_step, column_step, band, threads)
     worth = math.prod(float(np.sum(w**2) ** 2 / np.sum(w**4)) for w in tapers) / (padded[0] * padded[1])
     return _polar(*waves, worth, band, (band.ring_width_per_angstrom, max(row_step, column_step)))
@@ -121,12 +131,14 @@ def _taper(length: int) -> Floats:
 
 
 def _power(
-    image: NDArray[np.generic], tapers: list[Floats], padded: tuple[int, int], kept: int, threads: int
+    values: NDArray[np.generic],
+    extent: Extent,
+    tapers: list[Floats],
+    padded: tuple[int, int],
+    kept: int,
+    threads: int,
 ) -> NDArray[np.float32]:
     """Power of the tapered picture at its first `kept` columns of frequencies: (padded rows, kept) float32."""
-    values = standardised(image) if image.dtype.itemsize >= 8 else image
-    mean = float(np.asarray(values.mean(dtype=np.float64)))
-    magnitude = _magnitude(values, mean)
     columns = values.shape[1]
     transform = np.zeros((padded[0], kept), dtype=np.complex64)
     down, across = tapers[0].astype(np.float32), tapers[1].astype(np.float32)
@@ -137,7 +149,7 @@ def _power(
         for row in range(first, end, _BLOCK_ROWS):
             part = slice(row, min(end, row + _BLOCK_ROWS))
             lines = block[: part.stop - row]
-            _centre(values[part], mean, magnitude, lines[:, :columns])
+            _centre(values[part], extent, lines[:, :columns])
             _fade(lines[:, :columns], down[part], across)
             ducc0.fft.r2c(lines, axes=(1,), out=waves[: len(lines)])
             transform[part] = waves[: len(lines), :kept]
@@ -149,14 +161,14 @@ def _power(
     return power
 
 
-def _centre(values: NDArray[np.generic], mean: float, magnitude: float, lines: NDArray[np.float32]) -> None:
+def _centre(values: NDArray[np.generic], extent: Extent, lines: NDArray[np.float32]) -> None:
     """Write the values without their mean to `lines`, scaled where single precision has no room for their squares."""
     wide = values.dtype.kind in "iu" and values.dtype.itemsize >= 4
-    if wide or not _LEAST_MAGNITUDE < magnitude < _LARGEST_MAGNITUDE:
-        centred = np.subtract(values, mean, dtype=np.float64)
-        np.divide(centred, magnitude, out=lines, casting="same_kind")
+    if wide or not _LEAST_MAGNITUDE < extent.magnitude < _LARGEST_MAGNITUDE:
+        centred = np.subtract(values, extent.mean, dtype=np.float64)
+        np.divide(centred, extent.magnitude, out=lines, casting="same_kind")
     else:
-        np.subtract(values, np.float32(mean), out=lines, casting="same_kind")
+        np.subtract(values, np.float32(extent.mean), out=lines, casting="same_kind")
 
 
 def _fade(lines: NDArray[np.float32], down: NDArray[np.float32], across: NDArray[np.float32]) -> None:
@@ -166,15 +178,6 @@ def _fade(lines: NDArray[np.float32], down: NDArray[np.float32], across: NDArray
     lines[:, -edge:] *= across[-edge:]
     if float(down.min()) < 1:
         lines *= down[:, np.newaxis]
-
-
-def _magnitude(values: NDArray[np.generic], mean: float) -> float:
-    """How far the values are from their mean, roughly: what they are divided by, lest single precision end."""
-    for part in (values[::_SPARSE, ::_SPARSE], values):
-        largest = max(abs(float(part.min()) - mean), abs(float(part.max()) - mean))
-        if largest > 0:
-            return largest
-    return 1.0
 
 
 def _bin(
