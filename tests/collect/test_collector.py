@@ -372,6 +372,7 @@ def test_real_micrographs_are_taken_in(real_data: Path, root: Path, collect: Cal
     shutil.copytree(real_data / "apoferritin", root / "apoferritin")
     shutil.copytree(real_data / "serialem", root / "serialem")
     collecting.wait(lambda: len(collecting.files()) == 11, "all files")
+    collecting.wait(collecting.collector.idle, "idleness")
     found = collecting.exposures()
     for name in ("May08_03.05.02.bin_avg", "May08_03.13.02.bin_avg", "May08_03.15.02.bin_avg"):
         assert found[name].state is ExposureState.READY

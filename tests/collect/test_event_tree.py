@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from inotify_simple import Event as KernelEvent
 from inotify_simple import INotify, flags
 
-from coldchain.collect import event_tree
 from coldchain.collect.event_names import DEFAULT, EVENTS, event_words
-from coldchain.collect.event_tree import EventTree, FileEvent
+from coldchain.collect.event_tree import EventTree
+from coldchain.collect.file_event import FileEvent
 from coldchain.collect.mounts import filesystem_type, is_remote
 
 ALL = EVENTS["all_events"] | EVENTS["unmount"] | EVENTS["q_overflow"] | EVENTS["ignored"]
@@ -31,8 +32,12 @@ class Watching:
         self.events: list[FileEvent] = []
         self.now = 0.0
         self.tree = EventTree(
-            root, recursive=recursive, events=events, notice=self.notices.append, **options  # type: ignore[arg-type]
-        )  # fmt: skip
+            root,
+            recursive=recursive,
+            events=events,
+            notice=lambda notice: self.notices.append(notice.message),
+            **options,  # type: ignore[arg-type]
+        )
         self.poll()
 
     def poll(self) -> None:
@@ -219,7 +224,7 @@ def test_a_folder_that_is_made_again_and_again_is_watched_each_time(root: Path, 
     watching.pass_time(10)
     told = Counter(watching.told())
     assert told["ISDIR,CREATE s"] == told["ISDIR,DELETE s"] == told["CREATE s/f"] == told["DELETE s/f"] == 20
-    assert watching.tree._watches.paths() == [""]
+    assert watching.tree._tree.watches.paths() == [""]
 
 
 def test_an_overflowing_queue_loses_nothing(
@@ -233,7 +238,7 @@ def test_an_overflowing_queue_loses_nothing(
     read = INotify.read
 
     def overflow(self: INotify, timeout: int) -> list[object]:
-        return [event_tree.KernelEvent(-1, int(flags.Q_OVERFLOW), 0, "")] if read(self, timeout=timeout) else []
+        return [KernelEvent(-1, int(flags.Q_OVERFLOW), 0, "")] if read(self, timeout=timeout) else []
 
     for number in range(40, 80):
         (root / "sub" / str(number)).write_text("x")
@@ -286,7 +291,7 @@ def test_a_root_that_is_missing_is_waited_for(tmp_path: Path, watch: Callable[..
     watching.pass_time()
     watching.pass_time()
     assert [notice for notice in watching.notices if "waited for" in notice] == [
-        f"{root}: it cannot be watched (No such file or directory). It is waited for"
+        f"{root}: it cannot be watched (No such file or directory). Mount it or correct the path; it is waited for"
     ]
     for number in range(3):
         root.mkdir()

@@ -23,7 +23,7 @@ from coldchain.collect import content as content_module
 from coldchain.collect.completeness import Examination, Verdict
 from coldchain.collect.content import words
 from coldchain.collect.intake import Intake, inputs_left
-from coldchain.collect.watcher import Notice
+from coldchain.collect.notice import Notice
 from coldchain.errors import CatalogError, FormatError
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState

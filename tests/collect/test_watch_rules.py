@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coldchain.collect.event_names import DEFAULT, EVENTS, event_words
-from coldchain.collect.event_tree import FileEvent
+from coldchain.collect.file_event import FileEvent
 from coldchain.collect.iwatch_config import PathRule, WatchConfig
 from coldchain.collect.name_pattern import NamePattern
 from coldchain.collect.watch_rules import Exceptions, Happening, RuleKeeper, spelled

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from inotify_simple import INotify
+from inotify_simple import INotify, flags
 
-from coldchain.collect.watcher import FolderWatcher, Notice, Sighting, is_passed_over
+from coldchain.collect.file_event import FileEvent
+from coldchain.collect.notice import Notice
+from coldchain.collect.tree_visits import Visit
+from coldchain.collect.watcher import FolderWatcher, Sighting, is_passed_over
 from tests.collect.camera_folder import somebody_else
 
 NEVER = 1e9
@@ -41,6 +44,11 @@ class Watching:
         while not condition():
             assert time.monotonic() < deadline, "waited in vain"
             self.poll()
+
+    def visit(self, folder: str) -> None:
+        """Visit one folder, as if a listing had shown it a moment ago."""
+        self.watcher._tree._visits.queue(Visit(folder, tells=True, is_urgent=True))
+        self.poll()
 
     def scan(self) -> None:
         """One whole scan more, by letting the period pass."""
@@ -356,9 +364,9 @@ def test_a_folder_that_is_swapped_for_a_link_is_not_followed(
     (root / "a").rename(tmp_path / "away")
     (root / "a").symlink_to(outside)
     for folder in ("a", "a/sub"):
-        watching.watcher._visit(folder)
+        watching.visit(folder)
     for path in ("a/sub/secret", "a/sub/f"):
-        watching.watcher._meet_by_path(path, closed=True)
+        watching.watcher._meet(FileEvent(int(flags.CLOSE_WRITE), path))
         assert watching.watcher.look(path) is None
     (outside / "sub/later").write_text("x")
     (root / "last").write_text("x")
@@ -384,8 +392,7 @@ def test_what_is_watched_is_what_is_listed(
 
     with monkeypatch.context() as patch:
         patch.setattr(INotify, "add_watch", swap)
-        watching.watcher._visit("a/sub")
-    assert watching.watcher._inotify is not None
-    watched = Path(f"/proc/self/fdinfo/{watching.watcher._inotify.fileno()}").read_text()
+        watching.visit("a/sub")
+    watched = Path(f"/proc/self/fdinfo/{watching.watcher._tree.fileno()}").read_text()
     assert f" ino:{(tmp_path / 'away/sub').stat().st_ino:x} " in watched
     assert f" ino:{(tmp_path / 'outside/sub').stat().st_ino:x} " not in watched

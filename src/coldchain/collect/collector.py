@@ -14,7 +14,8 @@ from pathlib import Path
 from coldchain.collect.completeness import CompletenessTracker, Examination, Growing, Timing, Verdict
 from coldchain.collect.intake import Intake
 from coldchain.collect.layout import taking_order
-from coldchain.collect.watcher import FolderWatcher, Notice
+from coldchain.collect.notice import Notice
+from coldchain.collect.watcher import FolderWatcher
 from coldchain.errors import CatalogError, ColdchainError, printable
 from coldchain.model.events import Severity
 

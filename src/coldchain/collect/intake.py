@@ -22,8 +22,8 @@ from coldchain.collect.completeness import Examination, Signature, Verdict
 from coldchain.collect.content import IMAGES, REFERENCES, Content, Identity, identity_of, look_inside, words
 from coldchain.collect.layout import Placement
 from coldchain.collect.metadata import References, with_references
+from coldchain.collect.notice import Notice
 from coldchain.collect.roster import SessionRoster
-from coldchain.collect.watcher import Notice
 from coldchain.errors import FormatError, IncompleteFileError, StorageError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState

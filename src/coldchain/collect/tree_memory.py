@@ -26,7 +26,7 @@ class TreeMemory:
         self._names: dict[str, dict[str, int]] = {}
 
     def of(self, folder: str) -> dict[str, int]:
-        """The names in a folder with their fingerprints (`FOLDER`, `UNSEEN`); it may be changed."""
+        """The names in a folder with their fingerprints; it may be changed."""
         return self._names.setdefault(folder, {})
 
     def set(self, path: str, value: int) -> None:
@@ -34,22 +34,35 @@ class TreeMemory:
         folder, _, name = path.rpartition("/")
         self.of(folder)[name] = value
 
-    def forget(self, path: str) -> None:
-        """A name is gone, with all that was beneath it."""
+    def get(self, folder: str, name: str) -> int | None:
+        """The fingerprint of a name in a folder (`FOLDER`, `UNSEEN`, `CLOSED`); None where it is not known."""
+        return self._names.get(folder, {}).get(name)
+
+    def folders_in(self, folder: str) -> list[str]:
+        """The folders that are known in a folder."""
+        names = self._names.get(folder, {})
+        return [f"{folder}/{name}" if folder else name for name, value in names.items() if value == FOLDER]
+
+    def forget(self, path: str) -> list[str]:
+        """A name is gone, with all that was beneath it; the folders that were known there."""
         folder, _, name = path.rpartition("/")
         if folder in self._names:
             self._names[folder].pop(name, None)
-        self.forget_inside(path)
+        return self.forget_inside(path)
 
-    def forget_inside(self, folder: str) -> None:
-        """What was beneath a folder is gone, or no longer known."""
-        for path in list(self._beneath(folder)):
+    def forget_inside(self, folder: str) -> list[str]:
+        """What was beneath a folder is gone, or no longer known; the folders that were, with this one."""
+        beneath = list(self._beneath(folder))
+        for path in beneath:
             del self._names[path]
+        return beneath
 
-    def rename_inside(self, old: str, new: str) -> None:
-        """What is beneath a folder is from now on beneath another."""
-        for path in list(self._beneath(old)):
+    def rename_inside(self, old: str, new: str) -> list[str]:
+        """What is beneath a folder is from now on beneath another; the folders that were, with this one."""
+        beneath = list(self._beneath(old))
+        for path in beneath:
             self._names[new + path[len(old) :]] = self._names.pop(path)
+        return beneath
 
     def _beneath(self, folder: str) -> Iterator[str]:
         """The folder and all folders inside it."""
@@ -63,4 +76,4 @@ class TreeMemory:
             names = self._names.get(path)
             if names is not None:
                 yield path
-                waiting += [f"{path}/{name}" for name, value in names.items() if value == FOLDER]
+                waiting += self.folders_in(path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 
 from inotify_simple import Event, INotify
+
+from coldchain.collect.notice import Voice
+from coldchain.model.events import Severity
 
 AWAY = "\0"
 """What begins the path of a folder that has left its place, until it is known where it went."""
@@ -23,19 +25,23 @@ _INSTANCE_REMEDY = (
 class TreeWatches:
     """inotify watches by path; `unwatched` are the folders for which the kernel gave none.
 
-    Paths are relative to the tree's root, "" is the root. `say` is called with what a person should read.
+    Paths are relative to the tree's root, "" is the root. `voice` says what a person should read; where watches are not
+    `wanted` there are none.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, voice: Voice, *, wanted: bool = True) -> None:
+        self._voice = voice
         self._path_of: dict[int, str] = {}
         self._watch_of: dict[str, int] = {}
         self.unwatched: set[str] = set()
         self._inotify: INotify | None = None
+        if not wanted:
+            return
         try:
             self._inotify = INotify()
         except OSError as error:
-            say(f"inotify is not to be had ({error.strerror}). {_INSTANCE_REMEDY}")
+            found = f"inotify is not to be had ({error.strerror})"
+            voice.say(Severity.WARNING, "watch.unavailable", "", found, _INSTANCE_REMEDY)
 
     @property
     def is_there(self) -> bool:
@@ -54,6 +60,10 @@ class TreeWatches:
         """What is watched and is in its place."""
         return [path for path in self._watch_of if not path.startswith(AWAY)]
 
+    def has(self, path: str) -> bool:
+        """Whether there is a watch of it."""
+        return path in self._watch_of
+
     def path_of(self, watch: int) -> str | None:
         """What a watch is for; None where it is one no more."""
         return self._path_of.get(watch)
@@ -68,9 +78,11 @@ class TreeWatches:
         except OSError as error:
             self.unwatched.add(path)
             if error.errno == errno.ENOSPC:
-                self._say(f"not every folder can be watched: fs.inotify.max_user_watches is reached. {_WATCH_REMEDY}")
+                found = "not every folder can be watched: fs.inotify.max_user_watches is reached"
+                self._voice.say(Severity.WARNING, "watch.limit", "", found, _WATCH_REMEDY)
             else:
-                self._say(f"{path or 'it'} cannot be watched ({error.strerror}); it is looked at every few seconds")
+                found = f"cannot be watched ({error.strerror})"
+                self._voice.say(Severity.WARNING, "watch.refused", path, found, "It is looked at every few seconds")
             return
         self.unwatched.discard(path)
         # An earlier watch of this path is that of a deleted folder: the kernel has more to tell of it, and drops it.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from inotify_simple import flags
 
 from coldchain.collect.event_names import KINDS, TOLD_ANYWAY
-from coldchain.collect.event_tree import FileEvent
+from coldchain.collect.file_event import FileEvent
 from coldchain.collect.iwatch_config import PathRule, WatchConfig
 from coldchain.collect.name_pattern import MATCH_SECONDS, NamePattern
 

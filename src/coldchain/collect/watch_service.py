@@ -96,7 +96,7 @@ class WatchService:
             Path(path),
             recursive=recursive,
             events=events,
-            notice=_warn,
+            notice=lambda notice: _warn(notice.message),
             initial=self._initial,
             enters=partial(self._enters, path),
             settle_seconds=self._settle_seconds,

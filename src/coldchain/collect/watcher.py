@@ -1,8 +1,7 @@
 """Which files there are under a folder, and which of them were just closed.
 
-inotify is a hint, the scan is the truth: both always run. The two meet in one operation, the *visit* of a folder: watch
-it, **then** list it, so that whatever appears between the two is seen by one or the other. A folder that was made or
-moved in, the first scan, the periodic scan and the scan after a queue overflow are all visits, taken from one queue.
+inotify is a hint, the scan is the truth: both always run (`event_tree`). Here what happens in the tree becomes sightings
+of regular files, for the intake to take.
 
 What is not taken, and why:
 
@@ -20,37 +19,27 @@ Names are bytes: every path here is `os.fsdecode`d, so that any name, valid UTF-
 from __future__ import annotations
 
 import errno
-import logging
 import os
+import select
 import stat
 import time
-from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from inotify_simple import Event as KernelEvent
-from inotify_simple import INotify, flags
+from inotify_simple import flags
 
+from coldchain.collect.event_tree import FULL_SECONDS, EventTree
+from coldchain.collect.file_event import FileEvent
+from coldchain.collect.folder_stamps import Stamp
+from coldchain.collect.notice import Notice, Voice
 from coldchain.errors import printable
-from coldchain.formats.beneath import folder_beneath, lstat_beneath
+from coldchain.formats.beneath import lstat_beneath
 from coldchain.model.events import Severity
 
-log = logging.getLogger(__name__)
-
-_WATCH_MASK = flags.CREATE | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVED_FROM | flags.ONLYDIR | flags.EXCL_UNLINK
 _TEMPORARY_ENDINGS = (".part", ".tmp", "~")
-_VISITING_SECONDS = 0.1
-"""How long visits may go on before waiting events are read again: bounds the delay from close to sighting."""
-
-_ACCESS_REMEDY = "Give the account that runs Coldchain read permission (and, on folders, execute permission)"
-_WATCH_LIMIT_REMEDY = (
-    "Raise the limit: sysctl fs.inotify.max_user_watches=1048576 (and in /etc/sysctl.d to keep it). "
-    "Until then what is not watched is found by scanning"
-)
-_INSTANCE_LIMIT_REMEDY = (
-    "Raise the limit: sysctl fs.inotify.max_user_instances=1024 (and in /etc/sysctl.d to keep it). "
-    "Until the next start everything is found by scanning"
-)
+_ARRIVALS = int(flags.CREATE | flags.CLOSE_WRITE | flags.MOVED_TO)
+_CLOSED = int(flags.CLOSE_WRITE | flags.MOVED_TO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +54,6 @@ class Sighting:
     size_bytes: int
     modified_ns: int
     closed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something about the tree that a person should read once. `path` is relative to the root ("" for the root)."""
-
-    severity: Severity
-    kind: str
-    message: str
-    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,35 +82,51 @@ class FolderWatcher:
     ----------
     root : the folder; it need not exist yet, and may go and come back (a mount).
     scan_seconds : the period of the reconciling scan, from the end of one to the start of the next.
-    use_inotify : False relies on scanning alone (mounts whose other side's changes the kernel does not tell).
+    full_seconds : how often a scan lists folders whose time stamps stand still: a file that was written anew in its
+        place, with nobody telling of it, waits for that.
+    use_inotify : False relies on scanning alone.
+    stamps : folders whose files were all taken by an earlier process, as long as their stamps are these.
     """
 
-    def __init__(self, root: Path, *, scan_seconds: float = 30.0, use_inotify: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        scan_seconds: float = 30.0,
+        full_seconds: float = FULL_SECONDS,
+        use_inotify: bool = True,
+        stamps: Mapping[str, Stamp] | None = None,
+    ) -> None:
         self.root = root
-        self._scan_seconds = scan_seconds
-        self._next_scan = float("-inf")
-        self._scanning = False
-        self._scan_again = False
-        self._finished_scans = 0
-        self._to_visit: deque[str] = deque()
-        self._path_of_watch: dict[int, str] = {}
-        self._watch_of_path: dict[str, int] = {}
-        self._watches_exhausted = False
-        self._said: set[tuple[str, str]] = set()
         self._sightings: dict[str, Sighting] = {}
         self._notices: list[Notice] = []
-        self._inotify = self._open_inotify() if use_inotify else None
+        self._voice = Voice(root, self._notices.append)
+        self._tree = EventTree(
+            root,
+            recursive=True,
+            events=_ARRIVALS,
+            notice=self._notices.append,
+            initial=True,
+            enters=_is_entered,
+            settle_seconds=None,
+            poll_seconds=scan_seconds,
+            scan_seconds=scan_seconds,
+            full_seconds=full_seconds,
+            polls_whole=False,
+            use_inotify=use_inotify,
+            moves_are_arrivals=True,
+            stamps=stamps,
+        )
 
-    def poll(self, now: float, timeout_seconds: float) -> Findings:
+    def poll(self, now: float, timeout_seconds: float, *, visits: bool = True) -> Findings:
         """What has been found since the last call; waits at most `timeout_seconds` where there is nothing to do.
 
-        `now` is the owner's monotonic clock. Never raises for what lies under the root.
+        `now` is the owner's monotonic clock. Without `visits` what stands there is not looked for just now. Never
+        raises for what lies under the root.
         """
-        self._begin_scan_when_due(now)
-        self._read_events(0.0 if self._to_visit else timeout_seconds)
-        self._visit_for(_VISITING_SECONDS)
-        if self._scanning and not self._to_visit:
-            self._end_scan(now)
+        self._wait(0.0 if visits and self._tree.is_busy else timeout_seconds)
+        for event in self._tree.poll(now, visits=visits):
+            self._meet(event)
         findings = Findings(tuple(self._sightings.values()), tuple(self._notices))
         self._sightings.clear()
         self._notices.clear()
@@ -150,96 +145,56 @@ class FolderWatcher:
     @property
     def finished_scans(self) -> int:
         """How often the whole tree has been gone through."""
-        return self._finished_scans
+        return self._tree.finished_scans
 
     @property
     def is_scanning(self) -> bool:
         """Whether folders wait to be visited."""
-        return self._scanning or bool(self._to_visit)
+        return self._tree.is_busy
+
+    def settled_stamps(self) -> dict[str, Stamp]:
+        """The stamps of folders all of whose files have been sighted, as they came to be known since the last call."""
+        return self._tree.settled_stamps()
+
+    def give_back_stamps(self, folders: list[str]) -> None:
+        """Stamps that were taken and are to be given out again."""
+        self._tree.give_back_stamps(folders)
+
+    def folders_in(self, folder: str) -> list[str]:
+        """The folders that are known in a folder."""
+        return self._tree.folders_in(folder)
 
     def close(self) -> None:
         """Stop watching. Calling it again does nothing."""
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
+        self._tree.close()
 
-    # -- the scan -------------------------------------------------------------------------------------------------
-
-    def _begin_scan_when_due(self, now: float) -> None:
-        if self._scanning or not (self._scan_again or now >= self._next_scan):
+    def _wait(self, timeout_seconds: float) -> None:
+        descriptor = self._tree.fileno()
+        if descriptor is None:
+            time.sleep(timeout_seconds)
             return
-        self._scanning = True
-        self._scan_again = False
-        self._watches_exhausted = False
-        self._to_visit.append("")
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        waiting.poll(timeout_seconds * 1000)
 
-    def _end_scan(self, now: float) -> None:
-        self._scanning = False
-        self._finished_scans += 1
-        self._next_scan = now + self._scan_seconds
-
-    def _visit_for(self, seconds: float) -> None:
-        # The only clock in this module: it bounds how long events wait, and decides nothing about files.
-        until = time.monotonic() + seconds
-        while self._to_visit and time.monotonic() < until:
-            self._visit(self._to_visit.popleft())
-
-    def _visit(self, folder: str) -> None:
-        """Watch a folder, then list it."""
-        try:
-            with folder_beneath(self.root, folder) as descriptor:
-                self._watch(folder, descriptor)
-                with os.scandir(descriptor) as entries:
-                    for entry in entries:
-                        self._meet_entry(_join(folder, entry.name), entry)
-        except OSError as error:
-            self._note_unvisited(folder, error)
-            return
-        self._unsay("folder.missing", folder)
-        self._unsay("folder.unreadable", folder)
-
-    def _note_unvisited(self, folder: str, error: OSError) -> None:
-        gone = isinstance(error, FileNotFoundError)
-        if gone or _is_no_folder(error):
-            self._unwatch(folder)
-        if gone and folder == "":
-            remedy = "Mount it or correct the path; it is waited for"
-            self._say(Severity.ERROR, "folder.missing", "", "the folder is not there", remedy)
-        elif not gone and not (_is_no_folder(error) and folder):
-            self._say_unreadable(folder, error)
-
-    def _meet_entry(self, path: str, entry: os.DirEntry[str]) -> None:
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except OSError as error:
-            self._note_unmet(path, error)
-            return
-        self._meet(path, status, closed=False)
-
-    def _meet_by_path(self, path: str, *, closed: bool) -> None:
-        try:
-            status = lstat_beneath(self.root, path)
-        except OSError as error:
-            self._note_unmet(path, error)
-            return
-        self._meet(path, status, closed=closed)
-
-    def _note_unmet(self, path: str, error: OSError) -> None:
-        if isinstance(error, FileNotFoundError) or _is_no_folder(error):
-            return
-        if not is_passed_over(path.rpartition("/")[2], folder=False):
-            self._say_unreadable(path, error)
-
-    def _meet(self, path: str, status: os.stat_result, *, closed: bool) -> None:
+    def _meet(self, event: FileEvent) -> None:
         """Take note of whatever bears this path now."""
-        if is_passed_over(path.rpartition("/")[2], folder=stat.S_ISDIR(status.st_mode)):
+        if event.mask & flags.ISDIR or is_passed_over(event.path.rpartition("/")[2], folder=False):
             return
-        if stat.S_ISDIR(status.st_mode):
-            self._to_visit.append(path)
-        elif stat.S_ISLNK(status.st_mode):
-            self._refuse_link(path)
+        if event.signature is not None:
+            self._sight(Sighting(event.path, *event.signature, closed=False))
+            return
+        try:
+            status = lstat_beneath(self.root, event.path)
+        except OSError as error:
+            if not (isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP):
+                self._voice.say_unreadable(event.path, error)
+            return
+        if stat.S_ISLNK(status.st_mode):
+            self._refuse_link(event.path)
         elif stat.S_ISREG(status.st_mode):
-            self._sight(Sighting(path, status.st_size, status.st_mtime_ns, closed))
+            closed = bool(event.mask & _CLOSED) and not event.is_found
+            self._sight(Sighting(event.path, status.st_size, status.st_mtime_ns, closed))
 
     def _sight(self, sighting: Sighting) -> None:
         earlier = self._sightings.pop(sighting.path, None)
@@ -248,124 +203,15 @@ class FolderWatcher:
             sighting = earlier
         self._sightings[sighting.path] = sighting
 
-    # -- the kernel's events ----------------------------------------------------------------------------------------
-
-    def _open_inotify(self) -> INotify | None:
-        try:
-            return INotify()
-        except OSError as error:
-            found = f"inotify is not to be had ({error.strerror})"
-            self._say(Severity.WARNING, "watch.unavailable", "", found, _INSTANCE_LIMIT_REMEDY)
-            return None
-
-    def _read_events(self, timeout_seconds: float) -> None:
-        if self._inotify is None:
-            time.sleep(timeout_seconds)
-            return
-        for event in self._inotify.read(timeout=int(timeout_seconds * 1000)):
-            self._handle(event)
-
-    def _handle(self, event: KernelEvent) -> None:
-        if event.mask & flags.Q_OVERFLOW:
-            log.info("inotify's queue overflowed under %s; scanning", printable(str(self.root)))
-            self._scan_again = True
-            return
-        folder = self._path_of_watch.get(event.wd)
-        if folder is None:
-            return
-        if event.mask & flags.IGNORED:
-            self._forget_watch(event.wd)
-            return
-        if not event.name:
-            return
-        path = _join(folder, event.name)
-        if not event.mask & flags.ISDIR:
-            if not event.mask & flags.MOVED_FROM:
-                self._meet_by_path(path, closed=bool(event.mask & (flags.CLOSE_WRITE | flags.MOVED_TO)))
-        elif event.mask & flags.MOVED_FROM:
-            self._unwatch_tree(path)
-        elif event.mask & (flags.CREATE | flags.MOVED_TO) and not is_passed_over(event.name, folder=True):
-            # Ahead of the scan: what was just made is what somebody is waiting for.
-            self._to_visit.appendleft(path)
-
-    # -- watches ----------------------------------------------------------------------------------------------------
-
-    def _watch(self, folder: str, descriptor: int) -> None:
-        if self._inotify is None or self._watches_exhausted:
-            return
-        try:
-            # inotify takes paths only, and follows links on the way; this path leads to what is open and nowhere else.
-            watch = self._inotify.add_watch(f"/proc/self/fd/{descriptor}", _WATCH_MASK)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                self._watches_exhausted = True
-                found = "not every folder can be watched: fs.inotify.max_user_watches is reached"
-                self._say(Severity.WARNING, "watch.limit", "", found, _WATCH_LIMIT_REMEDY)
-            # Whatever the reason, what is not watched is found by scanning.
-            return
-        earlier = self._watch_of_path.get(folder)
-        if earlier is not None and earlier != watch:
-            self._unwatch(folder)
-        # A folder that was renamed keeps its watch: the watch learns its new path here.
-        self._forget_watch(watch)
-        self._path_of_watch[watch] = folder
-        self._watch_of_path[folder] = watch
-
-    def _forget_watch(self, watch: int) -> None:
-        folder = self._path_of_watch.pop(watch, None)
-        if folder is not None and self._watch_of_path.get(folder) == watch:
-            del self._watch_of_path[folder]
-
-    def _unwatch(self, folder: str) -> None:
-        watch = self._watch_of_path.get(folder)
-        if watch is None or self._inotify is None:
-            return
-        self._forget_watch(watch)
-        try:
-            self._inotify.rm_watch(watch)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # EINVAL: the kernel had dropped it with its folder
-                raise
-
-    def _unwatch_tree(self, folder: str) -> None:
-        """A folder that moved away would report its files under a path that is no longer theirs."""
-        inside = folder + "/"
-        for path in [path for path in self._watch_of_path if path == folder or path.startswith(inside)]:
-            self._unwatch(path)
-
-    # -- notices ----------------------------------------------------------------------------------------------------
-
     def _refuse_link(self, path: str) -> None:
         root = os.path.realpath(self.root)
-        target = os.path.realpath(self._absolute(path))
+        target = os.path.realpath(f"{self.root}/{path}")
         inside = target == root or target.startswith(root + "/")
         where = "to another place in this folder, where its target is taken" if inside else "out of this folder"
         found = f"a symbolic link {where} is not followed ({printable(target)})"
         remedy = "Move or hard-link the file itself here if it belongs to the session"
-        self._say(Severity.WARNING, "link.refused", path, found, remedy)
-
-    def _say_unreadable(self, path: str, error: OSError) -> None:
-        self._say(Severity.ERROR, "folder.unreadable", path, f"cannot be read ({error.strerror})", _ACCESS_REMEDY)
-
-    def _say(self, severity: Severity, kind: str, path: str, found: str, remedy: str) -> None:
-        if (kind, path) in self._said:
-            return
-        self._said.add((kind, path))
-        message = f"{printable(self._absolute(path))}: {found}. {remedy}"
-        self._notices.append(Notice(severity, kind, message, path))
-
-    def _unsay(self, kind: str, path: str) -> None:
-        """The trouble is over: should it come back, it is worth saying again."""
-        self._said.discard((kind, path))
-
-    def _absolute(self, path: str) -> str:
-        return f"{self.root}/{path}" if path else str(self.root)
+        self._voice.say(Severity.WARNING, "link.refused", path, found, remedy)
 
 
-def _is_no_folder(error: OSError) -> bool:
-    """Whether something else, perhaps a link, has taken the place of a folder on the way."""
-    return isinstance(error, NotADirectoryError) or error.errno == errno.ELOOP
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+def _is_entered(folder: str) -> bool:
+    return not is_passed_over(folder.rpartition("/")[2], folder=True)

@@ -1,0 +1,77 @@
+"""Which folders need not be listed again, because their time stamps say that no name in them has changed.
+
+A folder's modification and change times are those of the last name that was made, removed or renamed in it. Nobody can
+set the change time, so that a folder whose times were put back by a copying program is seen to have changed all the
+same. The stamps are compared for equality only, and never with our own clock.
+
+A stamp is believed only if a listing that began when it had stood for `QUIET_SECONDS` on our clock found nothing that
+it hides: file systems keep time in steps (2 s on exFAT), and what is made within the step of the last listing leaves
+the stamp as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+QUIET_SECONDS = 4.0
+
+Stamp = tuple[int, int]
+"""Modification and change time in nanoseconds."""
+
+LIST_ANYWAY: Stamp = (0, 0)
+"""The stamp of a folder that is known, and that has to be listed."""
+
+
+@dataclass(slots=True)
+class _Standing:
+    stamp: Stamp
+    since: float
+    is_quiet: bool
+
+
+class FolderStamps:
+    """The stamps of a tree's folders, by their paths relative to its root; pure, `now` is the owner's monotonic clock.
+
+    Parameters
+    ----------
+    stored : stamps that an earlier process believed in.
+    """
+
+    def __init__(self, stored: Mapping[str, Stamp]) -> None:
+        never = float("-inf")
+        self._folders = {
+            path: _Standing(stamp, never, is_quiet=True) for path, stamp in stored.items() if stamp != LIST_ANYWAY
+        }
+        self._settled: set[str] = set()
+
+    def is_unchanged(self, folder: str, stamp: Stamp) -> bool:
+        """Whether a folder that has this stamp now holds the names that it held when it was last listed."""
+        standing = self._folders.get(folder)
+        return standing is not None and standing.is_quiet and standing.stamp == stamp
+
+    def note_listing(self, folder: str, stamp: Stamp, now: float) -> None:
+        """A listing of the folder begins; the stamp was read just before."""
+        standing = self._folders.get(folder)
+        if standing is None or standing.stamp != stamp:
+            self._folders[folder] = _Standing(stamp, now, is_quiet=False)
+            self._settled.discard(folder)
+        elif not standing.is_quiet and now - standing.since >= QUIET_SECONDS:
+            standing.is_quiet = True
+            self._settled.add(folder)
+
+    def forget(self, folders: Iterable[str]) -> None:
+        """Folders are gone, or what is known of their names is not to be relied on."""
+        for folder in folders:
+            self._folders.pop(folder, None)
+            self._settled.discard(folder)
+
+    def take_settled(self) -> dict[str, Stamp]:
+        """The stamps that have come to be believed in since the last call."""
+        settled = {folder: self._folders[folder].stamp for folder in self._settled}
+        self._settled.clear()
+        return settled
+
+    def give_back(self, folders: Iterable[str]) -> None:
+        """Stamps that were taken and are to be given out again, where they are still believed in."""
+        self._settled.update(folder for folder in folders if folder in self._folders and self._folders[folder].is_quiet)
