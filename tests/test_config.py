@@ -76,6 +76,7 @@ def test_a_template_survives_any_path(tmp_path: Path) -> None:
         ('[[notify]]\nname = "a"\n[notify.syslog]\naddres = "x"', ["notify[1].syslog.addres", "mean address?"]),
         ('[[notify]]\nname = "a"\n[notify.syslog]\naddress = "ftp://x"', ["udp://host:port"]),
         ('[[notify]]\nname = "a"\n[notify.webhook]', ["found notify[1].webhook;", "one of url_file and url_variable"]),
+        ('[[notify]]\nname = "a"\n[notify.syslog]\nca_file = "x"', ["tls://", "ca_file"]),
         ('[[notify]]\nname = "a\\nb"\n[notify.syslog]', ["notify[1].name"]),
         (2 * '[[notify]]\nname = "a"\n[notify.syslog]\n', ["notify names that differ", "'a'"]),
         ("x ==", ["is not TOML", "line 1"]),
@@ -198,6 +199,7 @@ def test_what_is_no_mail_address_is_refused(tmp_path: Path, address: str) -> Non
         ("udp://h", "udp://h:514"),
         ("tcp://h", "tcp://h:601"),
         ("tcp://[::1]:9", "tcp://[::1]:9"),
+        ("tls://h", "tls://h:6514"),
     ],
 )
 def test_where_syslog_listens(tmp_path: Path, address: str, leads: str) -> None:

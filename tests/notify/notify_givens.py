@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,7 +118,9 @@ class Posted:
 class WebServer:
     """A real HTTP server. It answers with `statuses` in turn, then with 200; what was posted comes out of `posted`."""
 
-    def __init__(self, identity: Identity | None = None, *, says: bytes = b"ok") -> None:
+    def __init__(
+        self, identity: Identity | None = None, *, says: bytes = b"ok", headers: Mapping[str, str] | None = None
+    ) -> None:
         self.posted: queue.Queue[Posted] = queue.Queue()
         self.statuses: list[int] = []
         outer = self
@@ -128,6 +130,8 @@ class WebServer:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 self.send_response(outer.statuses.pop(0) if outer.statuses else 200)
                 self.send_header("Content-Length", str(len(says)))
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(says)
                 outer.posted.put(Posted(self.path, self.headers["Content-Type"], body))

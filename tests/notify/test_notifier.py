@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +16,15 @@ import pytest
 
 from coldchain.errors import CatalogError, DeliveryError, RefusedError
 from coldchain.model.events import Notice, Severity
+from coldchain.notify.line import Patience
+from coldchain.notify.mail import Mail
 from coldchain.notify.message import Batch
 from coldchain.notify.notifier import Notifier, Receiver
 from coldchain.notify.rules import Pace, Rule
 from coldchain.notify.secret import Secret
+from coldchain.notify.syslog import Address, Syslog
 from coldchain.notify.webhook import Webhook
-from tests.notify.notify_givens import WAIT_SECONDS, WebServer, notice
+from tests.notify.notify_givens import WAIT_SECONDS, WebServer, answering, notice
 
 AT_ONCE = Pace(digest_seconds=0, first_pause_seconds=0.01, longest_pause_seconds=0.01)
 _NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
@@ -165,6 +169,32 @@ def test_a_receiver_that_hangs_holds_up_neither_the_others_nor_the_stop_for_ever
         assert silent.hears() == ["two"]
 
 
+def test_a_real_server_that_takes_the_connection_and_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes events does not notice; the other receiver is told all of them; the silent one is tried again."""
+    journal, other, tried, go_on = Journal(), Ear(), threading.Semaphore(0), threading.Event()
+
+    def hang(line: socket.socket) -> None:
+        tried.release()
+        go_on.wait(WAIT_SECONDS)
+
+    with answering(hang) as port:
+        monkeypatch.setenv("HOOK", f"http://127.0.0.1:{port}/")
+        patience = Patience(answer_seconds=0.1, total_seconds=5)
+        silent = Webhook("EM", Secret("url_variable", variable="HOOK"), patience=patience)
+        log = Syslog(Address("tcp", "127.0.0.1", port), patience=patience)
+        mail = Mail("EM", "127.0.0.1", port, "none", "a@example.org", ("b@example.org",), patience=patience)
+        ways = [Receiver(Rule(f"silent-{number}"), AT_ONCE, way) for number, way in enumerate((silent, log, mail))]
+        with running(journal, *ways, receiver(other)):
+            for number in range(20):
+                journal.write(str(number))
+            assert [other.hears() for _ in range(20)] == [[str(number)] for number in range(20)]
+            assert tried.acquire(timeout=WAIT_SECONDS)
+            go_on.set()
+            for _ in range(6):
+                assert tried.acquire(timeout=WAIT_SECONDS)
+    assert other.heard.empty()
+
+
 def test_failures_are_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """Each try that failed, and the success after it, stand in the log; the event is told once."""
     journal, fails = Journal(), [DeliveryError("no route"), DeliveryError("no route")]
@@ -228,6 +258,26 @@ def test_a_real_server_that_is_down_for_a_while_is_told_in_the_end(
     assert "krios / visit: one" in json.loads(posts[0].body)["text"]
     assert server.posted.empty()
     assert caplog.text.count("the answer is 500") == 2
+    assert "XyZZy" not in caplog.text
+
+
+def test_a_server_that_wants_to_be_left_alone_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """429 with Retry-After: the next try is as late as it says, and the others are told meanwhile."""
+    journal, other = Journal(), Ear()
+    with WebServer(headers={"Retry-After": "1000"}) as server:
+        server.statuses = [429]
+        monkeypatch.setenv("HOOK", f"http://127.0.0.1:{server.port}/XyZZySecret")
+        hook = Webhook("EM", Secret("url_variable", variable="HOOK"))
+        with running(journal, Receiver(Rule("chat"), AT_ONCE, hook), receiver(other)):
+            journal.write("one")
+            server.posted.get(timeout=WAIT_SECONDS)
+            assert other.hears() == ["one"]
+            journal.write("two")
+            assert other.hears() == ["two"]
+        assert server.posted.empty()
+    assert "next try in 1000 s" in caplog.text
     assert "XyZZy" not in caplog.text
 
 

@@ -110,6 +110,62 @@ def test_a_failure_is_tried_again_with_growing_pauses_and_an_end() -> None:
     assert taken.lost == {}
 
 
+@pytest.mark.parametrize(("asked", "kept"), [(30.0, 30.0), (1.0, 2.0), (1e9, 3600.0), (float("inf"), 3600.0)])
+def test_a_pause_that_the_receiver_asks_for_is_kept(asked: float, kept: float) -> None:
+    """Where it is longer than one's own; an hour at most."""
+    box = Outbox(ALL, AT_ONCE, NIL)
+    box.offer(notice(1), 0.0)
+    box.take(0.0)
+    box.failed(0.0, retry=True, pause_seconds=asked)
+    assert box.due() == kept
+
+
+def test_an_event_that_comes_late_goes_first() -> None:
+    """It waits in its place, also beside a message that failed meanwhile, and the cursor goes back to it."""
+    box = Outbox(ALL, Pace(), NIL)
+    for number in (10, 20):
+        box.offer(notice(number), 0.0)
+    box.take(60.0)
+    box.offer(notice(5), 60.0, age_seconds=60)
+    box.offer(notice(15), 60.0)
+    assert box.cursor.int == 4
+    box.failed(60.0, retry=True)
+    taken = box.take(100.0)
+    assert taken is not None
+    assert [n.event.id.int for n in taken.notices] == [5, 10, 15, 20]
+    box.sent(100.0)
+    assert box.cursor.int == 20
+    assert sorted(each.int for each in box.told) == [5, 10, 15, 20]
+
+
+def test_what_was_told_before_is_not_told_again() -> None:
+    """Neither what lies up to the beginning, nor what is named after it."""
+    box = Outbox(ALL, Pace(), UUID(int=3), told=[UUID(int=5)])
+    for number in range(1, 7):
+        box.offer(notice(number), 0.0)
+    taken = box.take(60.0)
+    assert taken is not None
+    assert [n.event.id.int for n in taken.notices] == [4, 6]
+
+
+@given(
+    ages=st.lists(st.floats(0, 2 * HOUR_SECONDS), max_size=30),
+    most=st.integers(1, 8),
+    bundles=st.booleans(),
+)
+def test_the_hour_s_messages_survive_a_restart(ages: list[float], most: int, bundles: bool) -> None:
+    """What is recorded of them makes none earlier than it was, forgets none of the hour, and counts what is being
+    sent."""
+    times = sorted(-age for age in ages)[-most:]
+    box = Outbox(ALL, Pace(digest_seconds=0, most_per_hour=most, bundles=bundles), NIL, sends=times)
+    box.offer(notice(1), 0.0)
+    flying = box.take(0.0) is not None
+    recorded = [-age for age, count in box.sends(0.0) for _ in range(count)]
+    hour = [at for at in times if at > -HOUR_SECONDS] + [0.0] * flying
+    assert len(recorded) == len(hour) <= most
+    assert all(then <= later < then + 60 for then, later in zip(hour, sorted(recorded), strict=True))
+
+
 def test_a_message_that_is_refused_does_not_stand_in_the_way() -> None:
     """What no retry can help is dropped at once, and the next goes on without a pause."""
     box = Outbox(ALL, AT_ONCE, NIL)

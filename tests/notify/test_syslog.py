@@ -9,6 +9,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from coldchain.errors import DeliveryError
 from coldchain.model.events import Severity
 from coldchain.notify.line import Patience
 from coldchain.notify.syslog import MOST_BYTES, Address, Syslog
-from tests.notify.notify_givens import HOSTILE, WAIT_SECONDS, answering, batch, dead_port, notice, read_all
+from tests.notify.notify_givens import HOSTILE, WAIT_SECONDS, Identity, answering, batch, dead_port, notice, read_all
 
 PATIENCE = Patience(answer_seconds=10, total_seconds=20)
 RFC5424 = re.compile(rb"<(\d+)>1 (\S+) (\S+) coldchain (\d+) (\S{1,32}) - (.*)")
@@ -100,8 +102,8 @@ def test_a_local_socket_takes_it_as_datagrams_or_as_a_stream(tmp_path: Path, kin
 
 
 RSYSLOG = """
-global(workDirectory="{folder}")
-module(load="imtcp")
+global(workDirectory="{folder}"{tls})
+module(load="imtcp"{tcp})
 module(load="imuxsock" SysSock.Use="off")
 input(type="imtcp" address="127.0.0.1" port="{port}")
 input(type="imuxsock" Socket="{folder}/log")
@@ -110,20 +112,36 @@ action(type="omfile" file="{folder}/out" template="fields")
 """
 
 
-@pytest.fixture
-def rsyslog(tmp_path: Path) -> Iterator[tuple[Path, int]]:
-    """A real rsyslogd, its folder (its local socket is `log` there, its output `out`), and its TCP port."""
+TLS = """ DefaultNetstreamDriver="ossl" DefaultNetstreamDriverCAFile="{certificate}"
+ DefaultNetstreamDriverCertFile="{certificate}" DefaultNetstreamDriverKeyFile="{key}"
+"""
+TLS_INPUT = ' StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="anon"'
+RSYSLOG_FOLDERS = (*Path("/usr/lib").glob("*/rsyslog"), "/usr/lib/rsyslog", "/usr/lib64/rsyslog")
+
+
+@contextmanager
+def rsyslogd(folder: Path, tls: str = "") -> Iterator[int]:
+    """A real rsyslogd; its TCP port. In the folder its local socket is `log`, its output `out`."""
     if shutil.which("rsyslogd") is None:
         pytest.skip("rsyslogd is not here: it is in the package rsyslog")
     port = dead_port()
-    (tmp_path / "conf").write_text(RSYSLOG.format(folder=tmp_path, port=port))
-    command = ["rsyslogd", "-n", "-f", str(tmp_path / "conf"), "-i", str(tmp_path / "pid")]
+    (folder / "conf").write_text(RSYSLOG.format(folder=folder, port=port, tls=tls, tcp=TLS_INPUT if tls else ""))
+    command = ["rsyslogd", "-n", "-f", str(folder / "conf"), "-i", str(folder / "pid")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
         try:
-            _until(lambda: (tmp_path / "log").exists() and _listens(port))
-            yield tmp_path, port
+            _until(lambda: (folder / "log").exists() and _listens(port))
+            yield port
         finally:
             daemon.terminate()
+
+
+def written(folder: Path, count: int) -> list[str]:
+    """The lines that rsyslogd has written, when there are so many."""
+    out = folder / "out"
+    _until(lambda: out.exists() and out.read_bytes().count(b"\n") >= count)
+    lines = out.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == count
+    return lines
 
 
 def _listens(port: int) -> bool:
@@ -138,19 +156,76 @@ def _until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_rsyslogd_understands_every_field(rsyslog: tuple[Path, int]) -> None:
+def test_rsyslogd_understands_every_field(tmp_path: Path) -> None:
     """By TCP and by its local socket a real daemon reads facility, severity, application, kind and text as meant."""
-    folder, port = rsyslog
     both = batch(notice(1, message="größer"), notice(2, message=HOSTILE, severity=Severity.ERROR))
-    Syslog(Address("tcp", "127.0.0.1", port), "local3", patience=PATIENCE).send(both)
-    Syslog(Address("unix", str(folder / "log")), "local3", patience=PATIENCE).send(both)
-    out = folder / "out"
-    _until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4)
-    lines = out.read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 4
+    with rsyslogd(tmp_path) as port:
+        Syslog(Address("tcp", "127.0.0.1", port), "local3", patience=PATIENCE).send(both)
+        Syslog(Address("unix", str(tmp_path / "log")), "local3", patience=PATIENCE).send(both)
+        lines = written(tmp_path, 4)
     assert "local3.warning coldchain alert.raised\ufeffkrios / visit: größer" in lines
     assert "local3.warning coldchain - alert.raised: krios / visit: größer" in lines
     assert sum(line.startswith("local3.err coldchain ") for line in lines) == 2
+
+
+def by_tls(port: int, ca_file: Path | None, host: str = "localhost") -> Syslog:
+    """Lines to that port of this machine."""
+    return Syslog(Address("tls", host, port), "local3", ca_file=ca_file, patience=PATIENCE)
+
+
+def test_rsyslogd_understands_what_comes_by_tls(identity: Identity, tmp_path: Path) -> None:
+    """A real daemon with its own certificate reads a batch as meant, octets counted (RFC 5425)."""
+    if not any(Path(folder, "lmnsd_ossl.so").exists() for folder in RSYSLOG_FOLDERS):
+        pytest.skip("rsyslogd knows no TLS here: that is in the package rsyslog-openssl")
+    secured = TLS.format(certificate=identity.certificate, key=identity.key)
+    with rsyslogd(tmp_path, secured) as port:
+        both = batch(notice(1, message="größer"), notice(2, message=HOSTILE, severity=Severity.ERROR))
+        for _ in range(2):
+            assert by_tls(port, identity.certificate).send(both) == []
+        lines = written(tmp_path, 4)
+    assert lines.count("local3.warning coldchain alert.raised\ufeffkrios / visit: größer") == 2
+    assert sum(line.startswith("local3.err coldchain alert.raised") for line in lines) == 2
+
+
+def test_by_tls_octets_are_counted_and_the_end_is_said(identity: Identity) -> None:
+    """What a receiver of TLS reads to a proper end is the same as by TCP, whether or not it says its end in return."""
+    received: queue.Queue[bytes] = queue.Queue()
+    for polite in (True, False):
+
+        def answer(line: socket.socket, polite: bool = polite) -> None:
+            with identity.context().wrap_socket(line, server_side=True) as secured:
+                received.put(read_all(secured))
+                if polite:
+                    secured.unwrap()
+
+        with answering(answer) as port:
+            by_tls(port, identity.certificate).send(batch())
+        length, _, text = received.get(timeout=20).partition(b" ")
+        assert int(length) == len(text)
+        assert RFC5424.fullmatch(text)
+
+
+def test_a_receiver_that_cannot_be_trusted_is_told_nothing(identity: Identity) -> None:
+    """An authority that nobody has named, a certificate of another name, no TLS at all, and one that hangs in it."""
+    received: queue.Queue[bytes] = queue.Queue()
+
+    def answer(line: socket.socket) -> None:
+        with identity.context().wrap_socket(line, server_side=True) as secured:
+            received.put(read_all(secured))
+
+    with answering(answer) as port:
+        with pytest.raises(DeliveryError, match="ca_file"):
+            by_tls(port, None).send(batch())
+        with pytest.raises(DeliveryError, match="not valid for"):
+            by_tls(port, identity.certificate, "127.1").send(batch())
+    with answering(lambda line: line.sendall(b"220 hello\r\n"), port=0) as port, pytest.raises(DeliveryError):
+        by_tls(port, identity.certificate).send(batch())
+    with answering(lambda line: received.put(read_all(line)[:0]), port=0) as port:
+        silent = replace(by_tls(port, None), patience=Patience(answer_seconds=0.2, total_seconds=10))
+        with pytest.raises(DeliveryError) as caught:
+            silent.send(batch())
+    assert caught.value.retry
+    assert set(received.queue) <= {b""}
 
 
 def test_nobody_there_is_a_stated_failure(tmp_path: Path) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import time
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
 from coldchain.errors import DeliveryError, RefusedError
+from coldchain.notify.channel import BusyError
 from coldchain.notify.line import Patience
 from coldchain.notify.secret import Secret
-from coldchain.notify.webhook import Webhook
+from coldchain.notify.webhook import Webhook, _pause_seconds
 from tests.notify.notify_givens import HOSTILE, Identity, WebServer, answering, batch, dead_port, notice, read_all
 
 TOKEN = "/services/T0123/B4567/XyZZySecretToken"
@@ -60,6 +64,47 @@ def test_an_answer_that_is_no_yes_is_said(
             to(f"http://127.0.0.1:{server.port}{TOKEN}", monkeypatch).send(batch())
     assert type(caught.value) is kind
     assert "XyZZy" not in "".join(traceback.format_exception(caught.value))
+
+
+def http_date(seconds: float) -> str:
+    """That time (Unix seconds) as HTTP writes it."""
+    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
+
+
+@pytest.mark.parametrize("status", [429, 503, 500])
+def test_a_server_that_says_when_to_come_again_is_obeyed(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry-After of 429 and 503, as seconds and as a date; of other answers it does not count."""
+    for says, least, most in (("120", 120, 120), (http_date(time.time() + 1000), 800, 1001)):
+        with WebServer(headers={"Retry-After": says}) as server:
+            server.statuses = [status]
+            with pytest.raises(DeliveryError, match=f"the answer is {status}") as caught:
+                to(f"http://127.0.0.1:{server.port}{TOKEN}", monkeypatch).send(batch())
+        assert caught.value.retry
+        pause = caught.value.pause_seconds if isinstance(caught.value, BusyError) else 0
+        assert (pause == 0) if status == 500 else (least <= pause <= most)
+
+
+def test_nonsense_in_place_of_a_time_asks_for_nothing() -> None:
+    """Fractions, words, dates that are past or none; of a number without end nothing is computed."""
+    for says in ("0", "-5", "1.5", "soon", "", "²", http_date(1.0), "Wed, 99 Nov 99999999999 99:99:99 GMT", "x" * 9000):
+        assert _pause_seconds(says, 1e9) == 0
+    assert _pause_seconds(" 7 ", 1e9) == 7
+    assert _pause_seconds(http_date(1e9 + 60).replace(" GMT", ""), 1e9) == 60
+    assert _pause_seconds("9" * 9000, 1e9) == math.inf
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(
+    status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither to another host nor on the same one: nobody else gets the message, and the error names no place."""
+    with WebServer() as other, WebServer(headers={"Location": f"http://localhost:{other.port}{TOKEN}"}) as server:
+        server.statuses = [status]
+        with caplog.at_level(0), pytest.raises(DeliveryError, match=f"the answer is {status}") as caught:
+            to(f"http://127.0.0.1:{server.port}{TOKEN}", monkeypatch).send(batch())
+    assert server.posted.qsize() == 1
+    assert other.posted.empty()
+    assert "XyZZy" not in "".join(traceback.format_exception(caught.value)) + caplog.text
 
 
 def hang(line: socket.socket) -> None:

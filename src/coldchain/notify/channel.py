@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from coldchain.errors import DeliveryError
 from coldchain.notify.message import Batch
+
+
+class BusyError(DeliveryError):
+    """The receiver said for how long it wants to be left alone: `pause_seconds`."""
+
+    def __init__(self, found: str, *, pause_seconds: float) -> None:
+        super().__init__(found)
+        self.pause_seconds = pause_seconds
 
 
 class Channel(Protocol):

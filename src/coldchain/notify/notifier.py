@@ -1,8 +1,9 @@
 """Reads what happened from the journal and has each receiver told, each in a thread of its own.
 
-Whoever writes an event never waits for a receiver: the journal lies between. What a rule has told is recorded as a
-cursor in the journal after every message, so that a restart goes on there. A process that is killed between a message
-and its record tells that message twice; nothing is lost.
+Whoever writes an event never waits for a receiver: the journal lies between. What a rule has told is recorded in the
+journal after every message, so that a restart goes on there. A process that is killed between a message and its record
+tells that message twice; nothing is lost. Where the messages of an hour are limited, each is recorded before it is sent
+as well, so that no restart exceeds the limit.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 from uuid import UUID
 
 from coldchain.errors import CatalogError, DeliveryError
 from coldchain.model.events import Notice
-from coldchain.notify.channel import Channel
+from coldchain.notify.channel import BusyError, Channel
+from coldchain.notify.follower import PAGE, Follower, Journal, Ledger, first_id_of, late_from, seconds_of
 from coldchain.notify.message import Batch, in_words
 from coldchain.notify.outbox import Outbox
 from coldchain.notify.rules import Pace, Rule
@@ -30,23 +31,9 @@ SAVE_SECONDS = 60.0
 # Longer than any channel's patience: what is being sent at the end is waited for.
 STOP_SECONDS = 40.0
 
-_PAGE = 500
-
-
-class Journal(Protocol):
-    """Where events stand, and how far each rule has come. What it cannot do now it says by CatalogError."""
-
-    def after(self, last: UUID, *, limit: int) -> list[Notice]:
-        """The events after that id, in the order of their ids."""
-
-    def newest(self) -> UUID:
-        """The newest event's id; the nil UUID where there is none."""
-
-    def cursor(self, rule: str) -> UUID | None:
-        """Up to which id that rule has told everything; None for a new rule."""
-
-    def set_cursor(self, rule: str, event_id: UUID) -> None:
-        """Record it."""
+# What appears late is looked for every so many readings, and in this part of the time at most.
+_READINGS_PER_LOOK_BACK = 5
+_LOOK_BACK_PART = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +48,31 @@ class Receiver:
 class Notifier:
     """A part of the facility: `start`, then `stop`, which finishes the messages that are being sent."""
 
-    def __init__(self, journal: Journal, receivers: Sequence[Receiver], *, read_seconds: float = READ_SECONDS) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        receivers: Sequence[Receiver],
+        *,
+        ledger: Ledger | None = None,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
         self._journal = journal
+        self._ledger = ledger
         self._receivers = receivers
         self._read_seconds = read_seconds
         self._stopping = threading.Event()
         self._reader = threading.Thread(target=self._read, name="notify-read", daemon=True)
         self._tellers: list[_Teller] = []
-        self._last = UUID(int=0)
+        self._follower = Follower(journal, ledger, UUID(int=0))
 
     def start(self) -> None:
         """Begin: each rule where it ended, a new one after the newest event. Raises CatalogError."""
         newest = self._journal.newest()
         starts = [self._start_of(receiver, newest) for receiver in self._receivers]
-        self._last = min(starts, default=newest)
+        self._follower = Follower(self._journal, self._ledger, min(starts, default=newest))
         self._tellers = [
-            _Teller(self._journal, receiver, start) for receiver, start in zip(self._receivers, starts, strict=True)
+            _Teller(self._journal, self._ledger, receiver, start)
+            for receiver, start in zip(self._receivers, starts, strict=True)
         ]
         for teller in self._tellers:
             teller.start()
@@ -101,50 +97,89 @@ class Notifier:
         return self._reader.is_alive() and all(teller.alive() for teller in self._tellers)
 
     def _start_of(self, receiver: Receiver, newest: UUID) -> UUID:
-        cursor = self._journal.cursor(receiver.rule.name)
+        cursor, now = self._journal.cursor(receiver.rule.name), time.time()
+        if self._ledger is not None and seconds_of(newest) > now + 1:  # a clock that was ahead, or another machine's is
+            newest = first_id_of(now)
         if cursor is None:
             self._journal.set_cursor(receiver.rule.name, newest)
             return newest
+        if self._ledger is not None and seconds_of(cursor) > now + 1:
+            cursor = late_from(cursor, now)
         # Older events would be dropped one by one.
-        return max(cursor, _first_id_of(time.time() - receiver.pace.give_up_seconds))
+        return max(cursor, first_id_of(now - receiver.pace.give_up_seconds))
 
     def _read(self) -> None:
-        saved = time.monotonic()
+        saved = looked_back = time.monotonic()
         while not self._stopping.is_set():
+            more = False
             try:
-                page = self._journal.after(self._last, limit=_PAGE)
+                more = self._read_on()
+                if not more and time.monotonic() >= looked_back:
+                    looked_back = self._look_back()
             except CatalogError as error:
                 log.warning("notify: %s", error)
-                page = []
-            if page:
-                for teller in self._tellers:
-                    teller.offer(page)
-                self._last = page[-1].event.id
             if time.monotonic() >= saved + SAVE_SECONDS:
                 saved = time.monotonic()
                 for teller in self._tellers:
                     teller.save()
-            if len(page) < _PAGE:
+            if not more:
                 self._stopping.wait(self._read_seconds)
+
+    def _read_on(self) -> bool:
+        """Offer what is new; whether there is more at once."""
+        page = self._follower.read_on()
+        self._offer(page)
+        return len(page) == PAGE
+
+    def _look_back(self) -> float:
+        """Offer what has appeared late; when to look again. What a restart found is all offered when this was done
+        once, and only then is told: together, where it belongs together."""
+        began = time.monotonic()
+        while len(page := self._follower.look_back(time.time())) == PAGE and not self._stopping.is_set():
+            self._offer(page)
+        self._offer(page)
+        for teller in self._tellers:
+            teller.begin()
+        ended = time.monotonic()
+        return ended + max(_READINGS_PER_LOOK_BACK * self._read_seconds, (ended - began) / _LOOK_BACK_PART)
+
+    def _offer(self, page: Sequence[Notice]) -> None:
+        if page:
+            for teller in self._tellers:
+                teller.offer(page)
 
 
 class _Teller:
     """Tells one receiver, in a thread of its own."""
 
-    def __init__(self, journal: Journal, receiver: Receiver, start: UUID) -> None:
+    def __init__(self, journal: Journal, ledger: Ledger | None, receiver: Receiver, start: UUID) -> None:
         self._journal = journal
+        self._ledger = ledger
         self._channel = receiver.channel
         self._name = receiver.rule.name
-        self._outbox = Outbox(receiver.rule, receiver.pace, start)
+        self._limited = receiver.pace.most_per_hour is not None
+        told = [] if ledger is None else ledger.told(self._name)
+        sends = [] if ledger is None else _on_our_clock(ledger.sends(self._name))
+        self._outbox = Outbox(receiver.rule, receiver.pace, start, told=told, sends=sends)
         self._changed = threading.Condition()  # guards the outbox
         self._saving = threading.Lock()  # no older cursor is written over a newer one
         self._saved = start
+        self._reserved = False  # whether what is recorded counts a message that is being sent
         self._stopping = False
+        self._ready = False
+        self._refused: set[str] = set()
         # A daemon: a name server that hangs cannot be hung up on.
         self._thread = threading.Thread(target=self._tell, name=f"notify-{self._name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def begin(self) -> None:
+        """Tell what is offered; before, it only waits."""
+        if not self._ready:
+            with self._changed:
+                self._ready = True
+                self._changed.notify()
 
     def offer(self, page: Sequence[Notice]) -> None:
         """Take new events. It never waits for the receiver."""
@@ -180,24 +215,44 @@ class _Teller:
         """Record how far the rule has come, where that is news."""
         with self._saving:
             with self._changed:
-                cursor = self._outbox.cursor
-            if cursor == self._saved:
+                cursor, told, sends = self._outbox.cursor, list(self._outbox.told), self._sends()
+                # What may still appear behind the cursor must not lie before it.
+                if self._ledger is not None:
+                    cursor = min(cursor, max(self._saved, late_from(cursor, time.time())))
+                sending = self._limited and self._outbox.sending
+            if cursor == self._saved and not told and sending == self._reserved:
                 return
             try:
-                self._journal.set_cursor(self._name, cursor)
+                if self._ledger is None:
+                    self._journal.set_cursor(self._name, cursor)
+                else:
+                    self._ledger.record(self._name, cursor, told=told, sends=sends)
             except CatalogError as error:
                 log.warning("notify %s: how far it has come cannot be recorded yet: %s", self._name, error)
-            else:
-                self._saved = cursor
+                return
+            self._saved, self._reserved = cursor, sending
+            with self._changed:
+                del self._outbox.told[: len(told)]
+
+    def _sends(self) -> list[tuple[float, int]] | None:
+        if not self._limited:
+            return None
+        now = time.time()
+        return [(now - age, count) for age, count in self._outbox.sends(time.monotonic())]
 
     def _tell(self) -> None:
         while (batch := self._next()) is not None:
+            if self._limited:
+                self.save()  # or a process that is killed now would forget this message
             try:
                 complaints = self._channel.send(batch)
             except DeliveryError as error:
                 self._has_failed(batch, error)
+                saves = self._limited or not error.retry
             else:
                 self._is_told(batch, complaints)
+                saves = True
+            if saves:
                 self.save()
 
     def _next(self) -> Batch | None:
@@ -205,9 +260,9 @@ class _Teller:
         with self._changed:
             while not self._stopping:
                 now = time.monotonic()
-                if (batch := self._outbox.take(now)) is not None:
+                if self._ready and (batch := self._outbox.take(now)) is not None:
                     return batch
-                due = self._outbox.due()
+                due = self._outbox.due() if self._ready else None
                 self._changed.wait(None if due is None else max(due - now, 0.0))
         return None
 
@@ -217,14 +272,32 @@ class _Teller:
             self._outbox.sent(time.monotonic())
         for complaint in complaints:
             log.error("notify %s: %s: refused: %s", self._name, self._channel, complaint)
+        self._state_refused(complaints)
         if failures:
             log.info("notify %s: %s takes messages again", self._name, self._channel)
         log.debug("notify %s: told %d event(s)", self._name, len(batch.notices))
 
+    def _state_refused(self, complaints: Sequence[str]) -> None:
+        """Write an event of each address that is refused now and was not before: of its own mail's refusal, that of
+        the event itself too, nothing is written again."""
+        addresses = {complaint.partition(": ")[0]: complaint for complaint in complaints}
+        stated = self._refused & addresses.keys()
+        for address, complaint in addresses.items():
+            if self._ledger is None or address in stated:
+                continue
+            try:
+                self._ledger.say("notice.refused", f"{self._name}: {self._channel}: not told: {complaint}")
+            except CatalogError as error:
+                log.warning("notify %s: that %s is refused cannot be recorded yet: %s", self._name, address, error)
+            else:
+                stated.add(address)
+        self._refused = stated
+
     def _has_failed(self, batch: Batch, error: DeliveryError) -> None:
+        pause = error.pause_seconds if isinstance(error, BusyError) else 0.0
         with self._changed:
             now = time.monotonic()
-            self._outbox.failed(now, retry=error.retry)
+            self._outbox.failed(now, retry=error.retry, pause_seconds=pause)
             due = self._outbox.due()
         again = f"; next try in {max(due - now, 0):.0f} s" if error.retry and due is not None else ""
         log.warning(
@@ -245,6 +318,7 @@ class _Teller:
             )
 
 
-def _first_id_of(seconds: float) -> UUID:
-    """The smallest id of an event of that time (Unix seconds): a UUIDv7 begins with its milliseconds (RFC 9562)."""
-    return UUID(int=max(int(seconds * 1000), 0) << 80)
+def _on_our_clock(sends: Sequence[tuple[float, int]]) -> list[float]:
+    """When each message was sent, from Unix to monotonic seconds, oldest first. None was sent later than now."""
+    wall, now = time.time(), time.monotonic()
+    return sorted(now - max(wall - at, 0.0) for at, count in sends for _ in range(count))

@@ -1,13 +1,16 @@
 """What waits for one receiver, and when the next message is due.
 
 Nothing here sends, sleeps or looks at a clock: the time is passed in, as seconds of one monotonic clock. `offer` takes
-events, `take` gives the next batch when it is due, and `sent` or `failed` says what became of it.
+events, `take` gives the next batch when it is due, and `sent` or `failed` says what became of it. What a restart must
+know stands in `cursor`, `told` and `sends`.
 """
 
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import Counter, deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -17,8 +20,11 @@ from coldchain.notify.rules import Pace, Rule, rank
 
 MOST_WAITING = 1000
 HOUR_SECONDS = 3600.0
+# However long a receiver asks to be left alone: it may have meant another unit.
+LONGEST_PAUSE_SECONDS = 3600.0
 
 _LEAST_FIRST = sorted(Severity, key=rank)
+_MINUTE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +40,35 @@ class _Waiting:
 class Outbox:
     """The events that one receiver is still to be told; at most `MOST_WAITING` wait.
 
-    `read` is the id up to which events were told or are not to be told: older ones that are offered are ignored.
+    Parameters
+    ----------
+    read : the id up to which events were told or are not to be told: when they are offered they are ignored.
+    told : those after it that were told.
+    sends : when messages were sent before, on the clock that is passed in, oldest first.
     """
 
-    def __init__(self, rule: Rule, pace: Pace, read: UUID) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        pace: Pace,
+        read: UUID,
+        *,
+        told: Collection[UUID] = (),
+        sends: Sequence[float] = (),
+    ) -> None:
         self.rule = rule
         self.failures = 0
+        self.told: list[UUID] = []
         self._pace = pace
+        self._begin = read
         self._read = read
+        self._told_before = frozenset(told)
         self._waiting: dict[Severity, deque[_Waiting]] = {severity: deque() for severity in _LEAST_FIRST}
         self._flight: tuple[_Waiting, ...] = ()
         self._told_lost: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._unsaid: Counter[str] = Counter()
-        self._sends: deque[float] = deque(maxlen=pace.most_per_hour or 0)
+        self._sends: deque[float] = deque(sends, maxlen=pace.most_per_hour or 0)
         self._not_before = float("-inf")
 
     def __len__(self) -> int:
@@ -67,17 +88,17 @@ class Outbox:
         return bool(self._flight)
 
     def offer(self, notice: Notice, now_seconds: float, *, age_seconds: float = 0.0) -> None:
-        """Take an event, if the rule wants it. Events come in the order of their ids; what came before is ignored."""
-        if notice.event.id <= self._read:
+        """Take an event, if the rule wants it. Each is offered once; one may come after those with larger ids."""
+        if notice.event.id <= self._begin:
             return
-        self._read = notice.event.id
-        if not self.rule.wants(notice):
+        self._read = max(self._read, notice.event.id)
+        if notice.event.id in self._told_before or not self.rule.wants(notice):
             return
         message = notice.event.message[: TEXT_CHARACTERS + 1]  # none that waits holds megabytes
         waiting = _Waiting(
             replace(notice, event=replace(notice.event, message=message)), now_seconds - max(age_seconds, 0.0)
         )
-        self._waiting[notice.event.severity].append(waiting)
+        insort(self._waiting[notice.event.severity], waiting, key=lambda each: each.id)
         self._expire(now_seconds)
         self._trim()
 
@@ -107,26 +128,48 @@ class Outbox:
         return Batch(tuple(waiting.notice for waiting in self._flight), dict(self._told_lost))
 
     def sent(self, now_seconds: float) -> None:
-        """The batch has been handed over."""
-        self._sends.extend([now_seconds] * (1 if self._pace.bundles else len(self._flight)))
+        """The batch has been handed over. Its events are added to `told`, which whoever records it empties."""
+        self._sends.extend([now_seconds] * self._messages())
         self._lost -= self._told_lost
+        self.told += [waiting.id for waiting in self._flight]
         self._flight = ()
         self.failures = 0
 
-    def failed(self, now_seconds: float, *, retry: bool) -> None:
-        """The batch has not been handed over. It waits again, or is dropped where a retry cannot help."""
+    def failed(self, now_seconds: float, *, retry: bool, pause_seconds: float = 0.0) -> None:
+        """The batch has not been handed over. It waits again, or is dropped where a retry cannot help.
+
+        `pause_seconds` is what the receiver asked for; an hour is kept at most.
+        """
         flight, self._flight = self._flight, ()
         if not retry:
             self.failures = 0
+            self.told += [waiting.id for waiting in flight]
             for waiting in flight:
                 self._drop(waiting)
             return
-        for waiting in reversed(flight):
-            self._waiting[waiting.notice.event.severity].appendleft(waiting)
+        for waiting in flight:
+            insort(self._waiting[waiting.notice.event.severity], waiting, key=lambda each: each.id)
         self.failures += 1
-        self._not_before = now_seconds + self._pace.pause_seconds(self.failures)
+        asked = min(pause_seconds, LONGEST_PAUSE_SECONDS)
+        self._not_before = now_seconds + max(self._pace.pause_seconds(self.failures), asked)
         self._expire(now_seconds)
         self._trim()
+
+    def sends(self, now_seconds: float) -> list[tuple[float, int]]:
+        """How long ago (seconds), and how many messages, the last first; what is being sent counts as sent.
+
+        It is for the hour's limit after a restart: messages of one minute are put together, as if all were as late as
+        the last. Nothing where there is no limit.
+        """
+        if not self._sends.maxlen:
+            return []
+        minutes: dict[int, tuple[float, int]] = {}
+        for sent in [now_seconds] * self._messages() + list(reversed(self._sends)):
+            age = max(now_seconds - sent, 0.0)
+            if age < HOUR_SECONDS:
+                last, count = minutes.get(int(age / _MINUTE_SECONDS), (age, 0))
+                minutes[int(age / _MINUTE_SECONDS)] = (last, count + 1)
+        return list(minutes.values())
 
     def dropped(self) -> Counter[str]:
         """How many of each kind were dropped since this was last asked: too many waited, too long, or refused."""
@@ -138,6 +181,10 @@ class Outbox:
         if not self._pace.bundles:
             return min(waiting, free)
         return 1 if self._pace.digest_seconds == 0 and waiting <= free else waiting
+
+    def _messages(self) -> int:
+        """How many messages what is being sent makes."""
+        return min(len(self._flight), 1) if self._pace.bundles else len(self._flight)
 
     def _free(self, now_seconds: float) -> int:
         """How many messages the hour still allows."""

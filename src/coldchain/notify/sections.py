@@ -94,11 +94,12 @@ class MailSection(_Section):
 
 
 class SyslogSection(_Section):
-    """Where syslog listens: a local socket's path, udp://host:port or tcp://host:port."""
+    """Where syslog listens: a local socket's path, udp://host:port, tcp://host:port or tls://host:port."""
 
     address: str = "/dev/log"
     facility: str = "daemon"
     format: Format | None = None
+    ca_file: Path | None = None
 
     @field_validator("address")
     @classmethod
@@ -113,9 +114,16 @@ class SyslogSection(_Section):
             raise ValueError("one of " + ", ".join(FACILITIES))
         return value
 
+    @model_validator(mode="after")
+    def _no_idle_certificates(self) -> SyslogSection:
+        if self.ca_file is not None and not self.address.startswith("tls://"):
+            raise ValueError("address tls://… where there is a ca_file")
+        return self
+
     def as_channel(self, facility: str, base: Path) -> Syslog:  # noqa: ARG002  # as the others
-        """The way there."""
-        return Syslog(_syslog_address(self.address), self.facility, self.format)
+        """The way there; relative paths are relative to `base`."""
+        ca_file = None if self.ca_file is None else base / self.ca_file
+        return Syslog(_syslog_address(self.address), self.facility, self.format, ca_file)
 
 
 class WebhookSection(_Section):
@@ -178,7 +186,7 @@ def _secret(key: str, file: str | None, variable: str | None, base: Path) -> Sec
 
 
 def _syslog_address(value: str) -> Address:
-    expected = "the path of a local socket, udp://host:port or tcp://host:port"
+    expected = "the path of a local socket, udp://host:port, tcp://host:port or tls://host:port"
     if value.startswith("/") and value.isprintable():
         return Address("unix", value)
     try:
@@ -192,4 +200,6 @@ def _syslog_address(value: str) -> Address:
         return Address("udp", host, port or 514)
     if parts.scheme == "tcp":
         return Address("tcp", host, port or 601)
+    if parts.scheme == "tls":
+        return Address("tls", host, port or 6514)
     raise ValueError(expected)

@@ -1,21 +1,24 @@
-"""Syslog: RFC 5424 messages to a local socket, by UDP (RFC 5426), or by TCP with octet counting (RFC 6587)."""
+"""Syslog: RFC 5424 messages to a local socket, by UDP (RFC 5426), by TCP with octet counting (RFC 6587), or by TLS
+(RFC 5425)."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 from datetime import UTC
+from pathlib import Path
 from typing import Literal
 
 from coldchain.errors import DeliveryError
 from coldchain.model.events import Notice, Severity
-from coldchain.notify.line import Patience, connected, reason
+from coldchain.notify.line import Line, Patience, connected, reason
 from coldchain.notify.message import Batch, in_words, told
 
 Format = Literal["rfc5424", "local"]
-Transport = Literal["unix", "udp", "tcp"]
+Transport = Literal["unix", "udp", "tcp", "tls"]
 
 FACILITIES = {"user": 1, "daemon": 3} | {f"local{number}": 16 + number for number in range(8)}
 SEVERITIES = {Severity.ERROR: 3, Severity.WARNING: 4, Severity.INFO: 6}
@@ -42,11 +45,13 @@ class Address:
 @dataclass(frozen=True, slots=True)
 class Syslog:
     """Lines to a log. `format` "local" is what syslog(3) writes: on their local socket neither rsyslogd nor journald
-    know RFC 5424, and take its fields for text. None: "local" there, "rfc5424" else."""
+    know RFC 5424, and take its fields for text. None: "local" there, "rfc5424" else. `ca_file` holds the certificates
+    to trust by TLS; None: the system's."""
 
     address: Address
     facility: str = "daemon"
     format: Format | None = None
+    ca_file: Path | None = None
     patience: Patience = Patience()
 
     def __str__(self) -> str:
@@ -66,12 +71,15 @@ class Syslog:
             match self.address.transport:
                 case "tcp":
                     self._by_tcp(lines)
+                case "tls":
+                    self._by_tls(lines)
                 case "udp":
                     self._by_udp(lines)
                 case "unix":
                     self._by_socket(lines)
         except (OSError, UnicodeError) as error:  # the latter of the encoding of domain names
-            raise DeliveryError(reason(error)) from None
+            remedy = "Name the authority that signed it by ca_file." if _is_untrusted(error) else ""
+            raise DeliveryError(reason(error), remedy=remedy) from None
         return []
 
     def _line(self, notice: Notice) -> bytes:
@@ -97,13 +105,25 @@ class Syslog:
 
     def _by_tcp(self, lines: list[bytes]) -> None:
         with connected(self.address.place, self.address.port, self.patience) as line:
-            line.socket.sendall(b"".join(b"%d %b" % (len(text), text) for text in lines))
-            # TCP takes for a receiver that is gone, too. One that closes in return has read all.
-            line.socket.shutdown(socket.SHUT_WR)
-            while line.socket.recv(4096):
-                pass
-            if line.is_over():
-                raise line.lateness()
+            line.socket.sendall(_counted(lines))
+            _wait_for_close(line, line.socket)
+
+    def _by_tls(self, lines: list[bytes]) -> None:
+        context = ssl.create_default_context(cafile=self.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        with (
+            connected(self.address.place, self.address.port, self.patience) as line,
+            context.wrap_socket(line.socket, server_hostname=self.address.place) as secured,
+        ):
+            secured.sendall(_counted(lines))
+            try:
+                beneath = secured.unwrap()  # RFC 5425, 4.4: whoever ends a connection says so
+            except ssl.SSLEOFError:  # the other side does not: it has closed all the same
+                if line.is_over():
+                    raise
+                return
+            with beneath:
+                _wait_for_close(line, beneath)
 
     def _by_udp(self, lines: list[bytes]) -> None:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -129,6 +149,23 @@ class Syslog:
             line.settimeout(self.patience.answer_seconds)
             line.connect(self.address.place)
             line.sendall(b"".join(text + b"\n" for text in lines))
+
+
+def _counted(lines: list[bytes]) -> bytes:
+    return b"".join(b"%d %b" % (len(text), text) for text in lines)
+
+
+def _wait_for_close(line: Line, connection: socket.socket) -> None:
+    """Say that this was all. TCP takes for a receiver that is gone, too; one that closes in return has read all."""
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(4096):
+        pass
+    if line.is_over():
+        raise line.lateness()
+
+
+def _is_untrusted(error: Exception) -> bool:
+    return isinstance(error, ssl.SSLCertVerificationError)
 
 
 def _send_each(line: socket.socket, lines: list[bytes]) -> None:

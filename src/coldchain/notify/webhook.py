@@ -7,22 +7,30 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import ssl
+import time
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from coldchain import __version__
 from coldchain.errors import DeliveryError, RefusedError
+from coldchain.notify.channel import BusyError
 from coldchain.notify.line import Patience, connected, reason
 from coldchain.notify.message import Batch, compose, one_line
 from coldchain.notify.secret import Secret, parts_of, redact
 
 _MOST_CHARACTERS = 30_000
+_LONGEST_NUMBER = 15
 _REPLY_CHARACTERS = 100
 # The message itself is at fault, and no later try will help.
 _AT_FAULT = frozenset({400, 413, 422})
+# It comes too soon, and the answer may say when it does not.
+_TOO_SOON = frozenset({429, 503})
 # Slack's own escapes, without which a file's name could call everybody of a channel. Backquotes would end the block.
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "'"})
 
@@ -49,7 +57,7 @@ class Webhook:
         secret = self.url.read()
         body = json.dumps({"text": as_text(batch, self.facility)}).encode("ascii")
         try:
-            status, said = self._post(_split(secret, self.url.key), body)
+            status, said, pause_seconds = self._post(_split(secret, self.url.key), body)
         except http.client.HTTPException as error:  # its text may hold the URL
             raise DeliveryError(f"the answer is not HTTP ({type(error).__name__})") from None
         except OSError as error:
@@ -57,11 +65,14 @@ class Webhook:
             raise DeliveryError(redact(reason(error), parts_of(secret)), remedy=remedy) from None
         if not 200 <= status < 300:
             words = one_line(redact(said.decode("utf-8", "replace"), parts_of(secret)), _REPLY_CHARACTERS)
-            kind = RefusedError if status in _AT_FAULT else DeliveryError
-            raise kind(f"the answer is {status} {words}".rstrip())
+            found = f"the answer is {status} {words}".rstrip()
+            if status in _TOO_SOON and pause_seconds > 0:
+                raise BusyError(found, pause_seconds=pause_seconds)
+            raise (RefusedError if status in _AT_FAULT else DeliveryError)(found)
         return []
 
-    def _post(self, url: SplitResult, body: bytes) -> tuple[int, bytes]:
+    def _post(self, url: SplitResult, body: bytes) -> tuple[int, bytes, float]:
+        """The answer's status and first words, and for how many seconds it asks to be left alone."""
         host, secure = url.hostname or "", url.scheme == "https"
         port = url.port or (443 if secure else 80)
         context = ssl.create_default_context(cafile=self.ca_file)
@@ -81,7 +92,7 @@ class Webhook:
                 said = answer.read(_REPLY_CHARACTERS * 4)
                 if line.is_over():
                     raise line.lateness()
-                return answer.status, said
+                return answer.status, said, _pause_seconds(answer.getheader("Retry-After", ""), time.time())
             finally:
                 client.close()
 
@@ -94,6 +105,19 @@ def as_text(batch: Batch, facility: str) -> str:
         block = block[:_MOST_CHARACTERS].rpartition("\n")[0] + "\n…"
     subject = facility if len(batch.notices) == 1 else message.subject
     return f"{one_line(subject, _REPLY_CHARACTERS).translate(_ESCAPES)}\n```\n{block}\n```"
+
+
+def _pause_seconds(retry_after: str, now_seconds: float) -> float:
+    """What `Retry-After` (RFC 9110, 10.2.3) asks for, as seconds or as a date; 0 where it says neither."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text) if len(text) <= _LONGEST_NUMBER else math.inf
+    try:
+        at = parsedate_to_datetime(text[:_REPLY_CHARACTERS])
+        # Of a date without a zone HTTP says that it is in UTC.
+        return max((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now_seconds, 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _split(url: str, key: str) -> SplitResult:
