@@ -47,6 +47,11 @@ def path_digest(path: str) -> bytes:
     return hashlib.sha256(path_bytes(path)).digest()
 
 
+def stem_digest(name: str) -> bytes:
+    """SHA-256 of a path's last part with its case folded: what a name that says no folder is looked up by."""
+    return path_digest(name.rpartition("/")[2].casefold())
+
+
 def path_bytes(path: str) -> bytes:
     """A path's bytes as the file system has them; CatalogError if it cannot be a path."""
     try:
@@ -65,6 +70,15 @@ def path_bytes(path: str) -> bytes:
             remedy="Shorten the folder's name",
         )
     return raw
+
+
+def is_path(path: str) -> bool:
+    """Whether `path_bytes` takes it: names that metadata give need not be ones that a file can have."""
+    try:
+        path_bytes(path)
+    except CatalogError:
+        return False
+    return True
 
 
 def storable_text(text: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import Select, orm, select
 
 from coldchain.catalog import events
-from coldchain.catalog.columns import path_digest
+from coldchain.catalog.columns import path_digest, stem_digest
 from coldchain.catalog.documents import metadata_from_json, metadata_to_json, written_over
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ExposureRow, FileRow
@@ -42,6 +42,7 @@ def ensure(
                 state=ExposureState.WAITING,
                 reason=_NO_INPUT,
                 found_at=datetime.now(UTC),
+                stem_digest=stem_digest(name),
             )
             unit.add(row)
             unit.flush()
@@ -64,8 +65,24 @@ def by_name(catalog: Catalog, session_id: UUID, name: str) -> Exposure | None:
         return None if row is None else _exposure(row)
 
 
+def by_stem(catalog: Catalog, session_id: UUID, name: str, *, limit: int) -> list[Exposure]:
+    """The session's exposures whose name's last part is that of `name`, whatever its case, oldest first."""
+    with catalog.reading() as unit:
+        return [_exposure(row) for row in unit.scalars(by_stem_query(session_id, name).limit(limit))]
+
+
 def attach_metadata(catalog: Catalog, exposure_id: UUID, metadata: ExposureMetadata) -> Exposure:
-    """Lay new metadata over the old.
+    """Lay new metadata over the old, as `revise_metadata`."""
+    return revise_metadata(catalog, exposure_id, metadata.over)
+
+
+def revise_metadata(
+    catalog: Catalog, exposure_id: UUID, change: Callable[[ExposureMetadata], ExposureMetadata]
+) -> Exposure:
+    """Set an exposure's metadata to what `change` makes of those that stand.
+
+    `change` is called inside the transaction, so that of two who describe an exposure at once neither undoes the other.
+    It must be quick and must not use the catalog.
 
     An exposure that waits becomes READY if it has an input; one that is done, or in work, becomes READY again if its
     optics or its defect list changed.
@@ -73,7 +90,7 @@ def attach_metadata(catalog: Catalog, exposure_id: UUID, metadata: ExposureMetad
     with catalog.writing() as unit:
         row = load_row(unit, exposure_id)
         old = metadata_from_json(row.details)
-        new = metadata.over(old)
+        new = change(old)
         if new != old:
             row.details = written_over(row.details, metadata_to_json(new))
         waiting = row.state == ExposureState.WAITING and row.input_file_id is not None
@@ -184,6 +201,15 @@ def by_name_query(session_id: UUID, name: str) -> Select[ExposureRow]:
     )
 
 
+def by_stem_query(session_id: UUID, name: str) -> Select[ExposureRow]:
+    """The exposures of that stem, oldest first."""
+    return (
+        select(ExposureRow)
+        .where(ExposureRow.session_id == session_id, ExposureRow.stem_digest == stem_digest(name))
+        .order_by(ExposureRow.id)
+    )
+
+
 def ready_query(site: str, limit: int) -> Select[ExposureRow]:
     """A site's READY exposures whose input has its digest, newest first."""
     return _with_input(site, ExposureState.READY, limit)
@@ -235,6 +261,8 @@ def move(unit: orm.Session, row: ExposureRow, state: ExposureState, reason: str)
     if (row.state, row.reason) == (state, reason):
         return
     row.state, row.reason = state, reason
+    if state != ExposureState.WAITING:
+        row.orphaned_at = None
     why = f": {reason}" if reason else ""
     note(unit, row, _SEVERITY.get(state, Severity.INFO), f"exposure.{state}", f"{printable(row.name)} is {state}{why}")
 

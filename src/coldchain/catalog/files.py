@@ -11,9 +11,9 @@ from uuid import UUID
 from sqlalchemy import Select, insert, orm, select
 
 from coldchain.catalog import events
-from coldchain.catalog.columns import path_digest
+from coldchain.catalog.columns import is_path, path_digest
 from coldchain.catalog.engine import Catalog
-from coldchain.catalog.tables import FileRow, ReplicaRow
+from coldchain.catalog.tables import FileRow, ReplicaRow, SessionPlaceRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import (
@@ -49,17 +49,24 @@ def record_arrival(
     exposure_id: UUID | None = None,
     state: FileState = FileState.ARRIVED,
     detail: str = "",
+    place_id: UUID | None = None,
 ) -> DataFile:
     """Journal a file that has arrived: its row, a WANTED replica for each store, and an event, in one transaction.
 
     The same path, size and time stamp again give the row that is there, with state, detail, kind and exposure brought
     up to date and missing replicas added. A changed size or time stamp makes the old row REPLACED and a new row.
     An UNREADABLE file gets no replicas.
+
+    Where a file of another place stands for the path, that one stays, whatever comes: the second is noted as REPLACED
+    with an event, once for each content of it, and the row that is returned is the first's.
     """
     if not is_safe_relative(PurePosixPath(relative_path)):
         raise CatalogError(f"the path {printable(relative_path)!r}", expected="a path inside its session's folder")
     with catalog.writing() as unit:
         row = unit.scalars(standing_query(session_id, relative_path)).first()
+        if row is not None and row.place_id != place_id:
+            _note_second(unit, row, place_id, size_bytes, modified_ns)
+            return as_file(row)
         if row is not None and (row.size_bytes, row.modified_ns) != (size_bytes, modified_ns):
             _move(unit, row, FileState.REPLACED, "its content changed")
             row = None
@@ -76,6 +83,7 @@ def record_arrival(
                 state=state,
                 detail=detail,
                 arrived_at=datetime.now(UTC),
+                place_id=place_id,
             )
             unit.add(row)
             unit.flush()
@@ -87,6 +95,15 @@ def record_arrival(
         if state in COPIED_STATES:
             _want(unit, row, stores)
         return as_file(row)
+
+
+def standing(catalog: Catalog, session_id: UUID, relative_path: str) -> DataFile | None:
+    """The file that stands for a path of a session; None where there is none, or the name can be no path."""
+    if not is_path(relative_path):
+        return None
+    with catalog.reading() as unit:
+        row = unit.scalars(standing_query(session_id, relative_path)).first()
+        return None if row is None else as_file(row)
 
 
 def want_everywhere(catalog: Catalog, session_id: UUID, stores: Sequence[str]) -> int:
@@ -260,6 +277,35 @@ def _row(unit: orm.Session, file_id: UUID) -> FileRow:
     return row
 
 
+def _note_second(unit: orm.Session, first: FileRow, place_id: UUID | None, size_bytes: int, modified_ns: int) -> None:
+    """Remember, and say once, that another place of the session holds a file of a path that is taken."""
+    versions = unit.scalars(versions_query(first.session_id, first.path_digest))
+    if any((row.place_id, row.size_bytes, row.modified_ns) == (place_id, size_bytes, modified_ns) for row in versions):
+        return
+    place = None if place_id is None else unit.get(SessionPlaceRow, place_id)
+    where = "the session's own folder" if place is None else printable(f"{place.root}/{place.folder}")
+    same = size_bytes == first.size_bytes
+    how = "of the same size" if same else f"of {size_bytes:,} bytes, where the first has {first.size_bytes:,}"
+    message = f"{printable(first.relative_path)}: a second one lies in {where}, {how}; the first stays, and is copied"
+    second = FileRow(
+        site=unit.info["site"],
+        session_id=first.session_id,
+        exposure_id=None,
+        relative_path=first.relative_path,
+        path_digest=first.path_digest,
+        kind=first.kind,
+        size_bytes=size_bytes,
+        modified_ns=modified_ns,
+        state=FileState.REPLACED,
+        detail="another place of the session had it first",
+        arrived_at=datetime.now(UTC),
+        place_id=place_id,
+    )
+    unit.add(second)
+    unit.flush()
+    _note(unit, second, Severity.INFO if same else Severity.WARNING, "file.second", message)
+
+
 def _want(unit: orm.Session, row: FileRow, stores: Iterable[str]) -> None:
     present = {replica.store for replica in unit.scalars(replicas_query(row.id))}
     for store in dict.fromkeys(stores):
@@ -365,6 +411,7 @@ def as_file(row: FileRow) -> DataFile:
         sha256=row.sha256,
         detail=row.detail,
         arrived_at=row.arrived_at,
+        place_id=row.place_id,
     )
 
 

@@ -101,11 +101,23 @@ class SessionRow(Base):
     created_at: Mapped[datetime]
 
 
+class SessionPlaceRow(Base):
+    """Another place of a session's files: the folder `folder` of the root `root` holds what its own folder could."""
+
+    __tablename__ = "session_places"
+    __table_args__ = (Index("ix_session_places_session_id_id", "session_id", "id"),)
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
+    root: Mapped[str] = mapped_column(PathBytes())
+    folder: Mapped[str] = mapped_column(PathBytes())
+
+
 class ExposureRow(Base):
     """One exposure of a specimen.
 
     `input_file_id` has no foreign key: files refer to exposures, and a circle of constraints can neither be created in
-    one pass on MariaDB nor be filled row by row.
+    one pass on MariaDB nor be filled row by row. `stem_digest` is that of the name's last part, whatever its case
+    (`columns.stem_digest`). `orphaned_at` is when it was said that its partner does not come, NULL before.
     """
 
     __tablename__ = "exposures"
@@ -114,6 +126,8 @@ class ExposureRow(Base):
         Index("ix_exposures_session_id_name_digest_id", "session_id", "name_digest", "id"),
         Index("ix_exposures_session_id_state", "session_id", "state"),
         Index("ix_exposures_site_state_id", "site", "state", "id"),
+        Index("ix_exposures_session_id_stem_digest_id", "session_id", "stem_digest", "id"),
+        Index("ix_exposures_session_id_orphaned_at_id", "session_id", "orphaned_at", "id"),
     )
 
     session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
@@ -126,10 +140,16 @@ class ExposureRow(Base):
     state: Mapped[ExposureState] = mapped_column(Word(ExposureState))
     reason: Mapped[str] = mapped_column(Prose())
     found_at: Mapped[datetime]
+    stem_digest: Mapped[bytes | None]
+    orphaned_at: Mapped[datetime | None]
 
 
 class FileRow(Base):
-    """One file of a session, as it was at one time; the row that is not REPLACED stands for its path."""
+    """One file of a session, as it was at one time; the row that is not REPLACED stands for its path.
+
+    `place_id` is where it lies (`SessionPlaceRow`); NULL: in the session's own folder under its own root. It has no
+    foreign key: SQLite can add none to a table that is there.
+    """
 
     __tablename__ = "files"
     __table_args__ = (
@@ -150,6 +170,7 @@ class FileRow(Base):
     sha256: Mapped[str | None] = mapped_column(String(64))
     detail: Mapped[str] = mapped_column(Prose())
     arrived_at: Mapped[datetime]
+    place_id: Mapped[UUID | None]
 
 
 class ReplicaRow(Base):
@@ -175,6 +196,29 @@ class ReplicaRow(Base):
     detail: Mapped[str] = mapped_column(Prose())
     verified_at: Mapped[datetime | None]
     kept_as: Mapped[str | None] = mapped_column(PathBytes())
+
+
+class FrameSetRow(Base):
+    """What an mdoc of many movies says of one. `movie` is as the mdoc names it, `described_in` the mdoc's own path.
+
+    `waiting` while it has not reached its exposure. `orphaned_at` is when it was said that its movie does not come.
+    """
+
+    __tablename__ = "frame_sets"
+    __table_args__ = (
+        Index("ix_frame_sets_session_id_stem_digest_id", "session_id", "stem_digest", "id"),
+        Index("ix_frame_sets_session_id_orphaned_at_id", "session_id", "orphaned_at", "id"),
+        Index("ix_frame_sets_site_waiting_id", "site", "waiting", "id"),
+    )
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
+    stem_digest: Mapped[bytes]
+    movie: Mapped[str] = mapped_column(PathBytes())
+    described_in: Mapped[str] = mapped_column(PathBytes())
+    details: Mapped[JsonObject]
+    waiting: Mapped[bool] = mapped_column(Boolean())
+    orphaned_at: Mapped[datetime | None]
+    found_at: Mapped[datetime]
 
 
 class StepRunRow(Base):

@@ -13,7 +13,7 @@ from sqlalchemy import Select, orm, select
 
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.files import COPIED_STATES, as_file, as_replica
-from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ReplicaRow, SessionRow
+from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ReplicaRow, SessionPlaceRow, SessionRow
 from coldchain.model.files import CopyTask, Replica, ReplicaState
 from coldchain.model.session import ExposureState
 
@@ -105,12 +105,13 @@ def _tasks(
     unit: orm.Session, site: str, file_ids: Sequence[UUID], stores: Sequence[str], excluded: frozenset[UUID]
 ) -> list[CopyTask]:
     rows = unit.execute(
-        select(FileRow, InstrumentRow.name, SessionRow.folder, SessionRow.source_root)
+        select(FileRow, InstrumentRow.name, SessionRow, SessionPlaceRow)
         .join(SessionRow, FileRow.session_id == SessionRow.id)
         .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
+        .join(SessionPlaceRow, FileRow.place_id == SessionPlaceRow.id, isouter=True)
         .where(FileRow.id.in_(file_ids))
     )
-    by_id = {file.id: (file, instrument, folder, root) for file, instrument, folder, root in rows}
+    by_id = {file.id: (file, instrument, session, place) for file, instrument, session, place in rows}
     replicas: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
     # Chosen here and not by the database, which would search the whole queue for the few replicas of these files.
     for row in unit.scalars(select(ReplicaRow).where(ReplicaRow.file_id.in_(file_ids)).order_by(ReplicaRow.id)):
@@ -118,12 +119,13 @@ def _tasks(
             replicas[row.file_id].append(as_replica(row))
     tasks = []
     for file_id in file_ids:
-        file, instrument, folder, source_root = by_id[file_id]
+        file, instrument, session, place = by_id[file_id]
         task = CopyTask(
             file=as_file(file),
             instrument=instrument,
-            session_folder=folder,
-            source_root=source_root,
+            session_folder=session.folder,
+            source_root=session.source_root if place is None else place.root,
+            source_folder=session.folder if place is None else place.folder,
             replicas=tuple(replicas[file_id]),
         )
         tasks.append(task)

@@ -12,10 +12,19 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from coldchain.collect.frame_sets import of_many
 from coldchain.collect.layout import MOVIE_SUFFIXES, Placement, exposure_name, is_exposure_of_epu, split_suffix
 from coldchain.collect.metadata import header_metadata, read_description
-from coldchain.errors import ColdchainError, IncompleteFileError, MetadataError, printable
+from coldchain.errors import (
+    ColdchainError,
+    FormatError,
+    IncompleteFileError,
+    MetadataError,
+    StorageError,
+    printable,
+)
 from coldchain.formats.beneath import lstat_beneath, open_beneath
+from coldchain.formats.mdoc import FrameSet, is_stack_of_images, read_frame_sets
 from coldchain.formats.movie import probe_movie
 from coldchain.formats.structure import check_structure
 from coldchain.model.files import FileKind
@@ -32,12 +41,14 @@ _ACCESS_REMEDY = "Give the account that runs Coldchain permission to read it; it
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a whole file turned out to be: its placement, the kind made sure of, and what it says of its exposure."""
+    """What a whole file turned out to be: its placement, the kind made sure of, and what it says of its exposure, or of
+    several (`frame_sets`, which name the movies)."""
 
     placement: Placement
     description: ExposureMetadata | None = None
     header: ExposureMetadata | None = None
     complaint: str = ""
+    frame_sets: tuple[FrameSet, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,8 @@ def _image_content(absolute: Path, placement: Placement) -> Content:
     placement = refine(placement, info.frames, info.container)
     if placement.kind not in IMAGES:
         return Content(placement)
+    if info.frames > 1 and _is_stack_of_images(absolute):
+        return Content(replace(placement, kind=FileKind.OTHER, exposure_name=None))
     try:
         return Content(placement, header=header_metadata(absolute, info))
     except MetadataError as error:
@@ -113,11 +126,32 @@ def _description_content(absolute: Path, placement: Placement) -> Content:
     """An XML or mdoc. One that is no exposure's is kept all the same; it is worth an event only where its name promises
     otherwise."""
     try:
+        if split_suffix(absolute.name)[1] == ".mdoc":
+            return _mdoc_content(absolute, placement)
         return Content(placement, description=read_description(absolute))
     except MetadataError as error:
         promised = is_exposure_of_epu(absolute.name) or split_suffix(absolute.name)[1] == ".mdoc"
         where = printable(placement.path_in_session)
         return Content(placement, complaint=f"{where}: {words(error)}" if promised else "")
+
+
+def _mdoc_content(absolute: Path, placement: Placement) -> Content:
+    """What an mdoc says of the movie of its own name, or of those that it names."""
+    mdoc = read_frame_sets(absolute)
+    many = of_many(mdoc, absolute.name)
+    if many is None:
+        return Content(placement, description=read_description(absolute))
+    fault = f"{printable(placement.path_in_session)}: {printable(mdoc.fault)}" if mdoc.fault else ""
+    return Content(replace(placement, exposure_name=None), complaint=fault, frame_sets=many)
+
+
+def _is_stack_of_images(absolute: Path) -> bool:
+    """Whether the mdoc beside an image says that it holds images, a tilt series' perhaps, and not a movie's frames."""
+    mdoc = absolute.with_name(f"{absolute.name}.mdoc")
+    try:
+        return mdoc.is_file() and not mdoc.is_symlink() and is_stack_of_images(mdoc)
+    except (FormatError, StorageError, OSError):
+        return False
 
 
 def is_micrograph_picture(absolute: Path) -> bool:

@@ -11,46 +11,89 @@ Nothing here stops for either.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from coldchain.catalog import events, exposures, files, page
+from coldchain.catalog import events, exposures, files, frame_sets, page
 from coldchain.catalog.engine import Catalog
+from coldchain.catalog.frame_sets import KnownFrameSet
 from coldchain.collect.completeness import Examination, Signature, Verdict
 from coldchain.collect.content import IMAGES, REFERENCES, Content, Identity, identity_of, look_inside, words
+from coldchain.collect.frame_sets import choose, described, stem_of
 from coldchain.collect.layout import Placement
 from coldchain.collect.metadata import References, with_references
 from coldchain.collect.notice import Notice
+from coldchain.collect.place_pattern import PlacePattern
 from coldchain.collect.roster import SessionRoster
 from coldchain.errors import FormatError, IncompleteFileError, StorageError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState
-from coldchain.model.session import Exposure, ExposureState, Session, SessionState
+from coldchain.model.session import Exposure, ExposureState, Layout, Session, SessionState
 
 _EVERY = 1 << 62
 _PAGE = 500
+_MOST_ALIKE = 50
+_OF_SERIALEM = (Layout.SERIALEM, Layout.PLAIN)
 _STANDING = (FileState.ARRIVED, FileState.DAMAGED)
 
 
 class Intake:
-    """Takes the files of one instrument's movie root into the catalog.
+    """Takes the files of one of an instrument's roots into the catalog.
 
     Parameters
     ----------
     catalog : where everything is journalled.
     instrument_name : as facility.toml names it.
-    source_root : the movie root.
+    source_root : the root whose files are taken: the movie root, or with `beside` a metadata root.
     stores : the names of the stores that want a copy of every file.
+    metadata_roots : the instrument's other roots, where this one is the movie root.
+    pattern : the facility's own pattern of paths.
     """
 
-    def __init__(self, catalog: Catalog, *, instrument_name: str, source_root: Path, stores: Sequence[str]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        instrument_name: str,
+        source_root: Path,
+        stores: Sequence[str],
+        metadata_roots: Sequence[Path] = (),
+        pattern: PlacePattern | None = None,
+        _of: Intake | None = None,
+    ) -> None:
         self._catalog = catalog
+        self._instrument_name = instrument_name
         self._root = source_root
         self._stores = tuple(stores)
-        self._roster = SessionRoster(catalog, instrument_name=instrument_name, root=source_root)
-        self._references: dict[UUID, References] = {}
+        self._roots: tuple[Path, ...] = (source_root, *metadata_roots) if _of is None else _of._roots
+        self._pattern = pattern
+        self._roster = SessionRoster(
+            catalog,
+            instrument_name=instrument_name,
+            root=source_root,
+            movie_root=self._roots[0],
+            others=[root for root in self._roots if root != source_root],
+            pattern=pattern,
+        )
+        # Of one session the files of all roots are journalled one after the other: what one of them finds out about its
+        # references and exposures, the next must see.
+        self._references: dict[UUID, References] = {} if _of is None else _of._references
+        self._turn: AbstractContextManager[bool] = threading.RLock() if _of is None else _of._turn
+
+    def beside(self, root: Path) -> Intake:
+        """The intake of one of the `metadata_roots`, whose files belong to the same sessions."""
+        return Intake(
+            self._catalog,
+            instrument_name=self._instrument_name,
+            source_root=root,
+            stores=self._stores,
+            pattern=self._pattern,
+            _of=self,
+        )
 
     def resume(self) -> dict[str, Signature]:
         """Finish what an earlier process began, and tell what it had dealt with. Raises CatalogError.
@@ -95,12 +138,14 @@ class Intake:
         if after != before:
             return Verdict.CHANGED
         if isinstance(found, Content):
-            self._journal(found, examination.signature)
+            with self._turn:
+                self._journal(found, examination.signature)
             return Verdict.TAKEN
         if isinstance(found, IncompleteFileError) and not examination.last_try:
             return Verdict.INCOMPLETE
         state = FileState.DAMAGED if isinstance(found, FormatError) else FileState.UNREADABLE
-        return self._hold_back(placement, examination.signature, state, words(found))
+        with self._turn:
+            return self._hold_back(placement, examination.signature, state, words(found))
 
     def report(self, notice: Notice) -> None:
         """Put a notice on the page, with the session that it concerns if there is one. Raises CatalogError."""
@@ -156,9 +201,14 @@ class Intake:
 
     def _journal(self, content: Content, signature: Signature) -> None:
         session = self._session(content.placement)
+        if self._has_a_first(session, content.placement):
+            self._record(session, None, content.placement, signature, FileState.ARRIVED, "")
+            return
         exposure = self._exposure(session, content)
         if exposure is not None:
             self._describe(session, exposure, content)
+        if content.frame_sets:
+            self._frame_sets_arrived(session, content)
         file = self._record(session, exposure, content.placement, signature, FileState.ARRIVED, "")
         if exposure is not None and file.kind in IMAGES:
             exposures.attach_input(self._catalog, exposure.id, file.id)
@@ -166,6 +216,11 @@ class Intake:
             self._reference_arrived(session, file)
         if content.complaint:
             self._event(Severity.WARNING, "metadata.unusable", content.complaint, session, file)
+
+    def _has_a_first(self, session: Session, placement: Placement) -> bool:
+        """Whether a file of another place of the session stands for the same path: this one then changes nothing."""
+        first = files.standing(self._catalog, session.id, placement.path_in_session)
+        return first is not None and first.place_id != self._roster.place_id(session, placement)
 
     def _exposure(self, session: Session, content: Content) -> Exposure | None:
         """The file's exposure. Images and descriptions make one; a preview joins one that is there."""
@@ -192,9 +247,14 @@ class Intake:
             metadata = content.description.over(metadata)
         if content.header is not None:
             metadata = metadata.over(content.header)
+        waiting = self._said_of(session, exposure, content)
+        for frame_set in waiting:
+            metadata = described(metadata, frame_set.metadata)
         metadata = with_references(metadata, self._references[session.id], exposure.name)
         if metadata != exposure.metadata:
             exposures.attach_metadata(self._catalog, exposure.id, metadata)
+        if waiting:
+            frame_sets.mark_used(self._catalog, [frame_set.id for frame_set in waiting])
 
     def _record(
         self,
@@ -216,7 +276,40 @@ class Intake:
             exposure_id=None if exposure is None else exposure.id,
             state=state,
             detail=detail,
+            place_id=self._roster.place_id(session, placement),
         )
+
+    # -- mdocs of many movies -----------------------------------------------------------------------------------------
+
+    def _said_of(self, session: Session, exposure: Exposure, content: Content) -> list[KnownFrameSet]:
+        """What earlier mdocs of many movies said of an image that arrives."""
+        if content.placement.kind not in IMAGES or session.layout not in _OF_SERIALEM:
+            return []
+        waiting = frame_sets.waiting_for(self._catalog, session.id, exposure.name)
+        names = self._names_alike(session, exposure.name) if waiting else []
+        return [found for found in waiting if choose(found.movie, found.described_in, names) == exposure.name]
+
+    def _frame_sets_arrived(self, session: Session, content: Content) -> None:
+        """An mdoc of many movies says what it says to exposures that are there, and is kept for those to come."""
+        described_in = content.placement.path_in_session
+        given = [(stem_of(each.movie), each.movie, each.metadata) for each in content.frame_sets]
+        used = []
+        for found in frame_sets.record(self._catalog, session.id, described_in, given):
+            alike = exposures.by_stem(self._catalog, session.id, stem_of(found.movie), limit=_MOST_ALIKE)
+            name = choose(found.movie, described_in, [exposure.name for exposure in alike])
+            exposure = next((exposure for exposure in alike if exposure.name == name), None)
+            if exposure is None:
+                continue
+            metadata = described(exposure.metadata, found.metadata)
+            metadata = with_references(metadata, self._references[session.id], exposure.name)
+            if metadata != exposure.metadata:
+                exposures.attach_metadata(self._catalog, exposure.id, metadata)
+            used.append(found.id)
+        if used:
+            frame_sets.mark_used(self._catalog, used)
+
+    def _names_alike(self, session: Session, name: str) -> list[str]:
+        return [each.name for each in exposures.by_stem(self._catalog, session.id, name, limit=_MOST_ALIKE)]
 
     # -- references -------------------------------------------------------------------------------------------------
 
@@ -252,6 +345,9 @@ class Intake:
 
     def _hold_back(self, placement: Placement, signature: Signature, state: FileState, detail: str) -> Verdict:
         session = self._session(placement)
+        if self._has_a_first(session, placement):
+            self._record(session, None, placement, signature, state, detail)
+            return Verdict.DAMAGED if state is FileState.DAMAGED else Verdict.UNREADABLE
         of_exposure = placement.exposure_name is not None and placement.kind in IMAGES
         exposure = self._ensure(session, placement) if of_exposure else None
         file = self._record(session, exposure, placement, signature, state, detail)

@@ -40,6 +40,22 @@ class NamePattern:
         except TimeoutError:
             return None
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """The names of its groups."""
+        return frozenset(self._compiled.groupindex)
+
+    def spans(self, name: str) -> dict[str, tuple[int, int]] | None:
+        """Where its named groups lie in a name that it matches as a whole; None where it does not match.
+
+        Groups that took no part are left out. Raises TimeoutError where it takes longer than `MATCH_SECONDS`.
+        """
+        found = self._compiled.fullmatch(name, timeout=MATCH_SECONDS)
+        if found is None:
+            return None
+        spans = {group: found.span(group) for group in self._compiled.groupindex}
+        return {group: span for group, span in spans.items() if span[0] >= 0}
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NamePattern) and other.source == self.source
 

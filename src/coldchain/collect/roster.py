@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from uuid import UUID
 
-from coldchain.catalog import sessions
+from coldchain.catalog import places, sessions
 from coldchain.catalog.engine import Catalog
-from coldchain.collect.layout import Placement, folders_above, is_disc_of_epu, place
+from coldchain.collect.layout import Placement, folders_above, is_disc_of_epu, is_square_of_epu, place
+from coldchain.collect.place_pattern import PlacePattern
 from coldchain.errors import printable
 from coldchain.formats.beneath import folder_beneath, lstat_beneath
-from coldchain.model.session import Layout, Session
+from coldchain.model.session import Layout, Session, SessionPlace
+
+log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 200
+_MOST_DISCS = 64
 
 
 class SessionRoster:
@@ -23,19 +30,41 @@ class SessionRoster:
     counts for all of its files if it is announced before the first of them arrives. One that is announced later counts
     from the next start on, for the files that arrive from then on.
 
+    An instrument may have several roots: the movie root, and others that hold files of the same sessions. A folder of
+    another root belongs to the session whose folder has the same path; where no root has two such folders, also to the
+    one session whose folder merely has the same name, if something tells that they are the same (`_is_same`).
+
     Parameters
     ----------
     catalog : where sessions are found and made.
     instrument_name : as facility.toml names it.
-    root : the instrument's movie root.
+    root : the root whose files are placed.
+    movie_root : the instrument's movie root, where that is another one: new sessions are made for it.
+    others : the instrument's other roots.
+    pattern : places the paths that it matches, before all else.
     """
 
-    def __init__(self, catalog: Catalog, *, instrument_name: str, root: Path) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        instrument_name: str,
+        root: Path,
+        movie_root: Path | None = None,
+        others: Sequence[Path] = (),
+        pattern: PlacePattern | None = None,
+    ) -> None:
         self._catalog = catalog
         self._instrument_name = instrument_name
         self._root = root
+        self._movie_root = movie_root or root
+        self._others = tuple(others)
+        self._pattern = pattern
         self._by_folder: dict[str, Session] = {}
+        self._place_ids: dict[tuple[UUID, str], UUID] = {}
+        self._elsewhere: dict[UUID, list[SessionPlace]] = {}
         self._met: set[str] = set()
+        self.slow_paths = 0
 
     def refresh(self) -> list[Session]:
         """Read the instrument's sessions, one for each folder, newest first. Raises CatalogError.
@@ -46,26 +75,46 @@ class SessionRoster:
         for session in sessions.list_all(self._catalog):
             if session.instrument.name == self._instrument_name:
                 found[session.folder] = session  # the oldest: two sites may both have made one
-        self._by_folder = {folder: self._followed(session) for folder, session in found.items()}
-        return list(self._by_folder.values())
+        if self._root == self._movie_root:
+            found = {folder: self._followed(session) for folder, session in found.items()}
+        self._by_folder = found | self._read_places({session.id: session for session in found.values()})
+        return list(found.values())
 
     def place(self, path: str) -> Placement:
-        """Where a file belongs; `path` is relative to the movie root. Raises CatalogError."""
+        """Where a file belongs; `path` is relative to the root. Raises CatalogError."""
         folders = (".", *folders_above(path))
         if not self._met.issuperset(folders):
             self.refresh()
             self._met.update(folders)
+        if (told := self._told(path)) is not None:
+            return told
         layouts = {folder: self._by_folder[folder].layout for folder in folders if folder in self._by_folder}
         epu = dict.fromkeys((folder for folder in folders if self._has_session_file(folder)), Layout.EPU)
         return place(PurePosixPath(path), sessions=layouts | epu)
 
     def session(self, placement: Placement) -> Session:
         """The session of a file, found or made. Raises CatalogError."""
-        session = self._by_folder.get(placement.session_folder) or self._made(placement)
+        folder = placement.session_folder
+        if folder not in self._by_folder and self._others:
+            self.refresh()  # another root may just have made it
+        session = self._by_folder.get(folder) or self._joined(placement) or self._made(placement)
         if session.layout is Layout.PLAIN and placement.layout is not Layout.PLAIN:
             session = sessions.set_layout(self._catalog, session.id, placement.layout)
-        self._by_folder[session.folder] = session
+        self._by_folder[folder] = session
         return session
+
+    def place_id(self, session: Session, placement: Placement) -> UUID | None:
+        """The place of the session in which a file lies, made where there is none; None: in its own folder.
+
+        Raises CatalogError.
+        """
+        folder = placement.lies_in or placement.session_folder
+        if (str(self._root), folder) == (session.source_root, session.folder):
+            return None
+        key = session.id, folder
+        if key not in self._place_ids:
+            self._place_ids[key] = places.ensure(self._catalog, session.id, root=str(self._root), folder=folder).id
+        return self._place_ids[key]
 
     def nearest(self, path: str) -> Session | None:
         """The session that a path lies in, as far as it is known; the path may be the session's folder itself."""
@@ -74,16 +123,87 @@ class SessionRoster:
 
     def _made(self, placement: Placement) -> Session:
         folder = placement.session_folder
-        name = self._root.name or self._instrument_name if folder == "." else folder
+        name = self._movie_root.name or self._instrument_name if folder == "." else folder
         session = sessions.create(
             self._catalog,
             name=printable(name)[-_LONGEST_NAME:],
             instrument_name=self._instrument_name,
-            source_root=str(self._root),
+            source_root=str(self._movie_root),
             folder=folder,
             layout=self._layout(placement),
         )
-        return self._followed(session)
+        return self._followed(session) if self._root == self._movie_root else session
+
+    def _told(self, path: str) -> Placement | None:
+        """Where the pattern places a path."""
+        if self._pattern is None:
+            return None
+        try:
+            return self._pattern.place(path)
+        except TimeoutError:
+            self.slow_paths += 1
+            log.warning("name_pattern takes too long for %s; it is placed as if there were none", printable(path))
+            return None
+
+    def _joined(self, placement: Placement) -> Session | None:
+        """The session of another root whose folder has the same name elsewhere, if it is the same one for sure."""
+        name = placement.session_folder.rpartition("/")[2]
+        if not self._others or placement.lies_in is not None or name == ".":
+            return None
+        alike = {
+            session.id: session
+            for session in self._by_folder.values()
+            if session.folder.rpartition("/")[2] == name and not self._has_here(session)
+        }
+        (session,) = alike.values() if len(alike) == 1 else (None,)
+        return session if session is not None and self._is_same(session, placement) else None
+
+    def _has_here(self, session: Session) -> bool:
+        """Whether a session has a folder under this root already."""
+        here = any(its.root == str(self._root) for its in self._elsewhere.get(session.id, ()))
+        return here or _has_folder(self._root, session.folder)
+
+    def _is_same(self, session: Session, placement: Placement) -> bool:
+        """Whether a session of the same name is the one of a file.
+
+        Leginon's names of sessions are unique. EPU's need not be: the two folders must have a grid square in common,
+        whose number is in no other session but those that share its atlas.
+        """
+        if session.layout is not placement.layout:
+            return False
+        if session.layout is not Layout.EPU:
+            return session.layout is Layout.LEGINON
+        roots = {str(root) for root in self._others}
+        there = [(session.source_root, session.folder)]
+        there += [(its.root, its.folder) for its in self._elsewhere.get(session.id, ())]
+        seen = {square for root, folder in there if root in roots for square in _squares(Path(root), folder)}
+        return not seen.isdisjoint(_squares(self._root, placement.session_folder))
+
+    def _read_places(self, by_id: Mapping[UUID, Session]) -> dict[str, Session]:
+        """Note where the sessions' files lie; return the sessions by the folders that are theirs under this root."""
+        self._elsewhere = {}
+        by_folder: dict[str, Session] = {}
+        for noted in places.of_instrument(self._catalog, self._instrument_name):
+            session = by_id.get(noted.session_id)
+            if session is None:
+                continue
+            its = self._moved(noted)
+            self._elsewhere.setdefault(session.id, []).append(its)
+            if its.root == str(self._root):
+                self._place_ids[session.id, its.folder] = its.id
+                if not _is_above(its.folder, session.folder):  # else it is shared (`place_pattern`)
+                    by_folder.setdefault(its.folder, session)
+        return by_folder
+
+    def _moved(self, place: SessionPlace) -> SessionPlace:
+        """The place under this root, where it was under one that this root can only be the new name of."""
+        known = {str(root) for root in (self._root, *self._others)}
+        is_only = self._root != self._movie_root and len(self._others) == 1
+        if place.root in known or not is_only or _has_folder(Path(place.root), place.folder):
+            return place
+        if not _has_folder(self._root, place.folder):
+            return place
+        return places.move(self._catalog, place.id, str(self._root))
 
     def _followed(self, session: Session) -> Session:
         """The session with its files under this movie root.
@@ -91,7 +211,7 @@ class SessionRoster:
         One whose folder stands where it was, and not here, stays there: a movie root that is pointed at a new disk must
         not cut off what is still to be copied from the old one.
         """
-        if session.source_root == str(self._root):
+        if session.source_root in {str(self._root), *map(str, self._others)}:
             return session
         if _has_folder(Path(session.source_root), session.folder) and not _has_folder(self._root, session.folder):
             return session
@@ -104,20 +224,41 @@ class SessionRoster:
         if any(is_disc_of_epu(name) for name in self._names_in(folder)):
             return Layout.EPU
         beside = (folder / placement.path_in_session).parent
-        return Layout.SERIALEM if any(name.endswith(".mdoc") for name in self._names_in(beside)) else Layout.PLAIN
+        return (
+            Layout.SERIALEM if any(name.lower().endswith(".mdoc") for name in self._names_in(beside)) else Layout.PLAIN
+        )
 
     def _names_in(self, folder: PurePosixPath) -> list[str]:
-        try:
-            with folder_beneath(self._root, str(folder)) as descriptor:
-                return os.listdir(descriptor)  # noqa: PTH208  # a path could lead elsewhere by now
-        except OSError:
-            return []  # it went a moment ago
+        return _names_in(self._root, str(folder))
 
     def _has_session_file(self, folder: str) -> bool:
         try:
             return stat.S_ISREG(lstat_beneath(self._root, f"{folder}/EpuSession.dm").st_mode)
         except OSError:
             return False
+
+
+def _names_in(root: Path, folder: str) -> list[str]:
+    try:
+        with folder_beneath(root, folder) as descriptor:
+            return os.listdir(descriptor)  # noqa: PTH208  # a path could lead elsewhere by now
+    except OSError:
+        return []  # it went a moment ago
+
+
+def _squares(root: Path, folder: str) -> set[tuple[str, str]]:
+    """The grid squares of an EPU session's folder, each with its disc."""
+    discs = [name for name in _names_in(root, folder) if is_disc_of_epu(name)][:_MOST_DISCS]
+    return {
+        (disc.lower(), name)
+        for disc in discs
+        for name in _names_in(root, str(PurePosixPath(folder, disc)))
+        if is_square_of_epu(name)
+    }
+
+
+def _is_above(folder: str, inner: str) -> bool:
+    return folder == "." or inner.startswith(f"{folder}/")
 
 
 def _has_folder(root: Path, folder: str) -> bool:

@@ -1,10 +1,16 @@
-"""SerialEM's `.mdoc`: what it knew of a movie when it saved it (autodoc text, one section per frame set or image)."""
+"""SerialEM's `.mdoc`: what it knew of a movie when it saved it (autodoc text, one section per frame set or image).
+
+A movie's own mdoc has one `[FrameSet = 0]`. An mdoc of many movies (a tilt series, a montage, multishot) has a
+`[ZValue = n]` or `[FrameSet = n]` for each, whose `SubFramePath` names it; SerialEM adds sections as it goes on.
+"""
 
 from __future__ import annotations
 
+import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path, PureWindowsPath
 
@@ -13,11 +19,61 @@ from coldchain.formats.files import reading
 from coldchain.model.optics import ExposureMetadata, Optics
 
 _LARGEST_BYTES = 64 << 20
+_LONGEST_LINE = 64 << 10
+_LONGEST_TITLE = 500  # of sections and of the file: what is longer would be searched for ever
+_MOST_SECTIONS = 20_000
+_GENERAL = ("", "")
+# What is read of a section; whatever else stands there costs nothing.
+_KEYS = frozenset(
+    {
+        "Binning",
+        "CountsPerElectron",
+        "Cs",
+        "DateTime",
+        "DefectFile",
+        "ExposureDose",
+        "ExposureTime",
+        "FilterSlitAndLoss",
+        "FrameDosesAndNumber",
+        "GainReference",
+        "Magnification",
+        "NumSubFrames",
+        "PixelSpacing",
+        "StagePosition",
+        "StageZ",
+        "SubFramePath",
+        "T",
+        "TargetDefocus",
+        "TiltAngle",
+        "Voltage",
+    }
+)
 _SECTION = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]?\s*$")
 _TITLE = re.compile(r"SerialEM:\s*(.*?)\s{2,}")
 # English, whatever this machine's language.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _TIME = re.compile(r"(\d{1,2})-([A-Z][a-z]{2})-(\d{2}|\d{4})\s+(\d{1,2}):(\d{2}):(\d{2})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSet:
+    """What one section says of one movie. `movie` is its path as SerialEM wrote it, with slashes; "" where none is
+    named."""
+
+    movie: str
+    metadata: ExposureMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class Mdoc:
+    """All sections of an mdoc. `is_stack` says that they are `ZValue`s: images of one file, each perhaps with a movie.
+
+    `fault` is why sections were left out, "" where none was; what they say cannot be.
+    """
+
+    is_stack: bool
+    frame_sets: tuple[FrameSet, ...]
+    fault: str = ""
 
 
 def read_mdoc(path: Path, *, zone: tzinfo | None = None) -> ExposureMetadata:
@@ -33,9 +89,72 @@ def read_mdoc(path: Path, *, zone: tzinfo | None = None) -> ExposureMetadata:
     Raises IncompleteFileError for an empty file, MetadataError where there is no section or a value cannot be,
     StorageError where it cannot be read.
     """
-    general, section = _sections(path)
-    values = {**general, **section}
+    general: dict[str, str] = {}
+    first: dict[str, dict[str, str]] = {}
+    for (kind, number), values in _sections(path):
+        if (kind, number) == _GENERAL:
+            general = values
+        elif kind not in first:
+            first[kind] = values
+    section = first.get("FrameSet") or first.get("ZValue")
+    if not section:
+        raise _no_section(path)
+    return _metadata({**general, **section}, zone, path)
 
+
+def read_frame_sets(path: Path, *, zone: tzinfo | None = None) -> Mdoc:
+    """What SerialEM says about each of the movies that an mdoc names, as `read_mdoc` reads one.
+
+    These are its `FrameSet`s, or its `ZValue`s where it has none, at most 20,000. A section that holds a value that
+    cannot be is left out, which `fault` says; of two that name the same movie the first counts.
+
+    Raises as `read_mdoc`, but MetadataError for a value only where every section has such a one.
+    """
+    general: dict[str, str] = {}
+    kinds: dict[str, list[dict[str, str]]] = {"FrameSet": [], "ZValue": []}
+    for (kind, number), values in _sections(path):
+        if (kind, number) == _GENERAL:
+            general = values
+        elif kind in kinds:
+            kinds[kind].append(values)
+            if len(kinds[kind]) > _MOST_SECTIONS:
+                raise MetadataError(f"more than {_MOST_SECTIONS:,} sections", expected="an mdoc", path=path)
+    is_stack = not kinds["FrameSet"]
+    sections = kinds["FrameSet"] or kinds["ZValue"]
+    if not sections:
+        raise _no_section(path)
+    found: dict[str, FrameSet] = {}
+    faults: list[MetadataError] = []
+    for place, section in enumerate(sections):
+        movie = section.get("SubFramePath", "").replace("\\", "/")
+        try:
+            metadata = _metadata({**general, **section}, zone, path)
+        except MetadataError as error:
+            faults.append(error)
+            continue
+        found.setdefault(movie or f"/{place}", FrameSet(movie, replace(metadata, source="mdoc-section")))
+    if not found:
+        raise faults[0]
+    fault = f"{len(faults)} of {len(sections)} sections cannot be used; the first: {faults[0].found}" if faults else ""
+    return Mdoc(is_stack, tuple(found.values()), fault)
+
+
+def is_stack_of_images(path: Path) -> bool:
+    """Whether an mdoc describes the images of a stack, two at least, and not the frames of one movie.
+
+    Raises StorageError where it cannot be read, FormatError where it is no mdoc.
+    """
+    images = 0
+    for (kind, _), _ in _sections(path):
+        if kind == "FrameSet":
+            return False
+        images += kind == "ZValue"
+        if images > 1:
+            return True
+    return False
+
+
+def _metadata(values: Mapping[str, str], zone: tzinfo | None, path: Path) -> ExposureMetadata:
     def number(key: str, part: int = 0) -> float | None:
         return _number(values, key, part, path)
 
@@ -68,50 +187,52 @@ def read_mdoc(path: Path, *, zone: tzinfo | None = None) -> ExposureMetadata:
     )
 
 
-def _sections(path: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """What stands before all sections, and the first section's own lines."""
+def _no_section(path: Path) -> MetadataError:
+    return MetadataError(
+        "the file has no FrameSet and no ZValue section", expected="an mdoc that SerialEM wrote", path=path
+    )
+
+
+def _sections(path: Path) -> Iterator[tuple[tuple[str, str], dict[str, str]]]:
+    """What stands before all sections, as `_GENERAL`, then each section's kind, number and lines, one after another."""
     with reading(path) as stream:
         data = stream.read(_LARGEST_BYTES + 1)
     if not data.strip(b"\0 \t\r\n"):
         raise IncompleteFileError("the file is empty", remedy="Wait until it is written, or fetch it again", path=path)
     if len(data) > _LARGEST_BYTES:
         raise FormatError(f"the file is larger than {_LARGEST_BYTES:,} bytes", expected="an mdoc", path=path)
-    general: dict[str, str] = {}
-    sections: dict[str, dict[str, str]] = {}
-    current = general
-    for line in data.decode("utf-8", errors="replace").splitlines():
-        header = _SECTION.match(line.strip())
+    name, current = _GENERAL, dict[str, str]()
+    for line in io.BytesIO(data):
+        text = line[:_LONGEST_LINE].decode("utf-8", errors="replace").strip()
+        header = _SECTION.match(text) if len(text) <= _LONGEST_TITLE else None
         if header and header.group(1) != "T":
-            # Only the first section of each kind counts; the lines of later ones go nowhere.
-            known = header.group(1) in sections
-            current = {} if known else sections.setdefault(header.group(1), {})
+            yield name, current
+            name, current = (header.group(1), header.group(2)), {}
             continue
-        key, equals, value = line.strip().lstrip("[").partition("=")
-        if equals:
-            current.setdefault(key.strip(), _title(value) if key.strip() == "T" else value.strip())
-    section = sections.get("FrameSet") or sections.get("ZValue")
-    if not section:
-        raise MetadataError(
-            "the file has no FrameSet and no ZValue section", expected="an mdoc that SerialEM wrote", path=path
-        )
-    return general, section
+        key, equals, value = text.lstrip("[").partition("=")
+        if equals and (key := key.strip()) in _KEYS:
+            current.setdefault(key, _title(value) if key == "T" else value.strip())
+    yield name, current
 
 
 def _title(written: str) -> str:
+    written = written[:_LONGEST_TITLE]
     found = _TITLE.search(written + "  ")
     return found.group(1) if found else written.strip(" ]")
 
 
 def _number(values: Mapping[str, str], key: str, part: int, path: Path) -> float | None:
-    words = values.get(key, "").split()
-    if part >= len(words):
-        return None
+    words = values.get(key, "").split(maxsplit=part + 1)
+    return _parsed(key, words[part], path) if part < len(words) else None
+
+
+def _parsed(key: str, word: str, path: Path) -> float:
     try:
-        value = float(words[part])
+        value = float(word)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise MetadataError(f"{key} is {values[key][:40]!r}", expected="numbers", path=path)
+        raise MetadataError(f"{key} is {word[:40]!r}", expected="numbers", path=path)
     return value
 
 
@@ -125,9 +246,12 @@ def _not_negative(value: float | None) -> float | None:
 
 def _dose_of_frames(values: Mapping[str, str], path: Path) -> float | None:
     """`FrameDosesAndNumber` is a list of pairs: the dose of a frame, and how many frames had it."""
-    count = len(values.get("FrameDosesAndNumber", "").split())
-    numbers = [_number(values, "FrameDosesAndNumber", part, path) or 0.0 for part in range(count - count % 2)]
-    return _positive(sum(dose * frames for dose, frames in zip(numbers[0::2], numbers[1::2], strict=True)))
+    words = values.get("FrameDosesAndNumber", "").split()
+    numbers = [_parsed("FrameDosesAndNumber", word, path) for word in words[: len(words) - len(words) % 2]]
+    total = sum(dose * frames for dose, frames in zip(numbers[0::2], numbers[1::2], strict=True))
+    if not math.isfinite(total):
+        raise MetadataError("FrameDosesAndNumber makes no finite dose", expected="pairs of numbers", path=path)
+    return _positive(total)
 
 
 def _file_name(written: str | None) -> str | None:

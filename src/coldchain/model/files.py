@@ -49,6 +49,7 @@ class DataFile:
     """One file of a session, identified by `relative_path` (POSIX, from the session's root) and `sha256`.
 
     `modified_ns` is the source's own time stamp, kept only to notice changes; it is never compared with a clock.
+    `place_id` is the session's other place in which it lies; None: in the session's own folder.
     """
 
     id: UUID
@@ -62,6 +63,7 @@ class DataFile:
     sha256: str | None
     detail: str
     arrived_at: datetime
+    place_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class KeptAside:
 class CopyTask:
     """Work for the copier: a file and the stores that still want it; with no replicas, a file to be hashed.
 
-    The file lies at `<source_root>/<session_folder>/<relative path>`, a copy of it at
+    The file lies at `<source_root>/<source_folder>/<relative path>`, a copy of it at
     `<store root>/<instrument>/<session_folder>/<relative path>`.
     """
 
@@ -105,4 +107,5 @@ class CopyTask:
     instrument: str
     session_folder: str
     source_root: str
+    source_folder: str
     replicas: tuple[Replica, ...]

@@ -16,6 +16,7 @@ class Layout(StrEnum):
 
     EPU = "epu"
     SERIALEM = "serialem"
+    LEGINON = "leginon"
     PLAIN = "plain"
 
 
@@ -88,6 +89,16 @@ class Session:
     def shell_word(self) -> str:
         """What names the session in a command that can be pasted: its name quoted, or its id where a shell balks."""
         return shlex.quote(self.name) if self.name.isprintable() else str(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPlace:
+    """Another place of a session's files: a root's folder that stands for the session's own."""
+
+    id: UUID
+    session_id: UUID
+    root: str
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from coldchain.catalog import files
+from coldchain.catalog import files, places
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import ProcessingError, printable
 from coldchain.model.files import DataFile, FileKind
@@ -48,20 +48,19 @@ class SourceFinder:
         file = None if exposure.input_file_id is None else files.get(self._catalog, exposure.input_file_id)
         if file is None or file.sha256 is None:
             return None
-        root = Path(session.source_root, session.folder)
         assumed = self._instrument_optics.get(session.instrument.name, Optics())
         optics = session.parameters.optics.over(exposure.metadata.optics).over(assumed)
-        movie = root / file.relative_path
+        movie = places.folder_of(self._catalog, session, file) / file.relative_path
         _require(movie, f"its {file.kind}", "It was there: bring it or its disk back")
         # A single image has been corrected by whoever summed it.
-        gain = root / PurePosixPath(optics.gain) if optics.gain and file.kind is FileKind.MOVIE else None
+        gain = self._of_session(session, optics.gain) if optics.gain and file.kind is FileKind.MOVIE else None
         if gain is not None:
             remedy = (
                 f"Bring it, or give another with `coldchain session set {session.shell_word} --gain FILE` (or none)"
             )
             _require(gain, "its gain reference", remedy)
         defects_name = exposure.metadata.defects_name
-        defects = self._defects(defects_name, root, movie)
+        defects = self._defects(defects_name, session, movie)
         given = ExposureInput(
             kind=file.kind,
             sha256=file.sha256,
@@ -74,12 +73,21 @@ class SourceFinder:
         warnings = () if defects or not defects_name else (_NO_DEFECTS.format(printable(defects_name)),)
         return ExposureSources(movie, gain, defects, file, optics, given, warnings)
 
-    def _defects(self, name: str | None, root: Path, movie: Path) -> Path | None:
+    def _of_session(self, session: Session, name: str) -> Path:
+        """Where a file of the session lies, by its path in it or an absolute one: in its own folder, or where it
+        arrived."""
+        path = Path(session.source_root, session.folder, name)
+        if PurePosixPath(name).is_absolute() or _is_there(path):
+            return path
+        file = files.standing(self._catalog, session.id, name)
+        return path if file is None else places.folder_of(self._catalog, session, file) / name
+
+    def _defects(self, name: str | None, session: Session, movie: Path) -> Path | None:
         """The defect list that the metadata names: in the session's folder, as `collect` noted it, or by the movie."""
         if not name:
             return None
         wanted = PurePosixPath(name.replace("\\", "/"))
-        inside = [root / wanted] if is_safe_relative(wanted) else []
+        inside = [self._of_session(session, str(wanted))] if is_safe_relative(wanted) else []
         return next((path for path in [*inside, movie.with_name(wanted.name)] if path.is_file()), None)
 
     def _digest(self, path: Path | None) -> str | None:
@@ -94,6 +102,14 @@ class SourceFinder:
         except OSError as error:
             raise _absent(path, "a reference", f"cannot be read ({error.strerror})", "Mend that") from error
         return self._digests[key]
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file is there; also where that cannot be told, so that whoever needs it says why."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def _require(path: Path, what: str, remedy: str) -> None:

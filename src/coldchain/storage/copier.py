@@ -175,7 +175,7 @@ class Copier:
         try:
             report = copy_verified(
                 Path(task.source_root),
-                str(PurePosixPath(task.session_folder, task.file.relative_path)),
+                str(PurePosixPath(task.source_folder, task.file.relative_path)),
                 _relative(task),
                 [self._stores[replica.store] for replica in task.replicas],
                 expected=SourceVersion(task.file.size_bytes, task.file.modified_ns, task.file.sha256),

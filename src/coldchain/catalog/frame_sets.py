@@ -1,0 +1,103 @@
+"""What mdocs of many movies say of each: kept until the movie comes, and after it for the next version of the mdoc."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy import update as sql_update
+
+from coldchain.catalog.columns import is_path, stem_digest
+from coldchain.catalog.documents import metadata_from_json, metadata_to_json
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.tables import FrameSetRow
+from coldchain.model.optics import ExposureMetadata
+
+_BATCH = 300
+_MOST_OF_A_STEM = 100
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFrameSet:
+    """What the mdoc `described_in` (its path in the session) says of the movie that it calls `movie`."""
+
+    id: UUID
+    movie: str
+    described_in: str
+    metadata: ExposureMetadata
+
+
+def record(
+    catalog: Catalog, session_id: UUID, described_in: str, found: Iterable[tuple[str, str, ExposureMetadata]]
+) -> list[KnownFrameSet]:
+    """Keep what an mdoc says; `found` are a movie's stem, its name in the mdoc, and its metadata.
+
+    Returns those that are to reach an exposure: the new, those that say something else than before, and those that
+    found none yet. Names that no file can have are left out.
+    """
+    usable = [given for given in found if is_path(given[0]) and is_path(given[1])]
+    waiting: list[KnownFrameSet] = []
+    for start in range(0, len(usable), _BATCH):
+        waiting += _record(catalog, session_id, described_in, usable[start : start + _BATCH])
+    return waiting
+
+
+def waiting_for(catalog: Catalog, session_id: UUID, name: str) -> list[KnownFrameSet]:
+    """What waits for an exposure of that name: what was said of a movie of its stem, oldest first."""
+    with catalog.reading() as unit:
+        rows = unit.scalars(by_stem_query(session_id, name).limit(_MOST_OF_A_STEM))
+        return [_known(row) for row in rows if row.waiting]
+
+
+def mark_used(catalog: Catalog, frame_set_ids: Sequence[UUID]) -> None:
+    """These have reached their exposures."""
+    with catalog.writing() as unit:
+        for start in range(0, len(frame_set_ids), _BATCH):
+            change = sql_update(FrameSetRow).where(FrameSetRow.id.in_(frame_set_ids[start : start + _BATCH]))
+            unit.execute(change.values(waiting=False, orphaned_at=None).execution_options(synchronize_session=False))
+
+
+def by_stem_query(session_id: UUID, name: str) -> Select[FrameSetRow]:
+    """What was said of movies of that stem, oldest first."""
+    return (
+        select(FrameSetRow)
+        .where(FrameSetRow.session_id == session_id, FrameSetRow.stem_digest == stem_digest(name))
+        .order_by(FrameSetRow.id)
+    )
+
+
+def _record(
+    catalog: Catalog, session_id: UUID, described_in: str, found: Sequence[tuple[str, str, ExposureMetadata]]
+) -> list[KnownFrameSet]:
+    digests = {stem_digest(stem) for stem, _, _ in found}
+    waiting = []
+    with catalog.writing() as unit:
+        query = select(FrameSetRow).where(FrameSetRow.session_id == session_id, FrameSetRow.stem_digest.in_(digests))
+        rows = {row.movie: row for row in unit.scalars(query) if row.described_in == described_in}
+        for stem, movie, metadata in found:
+            row, details = rows.get(movie), metadata_to_json(metadata)
+            if row is None:
+                row = rows[movie] = FrameSetRow(
+                    site=catalog.site,
+                    session_id=session_id,
+                    stem_digest=stem_digest(stem),
+                    movie=movie,
+                    described_in=described_in,
+                    details=details,
+                    waiting=True,
+                    found_at=datetime.now(UTC),
+                )
+                unit.add(row)
+            elif row.details != details:
+                row.details, row.waiting = details, True
+            if row.waiting:
+                waiting.append(row)
+        unit.flush()
+        return [_known(row) for row in waiting]
+
+
+def _known(row: FrameSetRow) -> KnownFrameSet:
+    return KnownFrameSet(row.id, row.movie, row.described_in, metadata_from_json(row.details))
