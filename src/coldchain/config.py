@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from coldchain.collect.watch_section import FacilityRule, WatchSection
 from coldchain.errors import ConfigError
 from coldchain.model import limits
 from coldchain.model.optics import Optics
@@ -205,10 +206,12 @@ class Settings(_Section):
     compute: ComputeSection = ComputeSection()
     web: WebSection = WebSection()
     notify: tuple[NotifySection, ...] = ()
+    watch: tuple[WatchSection, ...] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> Settings:
-        for kind, sections in (("instrument", self.instrument), ("store", self.store), ("notify", self.notify)):
+        for kind in ("instrument", "store", "notify", "watch"):
+            sections: tuple[InstrumentSection | StoreSection | NotifySection | WatchSection, ...] = getattr(self, kind)
             names = [section.name for section in sections]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -227,6 +230,23 @@ class Settings(_Section):
             remedy="Add an [[instrument]] or use a known name.",
             path=self.origin,
         )
+
+    @model_validator(mode="after")
+    def _watches_tell_somebody(self) -> Settings:
+        known = [rule.name for rule in self.notify]
+        for watch in self.watch:
+            if watch.notify is not None and watch.notify not in known:
+                names = ", ".join(known) or "none"
+                raise ValueError(f"the name of a [[notify]] where watch {watch.name!r} says notify (known: {names})")
+        return self
+
+    def watch_rules(self) -> list[FacilityRule]:
+        """What is watched beside the instruments."""
+        base = self.origin.parent
+        return [
+            watch.as_rule(base, None if watch.notify is None else self.receiver_named(watch.notify))
+            for watch in self.watch
+        ]
 
     def receivers(self) -> list[Receiver]:
         """Who is told what, as the rules say."""

@@ -4,6 +4,7 @@
     copier                                catalog → stores, each copy read back
     pipeline                              catalog → results, by way of the compute engine
     notifier                              catalog → mail, syslog, webhooks
+    watcher                               any folder → commands; it alone has nothing to do with the catalog
 
 The parts know nothing of each other: each takes its work from the catalog and leaves its word there. So any of them may
 stop, be killed, or run on another host.
@@ -21,6 +22,7 @@ from coldchain.catalog import notices
 from coldchain.catalog.engine import Catalog, open_catalog
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
+from coldchain.collect.facility_watch import FacilityWatch
 from coldchain.collect.intake import Intake
 from coldchain.compute.local import LocalEngine
 from coldchain.config import InstrumentSection, Settings
@@ -100,6 +102,8 @@ class Facility:
         self._parts["pipeline"] = self._pipeline()
         if settings.notify:
             self._parts["notifier"] = Notifier(EventJournal(self.catalog), settings.receivers())
+        if settings.watch:
+            self._parts["watcher"] = FacilityWatch(settings.watch_rules())
 
     def _collector(self, instrument: InstrumentSection, stores: list[str]) -> Collector:
         intake = Intake(self.catalog, instrument_name=instrument.name, source_root=instrument.movie_root, stores=stores)

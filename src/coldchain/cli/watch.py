@@ -5,52 +5,74 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
+from coldchain import __version__
+from coldchain.cli.background import in_background, told_to_read_again
 from coldchain.cli.signals import stop_on_signals
-from coldchain.collect.command_queue import CommandQueue, Outcome
+from coldchain.cli.watch_words import log_to, report, say, warn
+from coldchain.collect.command_queue import CommandQueue
 from coldchain.collect.event_names import EVENTS, parse_events
 from coldchain.collect.event_tree import SETTLE_SECONDS
 from coldchain.collect.iwatch_command import read_command
 from coldchain.collect.iwatch_config import Contact, PathRule, WatchConfig, checked_events, read_config, without_slash
 from coldchain.collect.name_pattern import NamePattern
-from coldchain.collect.watch_actions import WatchActions, outcome_in_words
+from coldchain.collect.watch_actions import WatchActions
 from coldchain.collect.watch_alerts import WatchAlerts, parse_smtp, parse_syslog
 from coldchain.collect.watch_service import WatchService
 from coldchain.errors import FormatError, UsageError, printable
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 log = logging.getLogger("coldchain.watch")
 
 DEFAULT_FILES = (Path("/etc/iwatch/iwatch.xml"), Path("/etc/iwatch.xml"))
 DEFAULT_PID_FILE = Path("/run/iwatch.pid")
-_STAMP = "%e/%b/%Y %H:%M:%S"
 _STOP_SECONDS = 10.0
 # As iwatch: what changes how a shell reads a line is not handed on.
 _NOT_HANDED_ON = ("ENV", "IFS", "CDPATH", "BASH_ENV")
+_OF_TARGET = {"target", "watched", "command", "charset", "events", "mail", "recursive", "syslog", "name_filter"} | {
+    "exception",
+    "regex_exception",
+}
+_OF_CONFIG = {"config_file", "daemon", "pid_file", "verbose"}
+# iwatch puts its options into a text of XML: who wants `&&` there writes `&amp;&amp;`, which no shell would understand.
+_ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'", "&amp;": "&"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the rules come from: a file that is read again on SIGHUP, or a command line."""
+    """Where the rules come from: a file that is read again on SIGHUP, or a command line.
+
+    `base` is what relative paths are relative to, where that will not be the folder in which the process is.
+    """
 
     file: Path | None
     config: WatchConfig
+    base: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.base is not None:
+            object.__setattr__(self, "config", _with_absolute_paths(self.config, self.base))
 
 
-@app.command()
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"coldchain {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def watch(
+    context: typer.Context,
     target: Annotated[list[str] | None, typer.Argument(metavar="[TARGET]", help="A file or a folder.")] = None,
     daemon: Annotated[bool, typer.Option("-d", "--daemon", help="Go into the background.")] = False,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="iwatch's XML file.")] = None,
@@ -59,7 +81,9 @@ def watch(
     command: Annotated[
         str | None, typer.Option("-c", "--command", help="Run for each event; %f %F %e %c %p %v.")
     ] = None,
-    charset: Annotated[str | None, typer.Option("-C", "--charset", help="Taken and not used: mail is UTF-8.")] = None,
+    charset: Annotated[  # noqa: ARG001
+        str | None, typer.Option("-C", "--charset", help="Taken and not used: mail is UTF-8.")
+    ] = None,
     events: Annotated[str | None, typer.Option("-e", "--events", help="Comma-separated: close_write,moved_to…")] = None,
     mail: Annotated[str | None, typer.Option("-m", "--mail", help="Who is written to.")] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="With all folders beneath.")] = False,
@@ -71,6 +95,8 @@ def watch(
     regex_exception: Annotated[
         list[str] | None, typer.Option("-X", "--regex-exception", help="Regular expression of what is left out.")
     ] = None,
+    watched: Annotated[str | None, typer.Option("-w", hidden=True)] = None,
+    config_file: Annotated[Path | None, typer.Option("--config", help="facility.toml: its [[watch]] rules.")] = None,
     initial: Annotated[bool, typer.Option("--initial", help="Report what is there at the start.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=256, help="Commands at a time.")] = 1,
     retries: Annotated[int, typer.Option("--retries", min=0, help="How often a failed command is tried again.")] = 0,
@@ -78,49 +104,84 @@ def watch(
     settle: Annotated[float, typer.Option("--settle", min=0, help="Seconds without change.")] = SETTLE_SECONDS,
     smtp: Annotated[str, typer.Option("--smtp", help="The mail server, HOST or HOST:PORT.")] = "localhost",
     syslog_to: Annotated[str, typer.Option("--syslog-to", help="Where syslog listens.")] = "/dev/log",
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Watch files and folders, and run a command, write a mail or a line of syslog for what happens to them.
 
-    With TARGET as `iwatch TARGET`; without it as a service by iwatch's XML file, which SIGHUP has read again.
+    With TARGET as `iwatch TARGET`; without it as a service by iwatch's XML file, or by the rules of a facility.toml,
+    which SIGHUP has read again.
 
     Example: coldchain watch -r -e close_write,moved_to -c 'rsync -a %f /store/' /data
     """
-    for_target = any((command, charset, events, mail, recursive, syslog, name_filter, exception, regex_exception))
-    if (target or for_target) and (daemon or file or pid_file):
-        raise UsageError("-d, -f and -p are for a file of rules, the other options for a TARGET", remedy="Use one kind")
-    if target or for_target:
+    given = {name for name in context.params if _is_given(context, name)}
+    _refuse_mixtures(given)
+    pid_file = pid_file or (DEFAULT_PID_FILE if daemon else None)
+    if config_file is not None:
+        # Imported when it is called: it brings the whole service with it, which takes a second to come.
+        facility = import_module("coldchain.cli.watch_facility")
+        facility.watch_facility(config_file, daemon=daemon, pid_file=pid_file, verbose=verbose)
+        return
+    if given & _OF_TARGET:
+        targets, syslog = _without_switch([*(target or ()), *filter(None, [watched])], syslog=syslog)
         rule = PathRule(
-            path=_one(_without_switch(list(target or ()), syslog=syslog)),
+            path=_one(targets),
             recursive=recursive,
             events=_events(events),
-            command=read_command(command) if command else None,
-            filter=None if name_filter is None else NamePattern(name_filter),
+            command=read_command(_without_entities(command)) if command else None,
+            filter=None if name_filter is None else NamePattern(_without_entities(name_filter)),
             alert=mail is not None,
             syslog=syslog,
             contact=Contact(mail) if mail else None,
         )
-        source = _from_options(rule, exception or (), regex_exception or ())
+        source = _from_options(rule, exception or (), [_without_entities(each) for each in regex_exception or ()])
     else:
-        source = _from_file(file or _default_file())
+        path = file or _default_file()
+        source = _Source(path, _read(path, _complain))
     smtp_host, smtp_port = parse_smtp(smtp)
     alerts = WatchAlerts(smtp_host=smtp_host, smtp_port=smtp_port, syslog=parse_syslog(syslog_to))
     queue = CommandQueue(
-        _report,
+        report,
         jobs=jobs,
         retries=retries,
         timeout_seconds=timeout or None,
         environment={name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON},
     )
-    _log_to(alerts if daemon else None)
-    with _process(source, daemon=daemon, pid_file=pid_file) as started:
-        _watch(started, alerts, queue, says=verbose or source.file is None, initial=initial, settle_seconds=settle)
+    log_to(alerts if daemon else None)
+    if daemon:
+        source = _Source(source.file and source.file.absolute(), source.config, Path.cwd())
+    with in_background(daemon, pid_file):
+        _watch(source, alerts, queue, says=verbose or source.file is None, initial=initial, settle_seconds=settle)
 
 
-def _without_switch(targets: list[str], *, syslog: bool) -> list[str]:
+def _is_given(context: typer.Context, name: str) -> bool:
+    # Newer versions of Typer bring their own Click: its enumeration cannot be named.
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def _refuse_mixtures(given: set[str]) -> None:
+    if given & _OF_TARGET and given & {"daemon", "file", "pid_file"}:
+        raise UsageError("-d, -f and -p are for a file of rules, the other options for a TARGET", remedy="Use one kind")
+    if "config_file" in given and given - _OF_CONFIG:
+        raise UsageError(
+            "with --config the rules of facility.toml say what is watched and how",
+            expected="besides it -d, -p and -v at most",
+            remedy="Write the rest into its [[watch]] rules",
+        )
+
+
+def _without_entities(text: str) -> str:
+    for entity, character in _ENTITIES.items():
+        text = text.replace(entity, character)
+    return text
+
+
+def _without_switch(targets: list[str], *, syslog: bool) -> tuple[list[str], bool]:
     """iwatch's manual says `-s on|off`, iwatch itself takes `-s`: both are understood."""
     if syslog and len(targets) == 2 and targets[0] in {"on", "off"}:
-        return targets[1:]
-    return targets
+        return targets[1:], targets[0] == "on"
+    return targets, syslog
 
 
 def _one(targets: list[str]) -> str:
@@ -150,53 +211,23 @@ def _default_file() -> Path:
     return found[0]
 
 
-def _from_file(path: Path) -> _Source:
+def _complain(message: str) -> None:
+    print(f"coldchain: {message}", file=sys.stderr)  # noqa: T201
+
+
+def _read(path: Path, complain: Callable[[str], None]) -> WatchConfig:
+    """A file that can be used; what cannot be used of it is complained of. Raises FormatError."""
     config = read_config(path)
     for fault in config.faults:
-        print(f"coldchain: {printable(f'{path}: {fault}')}", file=sys.stderr)  # noqa: T201
+        complain(printable(f"{path}: {fault}"))
     if not config.rules:
         raise FormatError("no path in it can be watched", remedy="Add a <path>, or mend those above", path=path)
-    return _Source(path, config)
+    return config
 
 
-# -- the process ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _process(source: _Source, *, daemon: bool, pid_file: Path | None) -> Iterator[_Source]:
-    """Go into the background where that is wanted, and leave the process id."""
-    path = (pid_file or (DEFAULT_PID_FILE if daemon else None)) and (pid_file or DEFAULT_PID_FILE).absolute()
-    # Opened before anything else: who cannot write it is told so.
-    stream = None if path is None else path.open("w")
-    if daemon:
-        # From now on the folder is another.
-        source = _Source(source.file and source.file.absolute(), _with_absolute_paths(source.config))
-        if os.fork():
-            os._exit(0)
-        _detach()
-    if stream is not None:
-        with stream:
-            stream.write(f"{os.getpid()}\n")
-    try:
-        yield source
-    finally:
-        if path is not None:
-            with suppress(OSError):
-                path.unlink()
-
-
-def _detach() -> None:
-    os.setsid()
-    os.chdir("/")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(nothing, number)
-    os.close(nothing)
-
-
-def _with_absolute_paths(config: WatchConfig) -> WatchConfig:
-    rules = tuple(replace(rule, path=str(Path(rule.path).absolute())) for rule in config.rules)
-    return replace(config, rules=rules, exceptions=tuple(str(Path(path).absolute()) for path in config.exceptions))
+def _with_absolute_paths(config: WatchConfig, base: Path) -> WatchConfig:
+    rules = tuple(replace(rule, path=str(base / rule.path)) for rule in config.rules)
+    return replace(config, rules=rules, exceptions=tuple(str(base / path) for path in config.exceptions))
 
 
 # -- watching ---------------------------------------------------------------------------------------------------------
@@ -211,12 +242,13 @@ def _watch(
     initial: bool,
     settle_seconds: float,
 ) -> None:
-    actions = WatchActions(queue, alerts, _say if says else lambda _: None)
-    _warn(alerts.use(source.config))
+    actions = WatchActions(queue, alerts, say if says else lambda _: None)
+    warn(alerts.use(source.config))
     service = WatchService(source.config, initial=initial, settle_seconds=settle_seconds)
     queue.start()
     try:
-        with stop_on_signals() as stopping, _told_to_read_again(source.file) as again:
+        with stop_on_signals() as stopping, ExitStack() as signals:
+            again = signals.enter_context(told_to_read_again()) if source.file is not None else threading.Event()
             while not stopping.is_set():
                 if again.is_set():
                     again.clear()
@@ -228,87 +260,17 @@ def _watch(
     finally:
         service.close()
         queue.stop(_STOP_SECONDS)
-        _warn(alerts.close(_STOP_SECONDS))
-
-
-@contextmanager
-def _told_to_read_again(file: Path | None) -> Iterator[threading.Event]:
-    """An event that SIGHUP sets, where there is a file to read again."""
-    again = threading.Event()
-    if file is None:
-        yield again
-        return
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        again.set()
-
-    before = signal.signal(signal.SIGHUP, handle)
-    try:
-        yield again
-    finally:
-        signal.signal(signal.SIGHUP, before)
+        warn(alerts.close(_STOP_SECONDS))
 
 
 def _read_again(source: _Source, service: WatchService, alerts: WatchAlerts) -> None:
     """A file that cannot be used leaves everything as it was."""
     assert source.file is not None
     try:
-        config = _from_file(source.file).config
+        config = _Source(source.file, _read(source.file, log.warning), source.base).config
     except FormatError as error:
         log.warning("%s. The rules stay as they were", error)
         return
-    _warn(alerts.use(config))
-    service.change(_with_absolute_paths(config))
+    warn(alerts.use(config))
+    service.change(config)
     log.warning("%s was read again: %d path(s)", source.file, len(config.rules))
-
-
-# -- words ------------------------------------------------------------------------------------------------------------
-
-
-class _ToSyslog(logging.Handler):
-    """What a daemon has to say of itself. What telling it says of itself would go round in circles."""
-
-    def __init__(self, alerts: WatchAlerts) -> None:
-        super().__init__()
-        self._alerts = alerts
-        self.addFilter(lambda record: not record.name.startswith("coldchain.notify"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hand it on."""
-        self._alerts.log("watch.notice", self.format(record), "")
-
-
-def _log_to(alerts: WatchAlerts | None) -> None:
-    """To standard error with the time; to syslog where nobody sees that."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="[%(asctime)s] %(message)s", datefmt=_STAMP)
-    if alerts is not None:
-        handler = _ToSyslog(alerts)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logging.getLogger().addHandler(handler)
-
-
-def _say(text: str) -> None:
-    """One line with the time; events go to standard output and what follows to the other, as in iwatch."""
-    stream = sys.stderr if text.startswith("* ") else sys.stdout
-    print(f"[{time.strftime(_STAMP)}] {text}", file=stream, flush=True)
-
-
-def _warn(messages: list[str]) -> None:
-    for message in messages:
-        log.warning("%s", message)
-
-
-def _report(outcome: Outcome) -> None:
-    """What a command printed, and whether it failed. A reader that is gone is nobody's trouble."""
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
-        sys.stdout.buffer.write(outcome.output)
-        sys.stdout.buffer.flush()
-    if outcome.output_bytes > len(outcome.output):
-        log.warning(
-            "%s: %d bytes more were printed, which are not shown",
-            printable(outcome.order.line),
-            outcome.output_bytes - len(outcome.output),
-        )
-    if words := outcome_in_words(outcome):
-        log.warning("%s", words)

@@ -1,4 +1,4 @@
-"""Commands that wait for their turn, run by `sh -c` in a thread of their own, so that whoever orders them never waits.
+"""Commands that wait for their turn, run in a thread of their own, so that whoever orders them never waits.
 
 At most `jobs` run at a time. Those of one key (a file) run one after another, in the order in which they were ordered.
 Each is the leader of a process group of its own, so that it can be ended with all that it started. What a command
@@ -39,10 +39,14 @@ _RESET = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.S
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A line for `sh -c`. Orders of the same key are never run at the same time, nor in another order."""
+    """A line for `sh -c`, or an argv that is run as it stands and of which `line` is only told.
+
+    Orders of the same key are never run at the same time, nor in another order.
+    """
 
     line: str
     key: str
+    argv: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,10 @@ class CommandQueue:
     def waiting(self) -> int:
         """About how many have not been begun."""
         return len(self._arrived) + len(self._ready) + len(self._later) + sum(map(len, self._behind.values()))
+
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
 
     def is_idle(self) -> bool:
         """Whether nothing runs or waits."""
@@ -241,9 +249,10 @@ class CommandQueue:
     def _spawn(self, order: Order, attempt: int, now: float) -> _Running:
         pipe, other_end = os.pipe()
         try:
-            pid = os.posix_spawn(
-                SHELL,
-                [SHELL, "-c", order.line],
+            argv = order.argv or (SHELL, "-c", order.line)
+            pid = os.posix_spawnp(  # an argv's program is looked for on the PATH
+                argv[0],
+                argv,
                 self._environment,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

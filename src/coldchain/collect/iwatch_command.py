@@ -31,6 +31,7 @@ SPECIFIERS = "pvfFec"
 _SCRIPT = "Put the command into a script of its own and give it the names as arguments"
 _SPECIFIER = re.compile(rf"%[{SPECIFIERS}]")
 _WORD_STARTS = " \t\n;&|()<>"
+PLAIN_CHARACTERS = "letters, digits and _ . / : @ % + = , -"
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:@%+=,][A-Za-z0-9_./:@%+=,-]*", re.ASCII)
 _CASE = re.compile(r"\b(?:case|esac)\b")
 _WORD = r"(?:^|[\s;&|(`\"'/{])"
@@ -39,6 +40,13 @@ _READS_ALL = re.compile(
     rf"{_WORD}(?:eval|ssh|parallel|trap|sudo\s(?:.*\s)?(?:-\w*[si]|--shell|--login)){_END}", re.DOTALL
 )
 """Programs that give the whole of their arguments to a shell."""
+_OF_RSYNC = re.compile(r"(\brsync\b[^;&|\n]*?\s)(?:-\w*e|--rsh)[\s=]*(?:'[^'%{]*'|\"[^\"%{]*\"|[^\s'\"%{]+)(?=\s)")
+"""rsync's own way to another machine: the shell there is not given what stands beside it."""
+_REMOTE_PATH = re.compile(
+    r"\b(?:rsync|scp)\b(?![^;&|\n]*\s(?:-[A-Za-z]*s[A-Za-z]*|--protect-args|--secluded-args)\s)"
+    r"[^;&|\n]*?[\s'\"][\w.@\[\]-]+:[^;&|\n]*?(?:%[fF]|\{(?:path|relative|folder|name|old_path)\})"
+)
+"""A path on another machine, which older versions of these have a shell there read."""
 _READS_ONE = re.compile(
     rf"""{_WORD}(?:
         (?: (?:ba|da|a|k|mk|z|c|tc|fi)?sh | su | runuser | script | flock | sg | env | perl | python[\d.]* | ruby )
@@ -90,12 +98,12 @@ class CommandTemplate:
 
     def _refuse_what_a_second_shell_reads(self, values: Mapping[str, str]) -> None:
         for piece in self.pieces:
-            if isinstance(piece, _Slot) and values[piece.letter] and not _PLAIN_VALUE.fullmatch(values[piece.letter]):
+            if isinstance(piece, _Slot) and not is_plain(values[piece.letter]):
                 raise ProcessingError(
                     f"the command hands its text to another shell, which would interpret characters of the name "
                     f"{printable(values[piece.letter])}",
-                    expected="letters, digits and _ . / : @ % + = , -",
-                    remedy=_SCRIPT,
+                    expected=PLAIN_CHARACTERS,
+                    remedy=f"{_SCRIPT}; rsync takes any name with its option -s",
                 )
 
 
@@ -105,8 +113,18 @@ def read_command(source: str) -> CommandTemplate:
         raise UsageError("the command is empty or holds a NUL", remedy="Write what is to be run")
     reader = _Reader(source)
     reader.read()
-    is_read_again = bool(_READS_ALL.search(source) or (reader.is_part_of_text and _READS_ONE.search(source)))
+    is_read_again = is_read_by_a_shell(source) or bool(reader.is_part_of_text and _READS_ONE.search(source))
     return CommandTemplate(source, tuple(reader.pieces), is_read_again)
+
+
+def is_read_by_a_shell(source: str) -> bool:
+    """Whether a command gives its arguments as a text to a shell, here or on another machine."""
+    return bool(_READS_ALL.search(_OF_RSYNC.sub(r"\1", source)) or _REMOTE_PATH.search(source))
+
+
+def is_plain(value: str) -> bool:
+    """Whether a value means the same to every shell; nothing does."""
+    return not value or _PLAIN_VALUE.fullmatch(value) is not None
 
 
 def _quoted(value: str, slot: _Slot) -> str:

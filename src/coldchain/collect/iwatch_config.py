@@ -26,6 +26,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 from inotify_simple import flags
 
+from coldchain.collect.argv_command import ArgvTemplate
 from coldchain.collect.event_names import DEFAULT, EVENTS, KINDS, TOLD_ANYWAY, parse_events
 from coldchain.collect.iwatch_command import CommandTemplate, read_command
 from coldchain.collect.name_pattern import NamePattern
@@ -70,7 +71,7 @@ class PathRule:
     path: str
     recursive: bool
     events: int = DEFAULT
-    command: CommandTemplate | None = None
+    command: CommandTemplate | ArgvTemplate | None = None
     filter: NamePattern | None = None
     alert: bool = False
     syslog: bool = False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable
 from typing import Protocol
 
 from coldchain import __version__
+from coldchain.collect.argv_command import ArgvTemplate
 from coldchain.collect.command_queue import CommandQueue, Order, Outcome
 from coldchain.collect.event_names import event_words
 from coldchain.collect.watch_rules import Happening
@@ -25,6 +27,17 @@ class Alerts(Protocol):
 
     def log(self, kind: str, message: str, title: str) -> None:
         """Have a line written to syslog."""
+
+
+class NobodyAlerts:
+    """Where nobody is to be told."""
+
+    def mail(self, to: str, kind: str, message: str, title: str) -> bool:  # noqa: ARG002
+        """Nobody is."""
+        return False
+
+    def log(self, kind: str, message: str, title: str) -> None:
+        """Nothing is."""
 
 
 class WatchActions:
@@ -59,22 +72,42 @@ class WatchActions:
             self._alerts.mail(rule.contact.email, kind, text, rule.title)
 
     def _order(self, happening: Happening, words: str) -> None:
-        assert happening.rule.command is not None
-        values = {
-            "p": PROGRAM,
-            "v": __version__,
-            "f": happening.path,
-            "F": happening.old_path,
-            "e": words,
-            "c": str(happening.cookie),
-        }
         try:
-            line = happening.rule.command.fill(values)
+            order = _order_for(happening, words)
         except ProcessingError as error:
             log.error("%s: the command is not run: %s", printable(happening.path), error)  # noqa: TRY400
             return
-        self._say(f"* Command: {printable(line)}")
-        self._queue.put(Order(line, happening.path))
+        self._say(f"* Command: {printable(order.line)}")
+        self._queue.put(order)
+
+
+def _order_for(happening: Happening, words: str) -> Order:
+    """Raises ProcessingError where a name is none that the command can take."""
+    command, path = happening.rule.command, happening.path
+    assert command is not None
+    if isinstance(command, ArgvTemplate):
+        folder, _, name = path.rpartition("/")
+        values = {
+            "path": path,
+            "relative": path.removeprefix(happening.rule.path).lstrip("/") or ".",
+            "folder": folder or "/",
+            "name": name,
+            "old_path": happening.old_path,
+            "events": words,
+            "cookie": str(happening.cookie),
+            "rule": happening.rule.title,
+        }
+        argv = command.fill(values)
+        return Order(shlex.join(argv), path, argv)
+    letters = {
+        "p": PROGRAM,
+        "v": __version__,
+        "f": path,
+        "F": happening.old_path,
+        "e": words,
+        "c": str(happening.cookie),
+    }
+    return Order(command.fill(letters), path)
 
 
 def outcome_in_words(outcome: Outcome) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.errors import MessageError
 from email.headerregistry import Address as MailAddress
@@ -39,12 +39,12 @@ class MemoryJournal:
         self._cursor: UUID | None = None
         self._last = UUID(int=0)
 
-    def write(self, kind: str, message: str, title: str) -> None:
+    def write(self, kind: str, message: str, title: str, severity: Severity = Severity.INFO) -> None:
         """Something happened."""
         with self._lock:
             # Ids of one millisecond are in order within a process; a clock that is set back must not undo that.
             self._last = max(new_id(), UUID(int=self._last.int + 1))
-            event = Event(self._last, datetime.now(UTC), Severity.INFO, kind, message)
+            event = Event(self._last, datetime.now(UTC), severity, kind, message)
             self._notices.append(Notice(event, session_name=title))
 
     def after(self, last: UUID, *, limit: int) -> list[Notice]:
@@ -143,14 +143,7 @@ class WatchAlerts:
 
     def close(self, patience_seconds: float = 15.0) -> list[str]:
         """Go on until all is told, for so long at most; returns what was not, in words."""
-        end = time.monotonic() + patience_seconds
-        for line in self._lines.values():
-            while line.journal.untold() and time.monotonic() < end:
-                time.sleep(0.05)
-        for line in self._lines.values():
-            line.notifier.stop()
-        left = {name: line.journal.untold() for name, line in self._lines.items()}
-        return [f"{name} was not told of {count} event(s)" for name, count in left.items() if count]
+        return _close(list(self._lines.values()), patience_seconds)
 
     def _mail_to(self, to: str) -> Callable[[], Channel]:
         host, port = self._smtp
@@ -162,6 +155,37 @@ class WatchAlerts:
             pace = Pace(digest_seconds=self._digest_seconds, bundles=made.bundles)
             self._lines[name] = _Line(name, made, pace)
         return self._lines[name]
+
+
+class ReceiverAlerts:
+    """Tells the receiver of a `[[notify]]`, by its own way and at its own pace. `close` at the end."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._line = _Line(receiver.rule.name, receiver.channel, receiver.pace)
+
+    def mail(self, to: str, kind: str, message: str, title: str) -> bool:  # noqa: ARG002  # there is one receiver
+        """Have it told."""
+        self._line.journal.write(kind, message, title)
+        return True
+
+    def log(self, kind: str, message: str, title: str) -> None:
+        """Have it told of a failure."""
+        self._line.journal.write(kind, message, title, Severity.ERROR)
+
+    def close(self, patience_seconds: float = 15.0) -> list[str]:
+        """Go on until all is told, for so long at most; returns what was not, in words."""
+        return _close([self._line], patience_seconds)
+
+
+def _close(lines: Sequence[_Line], patience_seconds: float) -> list[str]:
+    end = time.monotonic() + patience_seconds
+    for line in lines:
+        while line.journal.untold() and time.monotonic() < end:
+            time.sleep(0.05)
+    for line in lines:
+        line.notifier.stop()
+    left = {line.name: line.journal.untold() for line in lines}
+    return [f"{name} was not told of {count} event(s)" for name, count in left.items() if count]
 
 
 def parse_syslog(text: str) -> Address:
