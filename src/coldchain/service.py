@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import fcntl
 import logging
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol
 from uuid import UUID
 
-from coldchain.catalog import notices
+from coldchain.catalog import events, notices
 from coldchain.catalog.engine import Catalog, open_catalog
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
@@ -27,7 +28,7 @@ from coldchain.collect.intake import Intake
 from coldchain.compute.local import LocalEngine
 from coldchain.config import InstrumentSection, Settings
 from coldchain.errors import ColdchainError, ConfigError
-from coldchain.model.events import Notice
+from coldchain.model.events import Notice, Severity
 from coldchain.notify.notifier import Notifier
 from coldchain.preprocess.pipeline import Pipeline
 from coldchain.preprocess.plan import PipelineParameters
@@ -101,7 +102,7 @@ class Facility:
         self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads)
         self._parts["pipeline"] = self._pipeline()
         if settings.notify:
-            self._parts["notifier"] = Notifier(EventJournal(self.catalog), settings.receivers())
+            self._parts["notifier"] = self._notifier()
         if settings.watch:
             self._parts["watcher"] = FacilityWatch(settings.watch_rules())
 
@@ -124,6 +125,10 @@ class Facility:
             instrument_optics={i.name: i.optics.as_optics() for i in settings.instrument},
             thresholds=settings.quality.as_thresholds(),
         )
+
+    def _notifier(self) -> Notifier:
+        journal = EventJournal(self.catalog)
+        return Notifier(journal, self.settings.receivers(), ledger=journal)
 
     def start(self) -> None:
         """Begin: first what an earlier process left, then what arrives."""
@@ -170,3 +175,29 @@ class EventJournal:
     def set_cursor(self, rule: str, event_id: UUID) -> None:
         """Record how far that rule has come."""
         notices.set_cursor(self._catalog, rule, event_id)
+
+    def ids(self, after: UUID, until: UUID, *, limit: int) -> list[UUID]:
+        """The newest so many ids of this site's events between these, the newest first."""
+        return notices.ids(self._catalog, after, until, limit=limit)
+
+    def these(self, ids: Sequence[UUID]) -> list[Notice]:
+        """This site's events with these ids, oldest first."""
+        return notices.these(self._catalog, ids)
+
+    def told(self, rule: str) -> list[UUID]:
+        """What that rule has told after its cursor."""
+        return notices.told(self._catalog, rule)
+
+    def sends(self, rule: str) -> list[tuple[float, int]]:
+        """When that rule has sent how many messages."""
+        return notices.sends(self._catalog, rule)
+
+    def record(
+        self, rule: str, event_id: UUID, *, told: Sequence[UUID], sends: Sequence[tuple[float, int]] | None
+    ) -> None:
+        """Record how far that rule has come, what else it has told, and its messages."""
+        notices.record(self._catalog, rule, event_id, told=told, sends=sends)
+
+    def say(self, kind: str, message: str) -> None:
+        """Write an event, an error of notification."""
+        events.record(self._catalog, Severity.ERROR, kind, message)

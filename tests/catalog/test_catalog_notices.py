@@ -37,6 +37,31 @@ def test_each_site_tells_its_own(catalog: Catalog, url: str) -> None:
     other.close()
 
 
+def test_ids_are_found_between_two_and_events_by_them(catalog: Catalog) -> None:
+    """The newest so many, newest first; their events, oldest first, and none that is another site's."""
+    said = [events.record(catalog, Severity.INFO, "a.b", str(number)).id for number in range(5)]
+    assert notices.ids(catalog, said[0], said[3], limit=10) == said[3:0:-1]
+    assert notices.ids(catalog, said[0], said[3], limit=2) == [said[3], said[2]]
+    found = notices.these(catalog, [said[4], said[1], UUID(int=7)])
+    assert [notice.event.id for notice in found] == [said[1], said[4]]
+    assert notices.these(catalog, []) == []
+
+
+def test_what_a_rule_has_told_is_kept_until_its_cursor_has_passed_it(catalog: Catalog) -> None:
+    """Each record adds to what was told, forgets what lies up to the cursor, and has its own messages."""
+    one, two, three = (UUID(int=number) for number in (1, 2, 3))
+    notices.record(catalog, "lab", one, told=[two], sends=None)
+    notices.record(catalog, "staff", one, told=[one, two], sends=[(1e9, 3), (2e9 + 0.25, 1)])
+    assert notices.told(catalog, "staff") == [two]
+    notices.record(catalog, "staff", one, told=[three], sends=[(3e9, 2)])
+    assert sorted(notices.told(catalog, "staff")) == [two, three]
+    assert notices.sends(catalog, "staff") == [(3e9, 2)]
+    notices.record(catalog, "staff", two, told=[], sends=None)
+    assert (notices.cursor(catalog, "staff"), notices.told(catalog, "staff")) == (two, [three])
+    assert (notices.sends(catalog, "staff"), notices.sends(catalog, "none")) == ([], [])
+    assert (notices.cursor(catalog, "lab"), notices.told(catalog, "lab")) == (one, [two])
+
+
 def test_a_rule_s_place_is_kept(catalog: Catalog) -> None:
     """A cursor is what was set last, for each rule by itself."""
     for number in (1, 2):

@@ -366,7 +366,10 @@ class EventRow(Base):
 
 
 class NoticeCursorRow(Base):
-    """Up to which event a rule of this site has told what it was to tell. `event_id` may lie between two events."""
+    """Up to which event a rule of this site has told what it was to tell. `event_id` may lie between two events.
+
+    `sends` holds [Unix seconds, messages] each, of the last hour; NULL where the rule has no limit.
+    """
 
     __tablename__ = "notice_cursors"
     __table_args__ = (Index("ix_notice_cursors_site_rule", "site", "rule"),)
@@ -374,3 +377,14 @@ class NoticeCursorRow(Base):
     rule: Mapped[str]
     event_id: Mapped[UUID]
     updated_at: Mapped[datetime]
+    sends: Mapped[list[list[float]] | None] = mapped_column(JSON())
+
+
+class NoticeToldRow(Base):
+    """An event after a rule's cursor of which the rule has told. It goes when the cursor has passed it."""
+
+    __tablename__ = "notice_told"
+    __table_args__ = (Index("ix_notice_told_site_rule_event_id", "site", "rule", "event_id"),)
+
+    rule: Mapped[str]
+    event_id: Mapped[UUID]
