@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from coldchain.cli.console import within
-from coldchain.cli.outcomes import make_folder, refuse_equal_names
+from coldchain.cli.outcomes import refuse_equal_names, results_folder
 from coldchain.cli.unlisted import Unlisted, tell_all
 from coldchain.errors import UsageError
 from coldchain.model import limits
@@ -90,9 +91,10 @@ def ctf(
     paths, empty = gather(files, UNWEIGHTED_FIRST)
     refuse_equal_names(paths, _WHAT)
     check_names(paths, [], out, endings=CTF_ENDINGS, list_names=(CTF_LIST_NAME,))
-    make_folder(out)
-    outcomes = itertools.chain(empty, fit_all(paths, asked) if paths else ())
-    tell_all(outcomes, _lines, list_name=CTF_LIST_NAME, what=_WHAT, count=len(paths) + len(empty), json=json)
+    count = len(paths) + len(empty)
+    with results_folder(out), closing(fit_all(paths, asked)) as through:
+        outcomes = itertools.chain(empty, through if paths else ())
+        tell_all(outcomes, _lines, list_name=CTF_LIST_NAME, what=_WHAT, count=count, json=json)
 
 
 def _degrees(text: str) -> float:

@@ -6,13 +6,14 @@ import itertools
 import math
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from coldchain.cli.console import within
-from coldchain.cli.outcomes import make_folder, refuse_equal_names
+from coldchain.cli.outcomes import refuse_equal_names, results_folder
 from coldchain.cli.unlisted import Unlisted, tell_all
 from coldchain.errors import UsageError
 from coldchain.model import limits
@@ -68,7 +69,6 @@ def pick(
     references = [] if templates is None else [templates]
     check_names(paths, references, out, endings=PICK_ENDINGS, list_names=(PICK_LIST_NAME,))
     pictures, pictures_pixel = (None, None) if templates is None else read_templates(templates)
-    make_folder(out)
     asked = PickAsked(
         folder=out,
         pixel_size_angstrom=pixel_size,
@@ -79,8 +79,10 @@ def pick(
         templates_pixel_size_angstrom=pictures_pixel,
         threads=threads or len(os.sched_getaffinity(0)),
     )
-    outcomes = itertools.chain(empty, pick_all(paths, asked) if paths else ())
-    tell_all(outcomes, _lines, list_name=PICK_LIST_NAME, what=_WHAT, count=len(paths) + len(empty), json=json)
+    count = len(paths) + len(empty)
+    with results_folder(out), closing(pick_all(paths, asked)) as through:
+        outcomes = itertools.chain(empty, through if paths else ())
+        tell_all(outcomes, _lines, list_name=PICK_LIST_NAME, what=_WHAT, count=count, json=json)
 
 
 def _diameter(text: str) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,15 +77,18 @@ class CtfReport:
     warnings: tuple[str, ...]
 
 
-def fit_all(paths: Sequence[Path], asked: CtfAsked) -> Iterator[CtfReport | Failed]:
+def fit_all(paths: Sequence[Path], asked: CtfAsked) -> Generator[CtfReport | Failed, None, None]:
     """Fit micrographs and spectra in turn; what became of each is told as soon as it is written. At the end those that
-    can be believed are listed for RELION; where that fails, it is told as of a micrograph."""
-    stages = _Stages(asked)
-    yield from in_turn(paths, stages, asked.threads)
+    can be believed are listed for RELION, also where the series is ended before; where that fails, it is told as of a
+    micrograph."""
+    stages, is_through = _Stages(asked), False
     try:
-        stages.listed.write()
-    except EXPECTED as error:
-        yield failed(error, stages.listed.path)
+        yield from in_turn(paths, stages, asked.threads)
+        is_through = True
+    finally:
+        not_written = stages.write_list(is_through=is_through)
+    if not_written is not None:
+        yield not_written
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +112,7 @@ class _Stages:
         self._imaging = ImagingFinder(asked.stated, needs_voltage=True)
         self._results = ResultsFolder(asked.folder, CTF_ENDINGS)
         has_phase = asked.fit_phase_shift or asked.phase_shift_degrees != 0
-        self.listed = FittedList(asked.folder, self._imaging, has_phase_shift=has_phase)
+        self._listed = FittedList(asked.folder, self._imaging, has_phase_shift=has_phase)
 
     def import_kernels(self) -> None:
         import coldchain.kernels.ctf
@@ -165,10 +168,20 @@ class _Stages:
         try:
             self._results.read.add(fitted.path)
             files = self._results.publish(fitted.path, lambda scratch: write_fit(fitted.fit, scratch, fitted.path.stem))
-            unlisted = self.listed.add(fitted.path, fitted.fit.result, fitted.imaging, files)
+            unlisted = self._listed.add(fitted.path, fitted.fit.result, fitted.imaging, files)
         except EXPECTED as error:
             return failed(error, fitted.path)
         return _report(fitted, files, unlisted, fitted.seconds + time.perf_counter() - began)
+
+    def write_list(self, *, is_through: bool) -> Failed | None:
+        """Write RELION's list. One that is there stays where the series was ended before anything could be listed."""
+        if not (is_through or self._listed):
+            return None
+        try:
+            self._listed.write()
+        except EXPECTED as error:
+            return failed(error, self._listed.path)
+        return None
 
 
 def _report(fitted: _Fitted, files: dict[str, Path], unlisted: tuple[str, ...], seconds: float) -> CtfReport:

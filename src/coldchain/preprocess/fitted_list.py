@@ -49,6 +49,10 @@ class FittedList:
         self._micrographs: list[FittedMicrograph] = []
         self._listed_files: set[str] = set()
 
+    def __bool__(self) -> bool:
+        """Whether anything is listed."""
+        return bool(self._micrographs)
+
     def add(self, path: Path, result: CtfResult, imaging: Imaging, files: Mapping[str, Path]) -> tuple[str, ...]:
         """Add the fit of a file whose results by role are written; why it was left out, or nothing. What is not to be
         trusted is left out, as its reason says all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,15 +75,18 @@ class PickReport:
     warnings: tuple[str, ...]
 
 
-def pick_all(paths: Sequence[Path], asked: PickAsked) -> Iterator[PickReport | Failed]:
+def pick_all(paths: Sequence[Path], asked: PickAsked) -> Generator[PickReport | Failed, None, None]:
     """Pick micrographs in turn; what became of each is told as soon as it is written. At the end RELION's list of the
-    coordinate files is written; where that fails, it is told as of a micrograph."""
-    stages = _Stages(asked)
-    yield from in_turn(paths, stages, asked.threads)
+    coordinate files is written, also where the series is ended before; where that fails, it is told as of a
+    micrograph."""
+    stages, is_through = _Stages(asked), False
     try:
-        stages.write_list()
-    except EXPECTED as error:
-        yield failed(error, asked.folder / PICK_LIST_NAME)
+        yield from in_turn(paths, stages, asked.threads)
+        is_through = True
+    finally:
+        not_written = stages.write_list(is_through=is_through)
+    if not_written is not None:
+        yield not_written
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,15 +174,20 @@ class _Stages:
         self._listed.append((from_here(path), from_here(files["coordinates"])))
         return ()
 
-    def write_list(self) -> None:
-        """Write RELION's list in place of an earlier one, which goes also where nothing is to be listed."""
+    def write_list(self, *, is_through: bool) -> Failed | None:
+        """Write RELION's list in place of an earlier one, which goes also where nothing is to be listed; not where the
+        series was ended before anything could be."""
         from coldchain.formats.coordinates import write_coordinate_list
 
         path = self._asked.folder / PICK_LIST_NAME
-        if self._listed:
-            write_coordinate_list(path, self._listed)
-        else:
-            path.unlink(missing_ok=True)
+        try:
+            if self._listed:
+                write_coordinate_list(path, self._listed)
+            elif is_through:
+                path.unlink(missing_ok=True)
+        except EXPECTED as error:
+            return failed(error, path)
+        return None
 
 
 def _of_another_size(read: KnownPicture, picking: Picking, parameters: PickParameters) -> tuple[str, ...]:
