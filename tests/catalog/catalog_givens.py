@@ -21,6 +21,16 @@ def new_session(catalog: Catalog, *, name: str = "visit", folder: str = "visit")
     )
 
 
+def known(catalog: Catalog, session_id: UUID) -> dict[str, tuple[int, int, FileState]]:
+    """Size, time stamp and state of every path of a session, as last recorded."""
+    rows = files.of_session(catalog, session_id, limit=100_000)
+    return {
+        row.relative_path: (row.size_bytes, row.modified_ns, row.state)
+        for row in reversed(rows)
+        if row.state is not FileState.REPLACED
+    }
+
+
 def arrive(
     catalog: Catalog,
     session: Session,

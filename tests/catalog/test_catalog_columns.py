@@ -20,7 +20,7 @@ from coldchain.model.files import ReplicaState
 from coldchain.model.optics import ExposureMetadata, Optics
 from coldchain.model.results import MotionResult, Step
 from coldchain.model.session import Session, SessionParameters
-from tests.catalog.catalog_givens import arrive, ctf, expose, new_session, run_step
+from tests.catalog.catalog_givens import arrive, ctf, expose, known, new_session, run_step
 
 HOSTILE = [
     "quote ' double \" back \\ percent % under _ semicolon ; -- DROP TABLE files",
@@ -56,7 +56,7 @@ def test_hostile_strings_survive_exactly(catalog: Catalog, text: str) -> None:
     assert found is not None
     assert (found.name, found.grid_square, found.metadata.movie_name) == (text, text, text)
     assert files.get(catalog, file.id).relative_path == files.get(catalog, file.id).detail == text
-    assert list(files.known(catalog, session.id)) == [text]
+    assert list(known(catalog, session.id)) == [text]
     (task,), _ = tasks.to_copy(catalog, state=ReplicaState.WANTED, stores=[text], limit=1, exclude=[])
     assert task.replicas[0].store == text
     events.record(catalog, Severity.ERROR, "a.b", text, session_id=session.id)
@@ -215,5 +215,5 @@ def test_any_file_name_is_found_again(catalog: Catalog, raw: bytes) -> None:
         return
     session = new_session(catalog, folder=name)
     arrive(catalog, session, name)
-    assert list(files.known(catalog, session.id)) == [name]
+    assert list(known(catalog, session.id)) == [name]
     assert arrive(catalog, session, name).id == arrive(catalog, session, name).id

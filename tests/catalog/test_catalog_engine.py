@@ -13,12 +13,12 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
-from coldchain.catalog import engine, files, sessions
+from coldchain.catalog import engine, sessions
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import Base
 from coldchain.errors import CatalogError
 from coldchain.model.session import Session
-from tests.catalog.catalog_givens import arrive, new_session
+from tests.catalog.catalog_givens import arrive, known, new_session
 
 
 def _file(url: str) -> Path:
@@ -52,7 +52,7 @@ def test_upgrade_twice_changes_nothing(url: str) -> None:
     """An upgrade of an up-to-date catalog keeps its rows and says the same revision."""
     catalog = engine.open_catalog(url, "here")
     session = new_session(catalog)
-    assert engine.upgrade(url) == engine.upgrade(url) == "0005"
+    assert engine.upgrade(url) == engine.upgrade(url) == "0006"
     assert sessions.get(catalog, session.id) == session
     catalog.close()
 
@@ -214,7 +214,7 @@ def test_a_full_disk_says_so_and_loses_nothing(catalog: Catalog, session: Sessio
         for number in range(2000):
             arrive(catalog, session, f"{number}/" + "x" * 200)
     assert "Free space" in caught.value.remedy
-    assert first.relative_path in files.known(catalog, session.id)
+    assert first.relative_path in known(catalog, session.id)
 
 
 def test_a_read_only_catalog_says_so(catalog: Catalog, session: Session) -> None:
@@ -230,7 +230,7 @@ def test_a_missing_table_says_upgrade(url: str, catalog: Catalog, session: Sessi
         connection.execute("DROP TABLE events")
     with pytest.raises(CatalogError, match="coldchain catalog upgrade"):
         arrive(catalog, session)
-    assert files.known(catalog, session.id) == {}
+    assert known(catalog, session.id) == {}
 
 
 def test_a_damaged_catalog_says_restore(url: str) -> None:
@@ -248,7 +248,7 @@ def test_an_exception_undoes_the_whole_transaction(catalog: Catalog, session: Se
     """What fails in its middle leaves nothing: neither file nor event."""
     with pytest.raises(CatalogError):
         arrive(catalog, session, "fine", stores=("live", "bad\0name"))
-    assert files.known(catalog, session.id) == {}
+    assert known(catalog, session.id) == {}
 
 
 def test_close_twice_does_no_harm(url: str) -> None:

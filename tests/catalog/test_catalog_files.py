@@ -24,7 +24,7 @@ from coldchain.model.files import (
 )
 from coldchain.model.identity import new_id
 from coldchain.model.session import Session
-from tests.catalog.catalog_givens import SHA256, STORES, arrive, expose, new_session
+from tests.catalog.catalog_givens import SHA256, STORES, arrive, expose, known, new_session
 
 
 def _verify(catalog: Catalog, replica: Replica, sha256: str = SHA256, kept: KeptAside | None = None) -> Replica:
@@ -101,7 +101,7 @@ def test_a_changed_file_is_a_new_row(catalog: Catalog, session: Session, change:
     assert new.id != old.id
     assert files.get(catalog, old.id).state is FileState.REPLACED
     assert len(files.replicas_of(catalog, old.id)) == len(files.replicas_of(catalog, new.id)) == 2
-    assert files.known(catalog, session.id) == {new.relative_path: (new.size_bytes, new.modified_ns, new.state)}
+    assert known(catalog, session.id) == {new.relative_path: (new.size_bytes, new.modified_ns, new.state)}
     assert [task.file.id for task in _tasks(catalog)] == [new.id]
 
 
@@ -158,8 +158,8 @@ def test_known_is_of_one_session(catalog: Catalog, session: Session) -> None:
     other = new_session(catalog, folder="other")
     arrive(catalog, session, "a", size_bytes=1)
     arrive(catalog, other, "a", size_bytes=2)
-    assert files.known(catalog, session.id) == {"a": (1, 1, FileState.ARRIVED)}
-    assert files.known(catalog, new_id()) == {}
+    assert known(catalog, session.id) == {"a": (1, 1, FileState.ARRIVED)}
+    assert known(catalog, new_id()) == {}
 
 
 def test_a_copy_task_says_where_everything_lies(catalog: Catalog, session: Session) -> None:
@@ -409,7 +409,7 @@ def test_the_standing_row_is_the_last_arrival(
         for seen, ids in replicas.items():
             assert ids <= {replica.id for replica in files.replicas_of(catalog, seen)}  # type: ignore[arg-type]
         replicas[file.id] = {replica.id for replica in files.replicas_of(catalog, file.id)}
-    assert files.known(catalog, session.id) == {
+    assert known(catalog, session.id) == {
         path: (file.size_bytes, file.modified_ns, file.state) for path, file in last.items()
     }
     found = [replica for seen in replicas for replica in files.replicas_of(catalog, seen)]  # type: ignore[arg-type]

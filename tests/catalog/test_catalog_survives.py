@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Select, insert, text
 from sqlalchemy.dialects import sqlite
 
-from coldchain.catalog import engine, events, exposures, files, results, sessions, steps, tasks, verdicts
+from coldchain.catalog import engine, events, exposures, files, results, scans, sessions, steps, tasks, verdicts
 from coldchain.catalog.columns import path_digest
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import EventRow, FileRow, ReplicaRow
@@ -26,7 +26,7 @@ from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState, ReplicaState
 from coldchain.model.identity import new_id
 from coldchain.model.session import Session
-from tests.catalog.catalog_givens import STORES, arrive, expose, new_session
+from tests.catalog.catalog_givens import STORES, arrive, expose, known, new_session
 
 WRITER = """
 import sys
@@ -74,8 +74,8 @@ def test_threads_and_processes_write_at_once(url: str, catalog: Catalog, session
     for writer in writers:
         writer.communicate()
         assert writer.returncode == 0
-    known = files.known(catalog, session.id)
-    assert Counter(path.split("/")[0] for path in known) == dict.fromkeys(
+    found = known(catalog, session.id)
+    assert Counter(path.split("/")[0] for path in found) == dict.fromkeys(
         ("process0", "process1", "thread0", "thread1"), 30
     )
     assert _integrity(url) == ["ok"]
@@ -124,15 +124,15 @@ def test_kill_9_loses_nothing_that_was_committed(url: str, session: Session, aft
     writer.stdout.close()
     assert _integrity(url) == ["ok"]
     reopened = engine.open_catalog(url, "here")
-    known = files.known(reopened, session.id)
-    assert set(known) >= {f"p/{number}" for number in range(reported + 1)}
-    assert len(known) <= reported + 2
+    found = known(reopened, session.id)
+    assert set(found) >= {f"p/{number}" for number in range(reported + 1)}
+    assert len(found) <= reported + 2
     with reopened.reading() as unit:
         orphans = unit.execute(
             text("SELECT count(*) FROM files f WHERE 2 != (SELECT count(*) FROM replicas r WHERE r.file_id = f.id)")
         ).scalar()
         noted = unit.execute(text("SELECT count(*) FROM events WHERE kind = 'file.arrived'")).scalar()
-    assert (orphans, noted) == (0, len(known))
+    assert (orphans, noted) == (0, len(found))
     assert arrive(reopened, session, "after").relative_path == "after"
     reopened.close()
 
@@ -142,7 +142,7 @@ def test_two_processes_upgrade_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.sqlite'}"
     code = "import sys; from coldchain.catalog import engine; print(engine.upgrade(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate()[0].strip() for process in both] == ["0004", "0004"]
+    assert [process.communicate()[0].strip() for process in both] == ["0006", "0006"]
     assert _integrity(url) == ["ok"]
 
 
@@ -160,7 +160,12 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
     "page": (exposures.page_query(SOME, limit=10, before=SOME), "ix_exposures_session_id_id (session_id=? AND id<?)"),
     "by_name": (exposures.by_name_query(SOME, "a"), "_name_digest_id (session_id=? AND name_digest=?)"),
     "standing": (files.standing_query(SOME, "a"), "_path_digest_id (session_id=? AND path_digest=?)"),
-    "known": (files.known_query(SOME), "ix_files_session_id_id (session_id=?)"),
+    "signatures": (files.signatures_query(SOME, [b"0" * 32]), "_path_digest_id (session_id=? AND path_digest=?)"),
+    "kind": (files.kind_query(SOME, FileKind.GAIN), "ix_files_session_id_kind_id (session_id=? AND kind=?)"),
+    "scanned": (
+        scans.rows_query("here", b"0" * 32, [b"0" * 32]),
+        "_folder_digest (site=? AND root_digest=? AND folder_digest=?)",
+    ),
     "queue": (
         tasks.queue_query("here", ReplicaState.WANTED, "live", 10, SOME),
         "INDEX ix_replicas_queue (site=? AND pending=? AND state=? AND store=? AND id>?)",

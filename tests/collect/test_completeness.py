@@ -56,26 +56,26 @@ def test_time_stamps_in_the_future_or_the_past_change_nothing() -> None:
         assert files.due(1005)
 
 
-def test_a_file_that_was_taken_comes_again_only_when_it_changes() -> None:
-    """Seen a hundred times more, even closed: nothing; changed: again."""
+def test_what_is_taken_is_not_kept() -> None:
+    """Nothing is known any more of a file that was taken, damaged or gone; seen again, it is examined again."""
     files = tracker()
-    files.see(sighting(closed=True), 0)
-    files.judge(files.due(0)[0], Verdict.TAKEN, 0)
-    for second in range(100):
-        files.see(sighting(closed=True), second)
-    assert not files.due(100)
-    assert files.pending == 0
-    files.see(sighting(size_bytes=2, closed=True), 101)
-    assert files.due(101)
+    for verdict in (Verdict.TAKEN, Verdict.DAMAGED, Verdict.GONE):
+        files.see(sighting(closed=True), 0)
+        assert files.is_pending("f")
+        assert files.untried == 1
+        files.judge(files.due(0)[0], verdict, 0)
+        assert not files.is_pending("f")
+        assert not list(files.paths)
+        assert files.pending == files.untried == 0
 
 
-def test_what_an_earlier_process_took_is_not_examined_again() -> None:
-    """What is remembered is as if it had just been taken."""
+def test_what_was_tried_is_not_untried() -> None:
+    """A file that cannot be read, or is not whole, is pending and no longer untried."""
     files = tracker()
-    files.remember({"f": (1, 0), "g": (1, 0)})
-    files.see(sighting(closed=True), 0)
-    files.see(sighting(size_bytes=2, closed=True, path="g"), 0)
-    assert [examination.path for examination in files.due(100)] == ["g"]
+    for path, verdict in (("f", Verdict.UNREADABLE), ("g", Verdict.INCOMPLETE)):
+        files.see(sighting(closed=True, path=path), 0)
+        files.judge(files.due(0)[0], verdict, 0)
+    assert (files.pending, files.untried) == (2, 0)
 
 
 def test_an_incomplete_file_is_declared_damaged_only_after_patience() -> None:
@@ -198,20 +198,21 @@ steps = st.lists(
 
 
 @given(steps)
-def test_whatever_is_seen_in_whatever_order_each_content_is_taken_once(
+def test_whatever_is_seen_in_whatever_order_is_taken_as_it_last_stood(
     moves: list[tuple[float, str, int, bool, bool]],
 ) -> None:
-    """Random sightings and pauses: an examination is always of the newest sighting, a file that is settled is never
-    examined without a change, and in the end every file is taken as it last stood."""
+    """Random sightings and pauses: an examination is always of the newest sighting, one for each sighting at most, and
+    in the end every file is taken as it last stood."""
     files = tracker()
     newest: dict[str, Signature] = {}
     taken: dict[str, Signature] = {}
+    unexamined: set[str] = set()
     now = 0.0
 
     def examine() -> None:
         for examination in files.due(now):
             assert examination.signature == newest[examination.path]
-            assert taken.get(examination.path) != examination.signature
+            unexamined.remove(examination.path)
             taken[examination.path] = examination.signature
             files.judge(examination, Verdict.TAKEN, now)
 
@@ -219,6 +220,7 @@ def test_whatever_is_seen_in_whatever_order_each_content_is_taken_once(
         now += pause
         if not pending_only:
             newest[path] = (stamp, stamp)
+            unexamined.add(path)
             files.see(sighting(stamp, stamp, closed=closed, path=path), now)
         examine()
     now += TIMING.settle_seconds

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import imagecodecs
@@ -53,6 +54,11 @@ class Facility:
         for path in sorted(self.root.rglob("*")):
             if path.is_file():
                 assert self.take(path) is Verdict.TAKEN
+
+    def known(self) -> set[str]:
+        """Of the files under the root those that need not be taken."""
+        found = {path.relative_to(self.root): path.lstat() for path in self.root.rglob("*") if path.is_file()}
+        return self.intake.known_among({str(path): (its.st_size, its.st_mtime_ns) for path, its in found.items()})
 
     def session(self, folder: str = "visit") -> Session:
         """The session of a folder."""
@@ -314,7 +320,7 @@ def test_an_unreadable_file_is_said_once_and_taken_when_it_may_be(open_folder: P
         (message,) = facility.events("file.unreadable")
         assert "permission" in message
         assert "cannot be read" in facility.exposure("x").reason
-        assert facility.intake.resume() == {}
+        assert facility.known() == set()
         path.chmod(0o600)
         assert facility.take(path) is Verdict.TAKEN
         assert facility.exposure("x").state is ExposureState.READY
@@ -346,7 +352,7 @@ def test_any_name_is_journalled_exactly(facility: Facility, root: Path, name: by
     (exposure,) = facility.exposures(text)
     assert os.fsencode(exposure.name) == name + b"/" + name
     assert exposure.state is ExposureState.READY
-    assert set(facility.intake.resume()) == {f"{text}/{text}/{text}.mrc", f"{text}/{text}/{text}.mrc.mdoc"}
+    assert facility.known() == {f"{text}/{text}/{text}.mrc", f"{text}/{text}/{text}.mrc.mdoc"}
 
 
 def test_content_that_changes_is_a_new_file_of_the_same_exposure(facility: Facility, root: Path) -> None:
@@ -380,8 +386,9 @@ def test_a_kill_between_journalling_and_attaching_is_made_up_for(
             facility.take(gain)
     assert facility.exposure("x").state is ExposureState.WAITING
     again = Facility(facility.catalog, root)
-    known = again.intake.resume()
-    assert set(known) == {"visit/x.mrc", "visit/gain.mrc"}
+    again.intake.resume()
+    assert again.known() == {"visit/x.mrc"}
+    again.take(gain)
     exposure = again.exposure("x")
     assert exposure.state is ExposureState.READY
     assert exposure.metadata.optics.gain == "gain.mrc"
@@ -399,7 +406,8 @@ def test_a_restart_changes_nothing_that_is_in_order(facility: Facility, root: Pa
         exposures.set_state(facility.catalog, exposure.id, ExposureState.DONE)
     before = events.recent(facility.catalog, limit=1000)
     again = Facility(facility.catalog, root)
-    assert len(again.intake.resume()) == 4
+    again.intake.resume()
+    assert len(again.known()) == 4
     again.take_all()
     assert events.recent(facility.catalog, limit=1000) == before
 
@@ -408,7 +416,9 @@ def test_sessions_of_other_instruments_are_left_alone(facility: Facility, root: 
     """Two microscopes may use the same folder names."""
     facility.take(write_movie(root / "visit/x.mrc"))
     other = Intake(facility.catalog, instrument_name="glacios", source_root=root, stores=STORES)
-    assert other.resume() == {}
+    other.resume()
+    status = (root / "visit/x.mrc").stat()
+    assert not other.known_among({"visit/x.mrc": (status.st_size, status.st_mtime_ns)})
 
 
 def test_a_refusing_catalog_is_the_callers_to_handle(
@@ -541,7 +551,8 @@ def test_a_movie_root_that_moved_is_followed(facility: Facility, root: Path) -> 
     facility.take(write_movie(root / "visit/x.mrc"))
     moved = root.rename(root.with_name("moved"))
     again = Facility(facility.catalog, moved)
-    assert set(again.intake.resume()) == {"visit/x.mrc"}
+    again.intake.resume()
+    assert again.known() == {"visit/x.mrc"}
     assert again.session().source_root == str(moved)
     assert again.take(moved / "visit/x.mrc") is Verdict.TAKEN
     assert len(again.files()) == 1
@@ -611,7 +622,7 @@ def test_a_session_that_was_announced_gets_the_files_of_its_folder(facility: Fac
     assert {exposure.name for exposure in facility.exposures("2024/visit")} == {"deep/x"}
     assert {exposure.name for exposure in facility.exposures("2024")} == {"other/x", "other/y"}
     assert facility.session("2024/visit").name == "announced"
-    assert set(facility.intake.resume()) == {
+    assert facility.known() == {
         "2024/other/x.mrc",
         "2024/other/y.mrc",
         "2024/visit/deep/x.mrc",
@@ -641,17 +652,18 @@ def test_only_sessions_that_may_be_unfinished_are_gone_through_at_the_start(
     sessions.set_state(facility.catalog, facility.session("closed").id, SessionState.CLOSED)
     sessions.set_state(facility.catalog, facility.session("waiting").id, SessionState.RELEASED)
     exposures.set_state(facility.catalog, facility.exposure("x", "waiting").id, ExposureState.WAITING, "for something")
-    paged: set[UUID] = set()
-    real = exposures.page
+    read: set[UUID] = set()
+    real = files.of_session
 
-    def page(catalog: Catalog, session_id: UUID, *, limit: int, before: UUID | None) -> list[Exposure]:
-        paged.add(session_id)
-        return real(catalog, session_id, limit=limit, before=before)
+    def of_session(catalog: Catalog, session_id: UUID, **options: Any) -> list[DataFile]:
+        read.add(session_id)
+        return real(catalog, session_id, **options)
 
-    monkeypatch.setattr(exposures, "page", page)
+    monkeypatch.setattr(files, "of_session", of_session)
     again = Facility(facility.catalog, root)
-    assert len(again.intake.resume()) == 6
-    assert paged == {facility.session("open").id, facility.session("waiting").id}
+    again.intake.resume()
+    assert read == {facility.session("open").id, facility.session("waiting").id}
+    assert len(again.known()) == 6
     again.intake.report(Notice(Severity.WARNING, "link.refused", "no", "closed/link"))
     (notice,) = (event for event in events.recent(facility.catalog) if event.kind == "link.refused")
     assert notice.session_id == facility.session("closed").id

@@ -29,6 +29,7 @@ from coldchain.model.identity import is_safe_relative
 
 # A damaged movie's bytes are still the user's only copy; what cannot be read cannot be copied.
 COPIED_STATES = (FileState.ARRIVED, FileState.DAMAGED)
+_PATHS_AT_ONCE = 400
 _SEVERITY = {
     FileState.ARRIVED: Severity.INFO,
     FileState.DAMAGED: Severity.ERROR,
@@ -124,11 +125,28 @@ def want_everywhere(catalog: Catalog, session_id: UUID, stores: Sequence[str]) -
     return added
 
 
-def known(catalog: Catalog, session_id: UUID) -> dict[str, tuple[int, int, FileState]]:
-    """Size, time stamp and state of every path of a session, as last recorded."""
+def signatures(
+    catalog: Catalog, session_id: UUID, relative_paths: Sequence[str]
+) -> dict[str, tuple[int, int, FileState]]:
+    """Size, time stamp and state, as last recorded, of those of these paths of a session that were recorded at all.
+
+    Costs by the paths that are asked for, however many files the session has.
+    """
+    found: dict[str, tuple[int, int, FileState]] = {}
+    wanted = [path for path in relative_paths if is_path(path)]
     with catalog.reading() as unit:
-        rows = unit.execute(known_query(session_id))
-        return {path: (size_bytes, modified_ns, state) for path, size_bytes, modified_ns, state in rows}
+        for start in range(0, len(wanted), _PATHS_AT_ONCE):
+            digests = [path_digest(path) for path in wanted[start : start + _PATHS_AT_ONCE]]
+            rows = unit.execute(signatures_query(session_id, digests))
+            found.update((path, (size_bytes, modified_ns, state)) for path, size_bytes, modified_ns, state in rows)
+    return found
+
+
+def of_kinds(catalog: Catalog, session_id: UUID, kinds: Collection[FileKind]) -> list[DataFile]:
+    """A session's files of these kinds that have arrived, oldest first."""
+    with catalog.reading() as unit:
+        found = [row for kind in set(kinds) for row in unit.scalars(kind_query(session_id, kind))]
+        return [as_file(row) for row in sorted(found, key=lambda row: row.id)]
 
 
 def get(catalog: Catalog, file_id: UUID) -> DataFile:
@@ -230,12 +248,23 @@ def standing_query(session_id: UUID, relative_path: str) -> Select[FileRow]:
     )
 
 
-def known_query(session_id: UUID) -> Select[str, int, int, FileState]:
-    """Path, size, time stamp and state of a session's files, oldest first."""
+def signatures_query(session_id: UUID, digests: Sequence[bytes]) -> Select[str, int, int, FileState]:
+    """Path, size, time stamp and state of those of a session's paths that have these digests, oldest first."""
     return (
         select(FileRow.relative_path, FileRow.size_bytes, FileRow.modified_ns, FileRow.state)
-        .where(FileRow.session_id == session_id, FileRow.state != FileState.REPLACED)
+        .where(
+            FileRow.session_id == session_id,
+            FileRow.path_digest.in_(digests),
+            FileRow.state != FileState.REPLACED,
+        )
         .order_by(FileRow.id)
+    )
+
+
+def kind_query(session_id: UUID, kind: FileKind) -> Select[FileRow]:
+    """A session's files of one kind that have arrived."""
+    return select(FileRow).where(
+        FileRow.session_id == session_id, FileRow.kind == kind, FileRow.state == FileState.ARRIVED
     )
 
 

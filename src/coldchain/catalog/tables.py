@@ -156,6 +156,7 @@ class FileRow(Base):
         Index("ix_files_session_id_path_digest_id", "session_id", "path_digest", "id"),
         Index("ix_files_session_id_id", "session_id", "id"),
         Index("ix_files_session_id_state_id", "session_id", "state", "id"),
+        Index("ix_files_session_id_kind_id", "session_id", "kind", "id"),
         Index("ix_files_exposure_id_id", "exposure_id", "id"),
     )
 
@@ -388,3 +389,21 @@ class NoticeToldRow(Base):
 
     rule: Mapped[str]
     event_id: Mapped[UUID]
+
+
+class ScannedFolderRow(Base):
+    """A folder of a watched root all of whose files were dealt with while it had these time stamps.
+
+    Both 0: it is known, and has to be listed. Rows go when their folders do.
+    """
+
+    __tablename__ = "scanned_folders"
+    __table_args__ = (
+        Index("ix_scanned_folders_site_root_digest_folder_digest", "site", "root_digest", "folder_digest"),
+    )
+
+    root_digest: Mapped[bytes]
+    folder: Mapped[str] = mapped_column(PathBytes())
+    folder_digest: Mapped[bytes]
+    modified_ns: Mapped[int] = mapped_column(Whole())
+    changed_ns: Mapped[int] = mapped_column(Whole())

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coldchain.collect.completeness import CompletenessTracker, Examination, Growing, Timing, Verdict
+from coldchain.collect.folder_stamps import LIST_ANYWAY, Stamp
 from coldchain.collect.intake import Intake
 from coldchain.collect.layout import taking_order
 from coldchain.collect.notice import Notice
-from coldchain.collect.watcher import FolderWatcher
+from coldchain.collect.watcher import FolderWatcher, Sighting
 from coldchain.errors import CatalogError, ColdchainError, printable
 from coldchain.model.events import Severity
 
@@ -47,6 +48,8 @@ _CATALOG_WAIT_SECONDS = 1.0
 _FAULT_WAIT_SECONDS = 5.0
 _TAKING_SECONDS = 0.5
 """How long files may be taken before the kernel's events are read again."""
+_MOST_UNTRIED = 5000
+"""So many files are found before the first of them is taken; a listing that was begun is gone on with."""
 _HOLDING_SECONDS = 5.0
 """How long a notice waits for the files that were found with it, so that it can name their session."""
 
@@ -79,6 +82,10 @@ class Collector:
         self._intake = intake
         self._clock = clock
         self._resumed = False
+        self._sighted: list[Sighting] = []
+        self._unnoted: dict[str, Stamp | None] = {}
+        self._noted_scans = 0
+        self._noted_folders: set[str] = set()
         self._to_report: deque[tuple[float, Notice]] = deque()
         self._failures: dict[str, str] = {}
         self._fault = ""
@@ -87,7 +94,7 @@ class Collector:
         self._thread = threading.Thread(target=self._run, name=f"collector {root.name}", daemon=True)
 
     def start(self) -> None:
-        """Begin. What was taken before is remembered; what arrived while nobody watched is found by the scan."""
+        """Begin. What arrived while nobody watched is found by the scan; what was taken before is not taken again."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -127,10 +134,15 @@ class Collector:
 
     def _step(self) -> None:
         if not self._resumed:
-            self._tracker.remember(self._intake.resume())
+            self._intake.resume()
+            stamps = self._intake.stamps()
+            self._noted_folders.update(stamps)
+            self._watcher.trust(stamps)
             self._resumed = True
         self._watch()
+        self._see()
         self._take()
+        self._note_stamps()
         self._report()
 
     def _say_fault(self, stated: str) -> None:
@@ -152,24 +164,72 @@ class Collector:
         self._fault = stated
 
     def _watch(self) -> None:
-        """See what there is, and whether what was seen before has changed."""
-        busy = bool(self._tracker.due(self._clock()))
-        findings = self._watcher.poll(self._clock(), 0.0 if busy else _IDLE_WAIT_SECONDS)
+        """Find out what there is, and whether what was seen before has changed."""
+        busy = bool(self._tracker.due(self._clock())) or bool(self._sighted)
+        # While enough is to be done nothing more is looked for, so that what is known here stays small.
+        visits = self._tracker.untried < _MOST_UNTRIED
+        findings = self._watcher.poll(self._clock(), 0.0 if busy else _IDLE_WAIT_SECONDS, visits=visits)
         now = self._clock()
-        for sighting in findings.sightings:
-            self._tracker.see(sighting, now)
+        self._sighted.extend(findings.sightings)
         for path in self._tracker.to_look_at(now):
-            seen = self._watcher.look(path)
-            if seen is None:
-                self._tracker.forget(path)
-            else:
-                self._tracker.see(seen, now)
+            self._look_again(path, now)
         self._to_report.extend((now + _HOLDING_SECONDS, notice) for notice in findings.notices)
         self._to_report.extend((now, _growth_notice(growing)) for growing in self._tracker.growing_too_long(now))
-        if findings.sightings or not self._all_taken():
+
+    def _look_again(self, path: str, now: float) -> None:
+        try:
+            seen = self._watcher.look(path)
+        except OSError:  # it is there for all that is known; examining it tells what is the matter
+            return
+        if seen is None:
+            self._drop(path)
+        else:
+            self._tracker.see(seen, now)
+
+    def _drop(self, path: str) -> None:
+        """It is gone. Should it be there after all, as after a mount that was away, the next scan shows it anew."""
+        self._tracker.forget(path)
+        self._watcher.forget(path)
+
+    def _see(self) -> None:
+        """Wait for what was sighted to be whole, but for what was taken before. Raises CatalogError."""
+        new = {each.path: (each.size_bytes, each.modified_ns) for each in self._sighted}
+        known = self._intake.known_among({path: new[path] for path in new if not self._tracker.is_pending(path)})
+        now = self._clock()
+        for sighting in self._sighted:
+            if sighting.path not in known:
+                self._tracker.see(sighting, now)
+        self._sighted.clear()
+        if not self._all_taken():
             self._idle.clear()
         elif not self._to_report:
             self._idle.set()
+
+    def _note_stamps(self) -> None:
+        """After a scan, have it noted which folders need not be listed again by the next process. Raises CatalogError.
+
+        Those in which a file is still waited for are not among them. Their subfolders are noted with them: a folder
+        that is not listed shows none.
+        """
+        if self._watcher.finished_scans == self._noted_scans:
+            return
+        waited_for = {path.rpartition("/")[0] for path in self._tracker.paths}
+        held = []
+        for folder, stamp in self._watcher.stamp_changes().items():
+            if stamp is not None and folder in waited_for:
+                held.append(folder)
+                continue
+            self._unnoted[folder] = stamp
+            for inner in () if stamp is None else self._watcher.folders_in(folder):
+                if inner not in self._noted_folders:
+                    self._unnoted.setdefault(inner, LIST_ANYWAY)
+        self._watcher.give_back_stamps(held)
+        if self._unnoted:
+            self._intake.note_stamps(self._unnoted)
+        self._noted_folders.update(folder for folder, stamp in self._unnoted.items() if stamp is not None)
+        self._noted_folders.difference_update(folder for folder, stamp in self._unnoted.items() if stamp is None)
+        self._unnoted.clear()
+        self._noted_scans = self._watcher.finished_scans
 
     def _take(self) -> None:
         """Take what is due, metadata and references first, for a bounded time."""
@@ -195,6 +255,8 @@ class Collector:
         else:
             self._failures.pop(examination.path, None)
         self._tracker.judge(examination, verdict, self._clock())
+        if verdict is Verdict.GONE:
+            self._watcher.forget(examination.path)
 
     def _note_failure(self, path: str, stated: str) -> None:
         if self._failures.get(path) == stated:
@@ -216,7 +278,7 @@ class Collector:
 
     def _all_taken(self) -> bool:
         scanned = self._watcher.finished_scans > 0 and not self._watcher.is_scanning
-        return scanned and self._tracker.pending == 0
+        return scanned and self._tracker.pending == 0 and not self._sighted
 
 
 def _stated(error: BaseException) -> str:

@@ -5,16 +5,16 @@ A file is to be examined when the kernel said that it was closed or moved in, or
 source's time stamps are compared for equality and never with a clock, so skewed clocks and stamps in the future change
 nothing.
 
-    seen ── closed, or unchanged for settle_seconds ──> examined ──> taken       remembered; comes again when it changes
+    seen ── closed, or unchanged for settle_seconds ──> examined ──> taken       journalled; seen again when it changes
       ^                                                     ├──> incomplete  waits for a change; after patience_seconds
       │                                                     │                without one examined for the last time
-      └──────────── changed in between ─────────────────────┼──> damaged     remembered; comes again when it changes
+      └──────────── changed in between ─────────────────────┼──> damaged     journalled; seen again when it changes
                                                             └──> unreadable  tried again every retry_seconds
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -77,6 +77,7 @@ class _Pending:
     due_at: float
     looked_at: float
     incomplete: bool = False
+    tried: bool = False
     growth_said: bool = False
 
 
@@ -86,23 +87,29 @@ class CompletenessTracker:
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._pending: dict[str, _Pending] = {}
-        self._done: dict[str, Signature] = {}
 
     @property
     def pending(self) -> int:
         """How many files are neither taken nor damaged yet."""
         return len(self._pending)
 
-    def remember(self, known: Mapping[str, Signature]) -> None:
-        """These files were dealt with before (in an earlier life of this process): they come again when they change."""
-        self._done.update(known)
+    @property
+    def untried(self) -> int:
+        """How many of them have never been examined."""
+        return sum(not file.tried for file in self._pending.values())
+
+    @property
+    def paths(self) -> Iterable[str]:
+        """Those files."""
+        return self._pending.keys()
+
+    def is_pending(self, path: str) -> bool:
+        """Whether a file is neither taken nor damaged yet."""
+        return path in self._pending
 
     def see(self, sighting: Sighting, now: float) -> None:
         """A file as it was sighted at `now`."""
         signature = (sighting.size_bytes, sighting.modified_ns)
-        if self._done.get(sighting.path) == signature:
-            self._pending.pop(sighting.path, None)  # it changed and changed back before anyone looked
-            return
         file = self._pending.get(sighting.path)
         if file is None:
             file = _Pending(signature, now, now, now + self._timing.settle_seconds, now)
@@ -119,7 +126,6 @@ class CompletenessTracker:
     def forget(self, path: str) -> None:
         """The file is gone."""
         self._pending.pop(path, None)
-        self._done.pop(path, None)
 
     def due(self, now: float) -> list[Examination]:
         """The files to examine now, those that became due first coming first. They stay due until judged."""
@@ -131,13 +137,11 @@ class CompletenessTracker:
         file = self._pending.get(examination.path)
         if file is None or file.signature != examination.signature:
             return
-        if verdict is Verdict.GONE:
-            self.forget(examination.path)
+        file.tried = True
+        if verdict in (Verdict.TAKEN, Verdict.DAMAGED, Verdict.GONE):
+            del self._pending[examination.path]
         elif verdict is Verdict.CHANGED:
             file.due_at = now + self._timing.settle_seconds
-        elif verdict in (Verdict.TAKEN, Verdict.DAMAGED):
-            del self._pending[examination.path]
-            self._done[examination.path] = examination.signature
         elif verdict is Verdict.INCOMPLETE:
             file.incomplete = True
             file.due_at = max(file.changed_at + self._timing.patience_seconds, now)

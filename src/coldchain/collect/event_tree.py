@@ -47,6 +47,8 @@ FULL_SECONDS = 3600.0
 ROOT_SECONDS = 1.0
 _VISITING_SECONDS = 0.05
 """How long visits may go on before waiting events are read again: bounds the delay from an event to its being told."""
+_FIRST_FULL_SECONDS = 600.0
+"""What was written anew in its place while nobody watched is found after so long."""
 _DEAF_SCANS = 2
 """After so many scans that found what the kernel should have told it is not relied on."""
 _GONE_KINDS = ("folder.missing", "folder.unreadable", "watch.refused")
@@ -72,8 +74,6 @@ class EventTree:
         files that were written anew in their place.
     use_inotify : False relies on looking alone.
     moves_are_arrivals : tell all that a renamed folder holds as new under its new path.
-    stamps : folders, relative to the root, whose names were dealt with by an earlier process as long as their stamps
-        are these (`settled_stamps`); what is there at the start is told for the other folders only.
     """
 
     def __init__(
@@ -92,7 +92,6 @@ class EventTree:
         polls_whole: bool = True,
         use_inotify: bool = True,
         moves_are_arrivals: bool = False,
-        stamps: Mapping[str, Stamp] | None = None,
     ) -> None:
         self.root = root
         voice = Voice(root, notice)
@@ -104,10 +103,8 @@ class EventTree:
             report=Report(events),
             watches=TreeWatches(voice, wanted=use_inotify),
             settling=None if settle_seconds is None else Settling(settle_seconds),
-            stamps=FolderStamps(stamps or {}),
+            stamps=FolderStamps(),
         )
-        for folder in filter(None, stamps or {}):
-            self._tree.memory.set(folder, FOLDER)
         self._visits = TreeVisits(self._tree)
         self._kernel = KernelEvents(
             self._tree,
@@ -172,6 +169,13 @@ class EventTree:
         self._tell_settled(now)
         return self._tree.report.take()
 
+    def trust(self, stamps: Mapping[str, Stamp]) -> None:
+        """Before the first poll: folders, relative to the root, whose names an earlier process has dealt with, as long
+        as their stamps are these (`stamp_changes`). What is there at the start is told for the other folders only."""
+        self._tree.stamps.trust(stamps)
+        for folder in filter(None, stamps):
+            self._tree.memory.set(folder, FOLDER)
+
     def change(self, events: int) -> None:
         """Tell other kinds from now on, and ask `enters` again, without missing anything between."""
         tree = self._tree
@@ -188,9 +192,15 @@ class EventTree:
             # What it holds has not just come.
             self._visits.queue(Visit(folder, tells=False))
 
-    def settled_stamps(self) -> dict[str, Stamp]:
-        """The stamps of folders all of whose names have been told, as they came to be known since the last call."""
-        return self._tree.stamps.take_settled()
+    def forget(self, path: str) -> None:
+        """Tell of this name again if a listing shows it: the owner has not dealt with what it was told."""
+        self._tree.part_with(path)
+        self._tree.stamps.forget([above(path)])
+
+    def stamp_changes(self) -> dict[str, Stamp | None]:
+        """The stamps of folders all of whose names have been told, as they came to be known since the last call; None
+        for a folder that is gone, or is to be listed again."""
+        return self._tree.stamps.take_changes()
 
     def give_back_stamps(self, folders: list[str]) -> None:
         """Stamps that were taken and are to be given out again."""
@@ -311,7 +321,7 @@ class EventTree:
 
     def _begin_scan_when_due(self, now: float) -> None:
         if self._next_full is None:
-            self._next_full = now + self._full_seconds
+            self._next_full = now + min(self._full_seconds, _FIRST_FULL_SECONDS)
         if self._is_scanning or self._visits.are_waiting or not self._root_is_folder:
             return
         if self._root_identity is None:

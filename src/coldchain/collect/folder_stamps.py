@@ -31,19 +31,19 @@ class _Standing:
 
 
 class FolderStamps:
-    """The stamps of a tree's folders, by their paths relative to its root; pure, `now` is the owner's monotonic clock.
+    """The stamps of a tree's folders by their paths relative to its root. Pure: `now` is the owner's clock."""
 
-    Parameters
-    ----------
-    stored : stamps that an earlier process believed in.
-    """
-
-    def __init__(self, stored: Mapping[str, Stamp]) -> None:
-        never = float("-inf")
-        self._folders = {
-            path: _Standing(stamp, never, is_quiet=True) for path, stamp in stored.items() if stamp != LIST_ANYWAY
-        }
+    def __init__(self) -> None:
+        self._folders: dict[str, _Standing] = {}
         self._settled: set[str] = set()
+        self._gone: set[str] = set()
+
+    def trust(self, stored: Mapping[str, Stamp]) -> None:
+        """Believe in stamps that an earlier process believed in."""
+        never = float("-inf")
+        for folder, stamp in stored.items():
+            if stamp != LIST_ANYWAY:
+                self._folders[folder] = _Standing(stamp, never, is_quiet=True)
 
     def is_unchanged(self, folder: str, stamp: Stamp) -> bool:
         """Whether a folder that has this stamp now holds the names that it held when it was last listed."""
@@ -63,14 +63,18 @@ class FolderStamps:
     def forget(self, folders: Iterable[str]) -> None:
         """Folders are gone, or what is known of their names is not to be relied on."""
         for folder in folders:
-            self._folders.pop(folder, None)
+            standing = self._folders.pop(folder, None)
+            if standing is not None and standing.is_quiet:
+                self._gone.add(folder)
             self._settled.discard(folder)
 
-    def take_settled(self) -> dict[str, Stamp]:
-        """The stamps that have come to be believed in since the last call."""
-        settled = {folder: self._folders[folder].stamp for folder in self._settled}
+    def take_changes(self) -> dict[str, Stamp | None]:
+        """The stamps that have come to be believed in since the last call; None: one is no longer."""
+        changes: dict[str, Stamp | None] = dict.fromkeys(self._gone)
+        changes.update((folder, self._folders[folder].stamp) for folder in self._settled)
         self._settled.clear()
-        return settled
+        self._gone.clear()
+        return changes
 
     def give_back(self, folders: Iterable[str]) -> None:
         """Stamps that were taken and are to be given out again, where they are still believed in."""

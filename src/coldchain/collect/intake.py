@@ -12,17 +12,18 @@ Nothing here stops for either.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from coldchain.catalog import events, exposures, files, frame_sets, page
+from coldchain.catalog import events, exposures, files, frame_sets, page, scans
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.frame_sets import KnownFrameSet
 from coldchain.collect.completeness import Examination, Signature, Verdict
 from coldchain.collect.content import IMAGES, REFERENCES, Content, Identity, identity_of, look_inside, words
+from coldchain.collect.folder_stamps import Stamp
 from coldchain.collect.frame_sets import choose, described, stem_of
 from coldchain.collect.layout import Placement
 from coldchain.collect.metadata import References, with_references
@@ -36,6 +37,8 @@ from coldchain.model.session import Exposure, ExposureState, Layout, Session, Se
 
 _EVERY = 1 << 62
 _PAGE = 500
+_LAST = 200
+"""Beyond what one step of a collector takes."""
 _MOST_ALIKE = 50
 _OF_SERIALEM = (Layout.SERIALEM, Layout.PLAIN)
 _STANDING = (FileState.ARRIVED, FileState.DAMAGED)
@@ -95,27 +98,44 @@ class Intake:
             _of=self,
         )
 
-    def resume(self) -> dict[str, Signature]:
-        """Finish what an earlier process began, and tell what it had dealt with. Raises CatalogError.
+    def resume(self) -> None:
+        """Finish what an earlier process began. Raises CatalogError.
 
-        Returns size and time stamp by path, relative to the movie root, of every file that need not be taken again
-        unless it changes. Unreadable files are not among them.
-
-        A store that is new gets what arrived before it. Exposures and references are gone through only where something
-        may be left to do: in sessions that are open or have an exposure that waits; another session's are read when a
-        file arrives for it. What stays linear in all that ever arrived is one row for each file (path, size and time
-        stamp, all of them kept in memory) and one look for copies that are not wanted yet, for each store.
+        A store that is new gets what arrived before it. What a killed process may have left undone is looked for in
+        sessions that are open or have an exposure that waits; another session's is when a file arrives for it. All of
+        this costs by the number of sessions, but for one look for copies that are not wanted yet, for each store.
         """
-        known: dict[str, Signature] = {}
         for session in self._roster.refresh():
             if self._may_be_unfinished(session):
                 self._adopt(session)
             files.want_everywhere(self._catalog, session.id, self._stores)
-            prefix = "" if session.folder == "." else session.folder + "/"
-            for path, (size_bytes, modified_ns, state) in files.known(self._catalog, session.id).items():
-                if state is not FileState.UNREADABLE:
-                    known[prefix + path] = (size_bytes, modified_ns)
+
+    def known_among(self, seen: Mapping[str, Signature]) -> set[str]:
+        """Which of these files, by their paths relative to the root, need not be taken: they were before, as they are.
+
+        Unreadable ones are not among them. Raises CatalogError.
+        """
+        of_session: dict[UUID, dict[str, str]] = {}
+        for path, placement in zip(seen, self._roster.place_all(seen), strict=True):
+            session = self._roster.known(placement)
+            if session is not None:
+                of_session.setdefault(session.id, {})[placement.path_in_session] = path
+        known: set[str] = set()
+        for session_id, paths in of_session.items():
+            found = files.signatures(self._catalog, session_id, list(paths))
+            for inside, (size_bytes, modified_ns, state) in found.items():
+                path = paths[inside]
+                if state is not FileState.UNREADABLE and seen[path] == (size_bytes, modified_ns):
+                    known.add(path)
         return known
+
+    def stamps(self) -> dict[str, Stamp]:
+        """The stamps at which all files of a folder, relative to the root, had been dealt with. Raises CatalogError."""
+        return scans.stamps(self._catalog, str(self._root))
+
+    def note_stamps(self, changes: Mapping[str, Stamp | None]) -> None:
+        """Note them; None: a folder is to be listed again. Raises CatalogError."""
+        scans.note(self._catalog, str(self._root), changes)
 
     def take(self, examination: Examination) -> Verdict:
         """Examine a file and journal it, whole or not.
@@ -176,16 +196,23 @@ class Intake:
         return any(trouble.state is ExposureState.WAITING for trouble in troubles)
 
     def _adopt(self, session: Session) -> None:
-        """Know a session's references, and make up for what a killed process left undone in it."""
-        standing = files.of_session(self._catalog, session.id, states=_STANDING, limit=_EVERY)
-        standing.reverse()  # oldest first
-        arrived = [file for file in standing if file.state is FileState.ARRIVED]
+        """Know a session's references, and make up for what a killed process left undone in it.
+
+        That concerns the files that were journalled last, a file of each root: the rest is done before a file is.
+        """
+        arrived = files.of_kinds(self._catalog, session.id, REFERENCES)
         references = References(
             gains=tuple(file.relative_path for file in arrived if file.kind is FileKind.GAIN),
             defects=tuple(file.relative_path for file in arrived if file.kind is FileKind.DEFECTS),
         )
-        self._refer(session, references)
-        for exposure_id, file in inputs_left(standing, self._all_exposures(session)):
+        standing = files.of_session(self._catalog, session.id, states=_STANDING, limit=_LAST)
+        standing.reverse()  # oldest first
+        of_exposures = {file.exposure_id for file in standing if file.kind in IMAGES and file.exposure_id is not None}
+        its_exposures = [exposures.get(self._catalog, exposure_id) for exposure_id in of_exposures]
+        inputs = {each.input_file_id for each in its_exposures if each.input_file_id is not None}
+        older = [files.get(self._catalog, file_id) for file_id in inputs - {file.id for file in standing}]
+        older = [file for file in older if file.state in _STANDING]
+        for exposure_id, file in inputs_left([*older, *standing], its_exposures):
             exposures.attach_input(self._catalog, exposure_id, file.id)
             if file.state is FileState.DAMAGED:
                 exposures.set_state(self._catalog, exposure_id, ExposureState.QUARANTINED, _why(file))
@@ -209,11 +236,11 @@ class Intake:
             self._describe(session, exposure, content)
         if content.frame_sets:
             self._frame_sets_arrived(session, content)
+        if content.placement.kind in REFERENCES:
+            self._reference_arrived(session, content.placement)
         file = self._record(session, exposure, content.placement, signature, FileState.ARRIVED, "")
         if exposure is not None and file.kind in IMAGES:
             exposures.attach_input(self._catalog, exposure.id, file.id)
-        if file.kind in REFERENCES:
-            self._reference_arrived(session, file)
         if content.complaint:
             self._event(Severity.WARNING, "metadata.unusable", content.complaint, session, file)
 
@@ -313,25 +340,27 @@ class Intake:
 
     # -- references -------------------------------------------------------------------------------------------------
 
-    def _reference_arrived(self, session: Session, file: DataFile) -> None:
-        """A gain or defect file counts for exposures that were there before it, too."""
-        references = self._references[session.id]
-        listed = references.gains if file.kind is FileKind.GAIN else references.defects
-        if file.relative_path in listed:
+    def _reference_arrived(self, session: Session, placement: Placement) -> None:
+        """A gain or defect file counts for exposures that were there before it, too.
+
+        All of them are told before it is journalled: where a kill or the catalog stops that, it is taken again.
+        """
+        references, path = self._references[session.id], placement.path_in_session
+        listed = references.gains if placement.kind is FileKind.GAIN else references.defects
+        if path in listed:
             return
-        if file.kind is FileKind.GAIN:
-            references = replace(references, gains=(*listed, file.relative_path))
+        if placement.kind is FileKind.GAIN:
+            references = replace(references, gains=(*listed, path))
         else:
-            references = replace(references, defects=(*listed, file.relative_path))
+            references = replace(references, defects=(*listed, path))
         self._refer(session, references)
-        in_use = next((path for path in listed if "/" not in path), None)
-        if in_use is not None and "/" not in file.relative_path:
+        in_use = next((known for known in listed if "/" not in known), None)
+        if in_use is not None and "/" not in path:
             message = (
-                f"{printable(file.relative_path)}: a second {file.kind} reference; where the metadata names none, "
+                f"{printable(path)}: a second {placement.kind} reference; where the metadata names none, "
                 f"{printable(in_use)} stays in use. Choose with `coldchain session set`"
             )
-            self._event(Severity.WARNING, "reference.second", message, session, file)
-        # Last: where the catalog refused on the way, the file is taken again, and all of this with it.
+            self._event(Severity.WARNING, "reference.second", message, session)
         self._references[session.id] = references
 
     def _refer(self, session: Session, references: References) -> None:

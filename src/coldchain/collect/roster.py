@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from uuid import UUID
 
@@ -82,6 +83,19 @@ class SessionRoster:
 
     def place(self, path: str) -> Placement:
         """Where a file belongs; `path` is relative to the root. Raises CatalogError."""
+        (placement,) = self.place_all([path])
+        return placement
+
+    def place_all(self, paths: Iterable[str]) -> list[Placement]:
+        """Where files belong that were found together: each folder is looked at once. Raises CatalogError."""
+        has_session_file = cache(self._has_session_file)
+        return [self._place(path, has_session_file) for path in paths]
+
+    def known(self, placement: Placement) -> Session | None:
+        """The session of a file, as far as it is known."""
+        return self._by_folder.get(placement.session_folder)
+
+    def _place(self, path: str, has_session_file: Callable[[str], bool]) -> Placement:
         folders = (".", *folders_above(path))
         if not self._met.issuperset(folders):
             self.refresh()
@@ -89,7 +103,7 @@ class SessionRoster:
         if (told := self._told(path)) is not None:
             return told
         layouts = {folder: self._by_folder[folder].layout for folder in folders if folder in self._by_folder}
-        epu = dict.fromkeys((folder for folder in folders if self._has_session_file(folder)), Layout.EPU)
+        epu = dict.fromkeys((folder for folder in folders if has_session_file(folder)), Layout.EPU)
         return place(PurePosixPath(path), sessions=layouts | epu)
 
     def session(self, placement: Placement) -> Session:

@@ -136,6 +136,7 @@ class TreeVisits:
             return
         except OSError as error:
             self._tree.voice.say_unreadable(path, error)
+            self._tree.stamps.forget([visit.folder])
             return
         tree = self._tree
         before = tree.memory.get(visit.folder, entry.name)

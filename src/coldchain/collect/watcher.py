@@ -1,7 +1,7 @@
 """Which files there are under a folder, and which of them were just closed.
 
-inotify is a hint, the scan is the truth: both always run (`event_tree`). Here what happens in the tree becomes sightings
-of regular files, for the intake to take.
+inotify is a hint, the scan is the truth: both always run (`event_tree`). Here what happens in the tree becomes
+sightings of regular files, for the intake to take.
 
 What is not taken, and why:
 
@@ -85,7 +85,6 @@ class FolderWatcher:
     full_seconds : how often a scan lists folders whose time stamps stand still: a file that was written anew in its
         place, with nobody telling of it, waits for that.
     use_inotify : False relies on scanning alone.
-    stamps : folders whose files were all taken by an earlier process, as long as their stamps are these.
     """
 
     def __init__(
@@ -95,7 +94,6 @@ class FolderWatcher:
         scan_seconds: float = 30.0,
         full_seconds: float = FULL_SECONDS,
         use_inotify: bool = True,
-        stamps: Mapping[str, Stamp] | None = None,
     ) -> None:
         self.root = root
         self._sightings: dict[str, Sighting] = {}
@@ -115,8 +113,11 @@ class FolderWatcher:
             polls_whole=False,
             use_inotify=use_inotify,
             moves_are_arrivals=True,
-            stamps=stamps,
         )
+
+    def trust(self, stamps: Mapping[str, Stamp]) -> None:
+        """Before the first poll: all files of these folders were taken, as long as the folders' stamps are these."""
+        self._tree.trust(stamps)
 
     def poll(self, now: float, timeout_seconds: float, *, visits: bool = True) -> Findings:
         """What has been found since the last call; waits at most `timeout_seconds` where there is nothing to do.
@@ -133,14 +134,23 @@ class FolderWatcher:
         return findings
 
     def look(self, path: str) -> Sighting | None:
-        """The file as it stands now; None where it is gone, is no regular file any more, or cannot be reached."""
+        """The file as it stands now; None where it is gone or is no regular file any more.
+
+        Raises OSError where that cannot be told now.
+        """
         try:
             status = lstat_beneath(self.root, path)
-        except OSError:
-            return None
+        except OSError as error:
+            if _is_gone(error):
+                return None
+            raise
         if not stat.S_ISREG(status.st_mode):
             return None
         return Sighting(path, status.st_size, status.st_mtime_ns, closed=False)
+
+    def forget(self, path: str) -> None:
+        """Sight this file anew should it be there at the next scan: it was sighted, and was not taken."""
+        self._tree.forget(path)
 
     @property
     def finished_scans(self) -> int:
@@ -152,9 +162,10 @@ class FolderWatcher:
         """Whether folders wait to be visited."""
         return self._tree.is_busy
 
-    def settled_stamps(self) -> dict[str, Stamp]:
-        """The stamps of folders all of whose files have been sighted, as they came to be known since the last call."""
-        return self._tree.settled_stamps()
+    def stamp_changes(self) -> dict[str, Stamp | None]:
+        """The stamps of folders all of whose files have been sighted, as they came to be known since the last call;
+        None for a folder that is gone, or is to be listed again."""
+        return self._tree.stamp_changes()
 
     def give_back_stamps(self, folders: list[str]) -> None:
         """Stamps that were taken and are to be given out again."""
@@ -187,8 +198,9 @@ class FolderWatcher:
         try:
             status = lstat_beneath(self.root, event.path)
         except OSError as error:
-            if not (isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP):
+            if not _is_gone(error):
                 self._voice.say_unreadable(event.path, error)
+                self._tree.forget(event.path)
             return
         if stat.S_ISLNK(status.st_mode):
             self._refuse_link(event.path)
@@ -215,3 +227,8 @@ class FolderWatcher:
 
 def _is_entered(folder: str) -> bool:
     return not is_passed_over(folder.rpartition("/")[2], folder=True)
+
+
+def _is_gone(error: OSError) -> bool:
+    """Whether nothing is there, or something else, perhaps a link, has taken the place of a folder on the way."""
+    return isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP
