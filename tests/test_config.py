@@ -79,6 +79,19 @@ def test_a_template_survives_any_path(tmp_path: Path) -> None:
         ('[[notify]]\nname = "a"\n[notify.syslog]\nca_file = "x"', ["tls://", "ca_file"]),
         ('[[notify]]\nname = "a\\nb"\n[notify.syslog]', ["notify[1].name"]),
         (2 * '[[notify]]\nname = "a"\n[notify.syslog]\n', ["notify names that differ", "'a'"]),
+        (
+            '[[instrument]]\nname = "k"\nmovie_root = "m"\nname_pattern = "("',
+            ["instrument[1].name_pattern = '('", "does not compile"],
+        ),
+        (
+            '[[instrument]]\nname = "k"\nmovie_root = "m"\nname_pattern = "(?P<session>.*)/.*"',
+            ["instrument[1].name_pattern", "no group 'exposure'", "(?P<session>…)"],
+        ),
+        (
+            '[[instrument]]\nname = "k"\nmovie_root = "m"\nname_pattern = "(?P<session>.)(?P<exposure>.)(?P<hole>.)"',
+            ["instrument[1].name_pattern", "a group 'hole'"],
+        ),
+        ('[[instrument]]\nname = "k"\nmovie_root = "m"\norphan_seconds = 0', ["instrument[1].orphan_seconds = 0"]),
         ("x ==", ["is not TOML", "line 1"]),
         ("origin = 1", ["unknown key origin"]),
         (
@@ -111,6 +124,16 @@ def test_places_that_overlap_are_refused(tmp_path: Path, first: str, second: str
     text += f'[[store]]\nname = "s"\nurl = "{first}"\n[[store]]\nname = "t"\nurl = "{second}"\n'
     with pytest.raises(ConfigError, match="overlap"):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize("roots", [["m"], ["m/inside"], ["a", "a/b"], ["store"], ["results"], ["x/../m"]])
+def test_metadata_roots_lie_apart_from_all_else(tmp_path: Path, roots: list[str]) -> None:
+    """From each other, the movie root, the stores and the results: what lies in two would be taken twice."""
+    text = f'[[instrument]]\nname = "k"\nmovie_root = "m"\nmetadata_roots = {roots}\n'
+    with pytest.raises(ConfigError, match=r"instrument\[1\]\.metadata_roots\[[12]\].*overlap"):
+        load(tmp_path, text + '[[store]]\nname = "s"\nurl = "store"\n')
+    settings = load(tmp_path, text.replace(str(roots), '["scope", "other"]'))
+    assert settings.instrument[0].metadata_roots == (tmp_path / "scope", tmp_path / "other")
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ from pydantic import (
     model_validator,
 )
 
+from coldchain.collect.place_pattern import PlacePattern
 from coldchain.collect.watch_section import FacilityRule, WatchSection
-from coldchain.errors import ConfigError
+from coldchain.errors import ConfigError, UsageError
 from coldchain.model import limits
 from coldchain.model.optics import Optics
 from coldchain.model.quality import Thresholds
@@ -99,10 +100,21 @@ class InstrumentSection(_Section):
 
     name: Name
     movie_root: Path
+    metadata_roots: tuple[Path, ...] = ()
+    name_pattern: str | None = None
     optics: OpticsSection = OpticsSection()
     settle_seconds: Positive = 5.0
     scan_seconds: Positive = 10.0
     patience_seconds: Positive = 60.0
+    orphan_seconds: Positive = 600.0
+
+    @field_validator("name_pattern")
+    @classmethod
+    def _places(cls, value: str | None) -> str | None:
+        try:
+            return value if value is None else PlacePattern(value).source
+        except UsageError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
 
 
 class StoreSection(_Section):
@@ -310,15 +322,25 @@ def _absolute(settings: Settings) -> Settings:
         update={
             "catalog": settings.catalog.model_copy(update={"url": url}),
             "results": settings.results.model_copy(update={"folder": base / settings.results.folder}),
-            "instrument": tuple(i.model_copy(update={"movie_root": base / i.movie_root}) for i in settings.instrument),
+            "instrument": tuple(_rooted(instrument, base) for instrument in settings.instrument),
             "store": tuple(s.model_copy(update={"url": str(base / s.folder)}) for s in settings.store),
         }
     )
 
 
+def _rooted(instrument: InstrumentSection, base: Path) -> InstrumentSection:
+    roots = tuple(base / root for root in instrument.metadata_roots)
+    return instrument.model_copy(update={"movie_root": base / instrument.movie_root, "metadata_roots": roots})
+
+
 def _refuse_overlaps(settings: Settings) -> None:
     """Raise ConfigError where one place holds another: copies would be taken for new data, or two stores be one."""
     places = [(f"instrument[{n}].movie_root", i.movie_root) for n, i in enumerate(settings.instrument, start=1)]
+    places += [
+        (f"instrument[{n}].metadata_roots[{k}]", root)
+        for n, i in enumerate(settings.instrument, start=1)
+        for k, root in enumerate(i.metadata_roots, start=1)
+    ]
     places += [(f"store[{n}].url", s.folder) for n, s in enumerate(settings.store, start=1)]
     places.append(("results.folder", settings.results.folder))
     real = [(key, folder.resolve()) for key, folder in places]

@@ -1,6 +1,7 @@
 """Wiring: settings → a running facility. The only place where the parts meet.
 
-    collectors (one for each instrument)  camera folder → catalog
+    collectors (one for each root)        camera folder → catalog
+    orphan watch                          catalog → events, where a partner does not come
     copier                                catalog → stores, each copy read back
     pipeline                              catalog → results, by way of the compute engine
     notifier                              catalog → mail, syslog, webhooks
@@ -25,6 +26,8 @@ from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
 from coldchain.collect.facility_watch import FacilityWatch
 from coldchain.collect.intake import Intake
+from coldchain.collect.orphan_watch import OrphanWatch
+from coldchain.collect.place_pattern import PlacePattern
 from coldchain.compute.local import LocalEngine
 from coldchain.config import InstrumentSection, Settings
 from coldchain.errors import ColdchainError, ConfigError
@@ -95,10 +98,11 @@ class Facility:
         stores = {store.name: PosixStore(store.name, store.folder) for store in settings.store}
         self._engine = LocalEngine(settings.compute.workers)
         # In the order in which they stop: what takes in before what works it off.
-        self._parts: dict[str, Part] = {
-            f"collector of {instrument.name}": self._collector(instrument, list(stores))
-            for instrument in settings.instrument
-        }
+        self._parts: dict[str, Part] = {}
+        for instrument in settings.instrument:
+            self._parts |= self._collectors(instrument, list(stores))
+        patience_seconds = {instrument.name: instrument.orphan_seconds for instrument in settings.instrument}
+        self._parts["orphan watch"] = OrphanWatch(self.catalog, patience_seconds)
         self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads)
         self._parts["pipeline"] = self._pipeline()
         if settings.notify:
@@ -106,10 +110,25 @@ class Facility:
         if settings.watch:
             self._parts["watcher"] = FacilityWatch(settings.watch_rules())
 
-    def _collector(self, instrument: InstrumentSection, stores: list[str]) -> Collector:
-        intake = Intake(self.catalog, instrument_name=instrument.name, source_root=instrument.movie_root, stores=stores)
+    def _collectors(self, instrument: InstrumentSection, stores: list[str]) -> dict[str, Part]:
+        """One for each of the instrument's roots."""
+        intake = Intake(
+            self.catalog,
+            instrument_name=instrument.name,
+            source_root=instrument.movie_root,
+            stores=stores,
+            metadata_roots=instrument.metadata_roots,
+            pattern=None if instrument.name_pattern is None else PlacePattern(instrument.name_pattern),
+        )
         timing = Timing(settle_seconds=instrument.settle_seconds, patience_seconds=instrument.patience_seconds)
-        return Collector(instrument.movie_root, intake, timing=timing, scan_seconds=instrument.scan_seconds)
+        intakes = {instrument.movie_root: intake}
+        intakes |= {root: intake.beside(root) for root in instrument.metadata_roots}
+        return {
+            f"collector of {instrument.name} in {root}": Collector(
+                root, taker, timing=timing, scan_seconds=instrument.scan_seconds
+            )
+            for root, taker in intakes.items()
+        }
 
     def _pipeline(self) -> Pipeline:
         settings = self.settings

@@ -19,7 +19,8 @@ from coldchain.model.files import FileKind
 from coldchain.model.optics import ExposureMetadata
 from coldchain.model.session import Exposure, ExposureState
 
-_NO_INPUT = "no movie and no micrograph yet"
+NO_INPUT = "no movie and no micrograph yet"
+"""The reason for which an exposure waits that is known from its metadata alone."""
 _SEVERITY = {ExposureState.QUARANTINED: Severity.ERROR, ExposureState.WAITING: Severity.WARNING}
 
 
@@ -40,7 +41,7 @@ def ensure(
                 name_digest=path_digest(name),
                 details=metadata_to_json(ExposureMetadata()),
                 state=ExposureState.WAITING,
-                reason=_NO_INPUT,
+                reason=NO_INPUT,
                 found_at=datetime.now(UTC),
                 stem_digest=stem_digest(name),
             )
@@ -260,9 +261,7 @@ def move(unit: orm.Session, row: ExposureRow, state: ExposureState, reason: str)
     """Change an exposure's state and reason inside a transaction, with its event; nothing if nothing changes."""
     if (row.state, row.reason) == (state, reason):
         return
-    row.state, row.reason = state, reason
-    if state != ExposureState.WAITING:
-        row.orphaned_at = None
+    row.state, row.reason, row.orphaned_at = state, reason, None
     why = f": {reason}" if reason else ""
     note(unit, row, _SEVERITY.get(state, Severity.INFO), f"exposure.{state}", f"{printable(row.name)} is {state}{why}")
 

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from coldchain import config
-from coldchain.catalog import sessions
+from coldchain.catalog import orphans, sessions
 from coldchain.catalog.engine import Catalog, open_catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, plain, print_json, within
 from coldchain.config import Settings
@@ -22,7 +22,7 @@ from coldchain.model.identity import is_safe_relative
 from coldchain.model.optics import Optics
 from coldchain.model.session import Layout, Session, SessionParameters, SessionState
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Create, change, close, list and show sessions.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Create, change, close, list and show sessions; list what lacks its partner.")
 
 NameArgument = Annotated[str, typer.Argument(help="The session's name, or its id.")]
 ProjectOption = Annotated[str | None, typer.Option("--project", help="The project it belongs to.")]
@@ -229,6 +229,32 @@ def show(name: NameArgument, json: JsonOption = False, config_file: ConfigOption
     for field in dataclasses.fields(counts):
         table.add_row(field.name.replace("_", " "), f"{getattr(counts, field.name):,}")
     output.print(table)
+
+
+@app.command("orphans")
+def list_orphans(
+    name: NameArgument,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many to list at most.")] = 1000,
+    json: JsonOption = False,
+    config_file: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """List what has waited too long for its partner: metadata without a movie, movies that lack metadata.
+
+    Example: coldchain session orphans visit42 --json
+    """
+    with _opened(config_file) as (_, catalog):
+        session = sessions.by_name(catalog, name)
+        found = orphans.of_session(catalog, session.id, limit=limit)
+        total = orphans.count(catalog, session.id)
+    if json:
+        print_json(found)
+        return
+    table = Table("what", "name", "known since", "what is missing")
+    for orphan in found:
+        table.add_row(orphan.kind, plain(orphan.name), f"{orphan.found_at:%Y-%m-%d %H:%M:%S} UTC", plain(orphan.reason))
+    if found:
+        output.print(table)
+    output.print(f"{total:,} without a partner.", markup=False, highlight=False)
 
 
 def _facts(session: Session) -> Iterator[tuple[str, str]]:

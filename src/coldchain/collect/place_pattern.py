@@ -34,6 +34,7 @@ class PlacePattern:
     """A pattern of paths. Raises UsageError where it does not compile, lacks a group or has one that means nothing."""
 
     def __init__(self, source: str) -> None:
+        self.source = source
         self._pattern = NamePattern(source)
         missing, strange = _NEEDED - self._pattern.groups, self._pattern.groups - _KNOWN
         if missing or strange:

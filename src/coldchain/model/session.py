@@ -120,6 +120,29 @@ class Exposure:
     found_at: datetime
 
 
+class OrphanKind(StrEnum):
+    """What stands without its partner."""
+
+    METADATA = "metadata"  # what was said of an exposure, or of a movie, that has not come
+    MOVIE = "movie"  # a movie or a micrograph that nothing was said of, and that lacks something for it
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """What has waited for its partner longer than the instrument's `orphan_seconds`.
+
+    `name` is the exposure's, or the movie's as an mdoc of many names it (then there is no exposure). `reason` is what is
+    missing, in words. `told_at` is when it was first said.
+    """
+
+    kind: OrphanKind
+    name: str
+    exposure_id: UUID | None
+    reason: str
+    found_at: datetime
+    told_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class SessionCounts:
     """The counters of a session's page. Files count once; a file is verified when every store that wants it has it."""

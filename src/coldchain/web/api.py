@@ -11,13 +11,14 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from coldchain.catalog import events, files, page, results, sessions, steps, verdicts
+from coldchain.catalog import events, files, orphans, page, results, sessions, steps, verdicts
 from coldchain.model.events import Severity
 from coldchain.model.results import Reading
 from coldchain.web.encoding import PlainResponse
 from coldchain.web.site import Site
 
 READINGS_LIMIT = 5000
+ORPHANS_LIMIT = 1000
 _COLUMNS = (
     "exposure_id",
     "name",
@@ -73,6 +74,12 @@ def api_router(site: Site) -> APIRouter:
         if page.session(catalog, session_id) is None:
             raise HTTPException(404)
         return PlainResponse(verdicts.alerts(catalog, session_id))
+
+    @router.get("/sessions/{session_id}/orphans")
+    def session_orphans(session_id: UUID) -> Response:
+        if page.session(catalog, session_id) is None:
+            raise HTTPException(404)
+        return PlainResponse(orphans.of_session(catalog, session_id, limit=ORPHANS_LIMIT))
 
     @router.get("/exposures/{exposure_id}")
     def exposure(exposure_id: UUID) -> Response:

@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from coldchain.catalog import events, files, page, results, sessions, steps, verdicts
+from coldchain.catalog import events, files, orphans, page, results, sessions, steps, verdicts
 from coldchain.catalog.page import ExposureFilter
 from coldchain.model.events import Severity
 from coldchain.model.quality import Grade
@@ -156,6 +156,8 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
         files=bad_files[:TROUBLES_LIMIT],
         attention_cut=len(troubles) > TROUBLES_LIMIT or len(bad_files) > TROUBLES_LIMIT,
         todo=view.advice(session),
+        orphans=(alone := orphans.of_session(catalog, session_id, limit=TROUBLES_LIMIT)),
+        orphan_count=orphans.count(catalog, session_id) if alone else 0,
         squares=view.squares(page.place_counts(catalog, session_id), page.overview_paths(catalog, session_id)),
         events=events.recent(catalog, session_id=session_id, limit=RECENT_EVENTS_LIMIT),
     )

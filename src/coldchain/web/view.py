@@ -56,6 +56,7 @@ _METADATA_WORDS = {
 _SOURCE_WORDS = {
     "epu-xml": "EPU's XML",
     "mdoc": "SerialEM's mdoc",
+    "mdoc-section": "SerialEM's mdoc of many",
     "fei1": "extended header",
     "fei2": "extended header",
     "mrc-header": "file's header",
