@@ -49,6 +49,7 @@ _VISITING_SECONDS = 0.05
 """How long visits may go on before waiting events are read again: bounds the delay from an event to its being told."""
 _FIRST_FULL_SECONDS = 600.0
 """What was written anew in its place while nobody watched is found after so long."""
+_SETTLED_AT_ONCE = 1000
 _DEAF_SCANS = 2
 """After so many scans that found what the kernel should have told it is not relied on."""
 _GONE_KINDS = ("folder.missing", "folder.unreadable", "watch.refused")
@@ -124,6 +125,7 @@ class EventTree:
         self._is_first = True
         self._is_scanning = False
         self._finished_scans = 0
+        self._has_more_due = False
         self._can_hear = False
         """Whether the kernel should have told what is found now: not where its queue has overflowed."""
         self._deaf_scans = 0
@@ -140,7 +142,7 @@ class EventTree:
     @property
     def is_busy(self) -> bool:
         """Whether `poll` has work to do at once."""
-        return self._visits.are_waiting or (self._kernel.has_overflowed and self._root_is_folder)
+        return self._visits.are_waiting or self._has_more_due or (self._kernel.has_overflowed and self._root_is_folder)
 
     @property
     def finished_scans(self) -> int:
@@ -357,7 +359,9 @@ class EventTree:
         tree = self._tree
         if tree.settling is None:
             return
-        for path, before in tree.settling.take_due(now):
+        due = tree.settling.take_due(now, _SETTLED_AT_ONCE)
+        self._has_more_due = len(due) == _SETTLED_AT_ONCE
+        for path, before in due:
             try:
                 status = os.lstat(tree.absolute(path)) if path else self.root.stat()
             except OSError:

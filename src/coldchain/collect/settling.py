@@ -32,11 +32,14 @@ class Settling:
         inside = [path for path in self._waiting if is_inside(path, folder)]
         return {path: self._waiting.pop(path)[0] for path in inside}
 
-    def take_due(self, now: float) -> list[tuple[str, int]]:
-        """What should have stood still for long enough, with the fingerprint that it must have; not waited for now."""
+    def take_due(self, now: float, most: int) -> list[tuple[str, int]]:
+        """What should have stood still for long enough, with the fingerprint that it must have; not waited for now.
+
+        At most so many at a time, those first that have waited longest.
+        """
         due = []
         for path, (value, since) in self._waiting.items():
-            if now - since < self._seconds:
+            if now - since < self._seconds or len(due) == most:
                 break
             due.append((path, value))
         for path, _ in due:
