@@ -36,9 +36,16 @@ def where(path: str, **options: object) -> Placement:
         ("_Fractions.mrc", FileKind.MOVIE),
         ("_EER.eer", FileKind.MOVIE),
         (".tif", FileKind.MOVIE),
+        ("_Fractions.TIFF", FileKind.MOVIE),
+        ("_FRACTIONS.MRC", FileKind.MOVIE),
+        ("_fractions.Tif", FileKind.MOVIE),
+        ("_eer.EER", FileKind.MOVIE),
         (".mrc", FileKind.MICROGRAPH),
+        (".MRC", FileKind.MICROGRAPH),
         (".xml", FileKind.METADATA),
+        (".XML", FileKind.METADATA),
         (".jpg", FileKind.PREVIEW),
+        (".JPG", FileKind.PREVIEW),
     ],
 )
 def test_all_files_of_an_epu_exposure_belong_to_it(ending: str, kind: FileKind) -> None:
@@ -171,13 +178,82 @@ def test_a_png_may_be_a_micrograph_only_directly_in_a_plain_session() -> None:
     assert where(f"{DATA}/{STEM}.png").kind is FileKind.PREVIEW
 
 
+def test_one_visits_sessions_and_discs_do_not_mix() -> None:
+    """Two sessions in a visit's folder, each with several discs: equal names are exposures of their own."""
+    seen = set()
+    for session in ("morning", "evening"):
+        for disc in ("Images-Disc1", "Images-Disc2"):
+            found = where(f"visit/{session}/{disc}/GridSquare_12/Data/{STEM}_fractions.tiff")
+            assert (found.session_folder, found.grid_square) == (f"visit/{session}", "12")
+            seen.add((found.session_folder, found.exposure_name))
+    assert len(seen) == 4
+
+
+IMAGE = "19jan31a_grid1_00005gr_00003sq_v02_00001hl_00002en"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "exposure", "square", "hole"),
+    [
+        (f"{IMAGE}.frames.tif", FileKind.MOVIE, IMAGE, "grid1_00005gr_00003sq", "00001hl"),
+        (f"{IMAGE}.frames.mrc", FileKind.MOVIE, IMAGE, "grid1_00005gr_00003sq", "00001hl"),
+        (f"{IMAGE}.frames.eer", FileKind.MOVIE, IMAGE, "grid1_00005gr_00003sq", "00001hl"),
+        (f"{IMAGE}.mrc", FileKind.MICROGRAPH, IMAGE, "grid1_00005gr_00003sq", "00001hl"),
+        (f"{IMAGE}-a-DW.mrc", FileKind.PREVIEW, None, "grid1_00005gr_00003sq", "00001hl"),
+        ("19jan31a_grid1_00005gr_00003sq.mrc", FileKind.PREVIEW, None, "grid1_00005gr_00003sq", None),
+        ("19jan31a_grid1_00005gr.mrc", FileKind.PREVIEW, None, None, None),
+        ("19jan31a_00012en.mrc", FileKind.MICROGRAPH, "19jan31a_00012en", None, None),
+        ("references/19jan31a_31125959_01_7676x7420_norm_0.mrc", FileKind.GAIN, None, None, None),
+        ("references/19jan31a_31125959_01_7676x7420_dark_0.mrc", FileKind.OTHER, None, None, None),
+        ("references/reference_list.txt", FileKind.OTHER, None, None, None),
+    ],
+)
+@pytest.mark.parametrize("above", ["", "anna/", "data/anna/"])
+def test_leginons_folders_are_known(
+    above: str, name: str, kind: FileKind, exposure: str | None, square: str | None, hole: str | None
+) -> None:
+    """The folder above `rawdata` is the session; frames and image are one exposure; overviews are none."""
+    found = where(f"{above}19jan31a/rawdata/{name}")
+    exposure = None if exposure is None else f"rawdata/{exposure}"
+    path = f"rawdata/{name}"
+    assert found == Placement(f"{above}19jan31a", Layout.LEGINON, path, kind, exposure, square, hole)
+
+
+def test_a_folder_called_rawdata_alone_is_not_leginons() -> None:
+    """Somebody's own folders stay what they are; a session of another name is Leginon's where its images say so."""
+    assert where("visit/rawdata/x.mrc").layout is Layout.PLAIN
+    assert where("a/b/rawdata/x.mrc").session_folder == "a"
+    assert where("a/special/rawdata/special_00012en.frames.mrc") == Placement(
+        "a/special", Layout.LEGINON, "rawdata/special_00012en.frames.mrc", FileKind.MOVIE, "rawdata/special_00012en"
+    )
+    known = {"a": Layout.PLAIN, "a/special": Layout.LEGINON}
+    assert where("a/special/references/x_norm_0.mrc", sessions=known).session_folder == "a/special"
+    assert where("19jan31a/references/x_norm_0.mrc").kind is FileKind.GAIN
+    announced = {"a/19jan31a/rawdata": Layout.PLAIN}
+    assert where("a/19jan31a/rawdata/19jan31a_1.mrc", sessions=announced).session_folder == "a/19jan31a/rawdata"
+
+
 names = st.text(
     st.characters(blacklist_characters="/\0", max_codepoint=0x2FF) | st.sampled_from("\udcff\n.'\""),
     min_size=1,
     max_size=12,
 ).filter(lambda name: name not in (".", ".."))
 known_parts = st.sampled_from(
-    ["Images-Disc1", "GridSquare_12", "Data", "Metadata", "Atlas", "EpuSession.dm", "x.mrc", "x.tif.mdoc", "gain.mrc"]
+    [
+        "Images-Disc1",
+        "GridSquare_12",
+        "Data",
+        "Metadata",
+        "Atlas",
+        "EpuSession.dm",
+        "x.mrc",
+        "x.tif.mdoc",
+        "gain.mrc",
+        "19jan31a",
+        "rawdata",
+        "references",
+        "19jan31a_00001en.frames.mrc",
+    ]
 )
 paths = st.lists(names | known_parts, min_size=1, max_size=6).map("/".join)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldchain.errors import FormatError, IncompleteFileError, MetadataError
-from coldchain.formats.mdoc import read_mdoc
+from coldchain.formats.mdoc import is_stack_of_images, read_frame_sets, read_mdoc
 
 FRAME_SET = """T = SerialEM: Some Krios            01-Mar-26  10:00:00
 Voltage = 300
@@ -171,3 +171,65 @@ def test_any_text_is_an_mdoc_or_a_stated_error(tmp_path_factory: pytest.TempPath
             read_mdoc(path, zone=UTC)
         except FormatError as error:
             assert error.path == path
+
+
+def many(kind: str, movies: list[str]) -> str:
+    """An mdoc with a section for each of these movies."""
+    sections = [f"[{kind} = {n}]\nTiltAngle = {n}\nSubFramePath = {movie}\n" for n, movie in enumerate(movies)]
+    return "PixelSpacing = 1.5\nVoltage = 200\n\n" + "\n".join(sections)
+
+
+@pytest.mark.parametrize("kind", ["FrameSet", "ZValue"])
+def test_every_section_is_read_with_what_stands_before_all(tmp_path: Path, kind: str) -> None:
+    """Each movie with its own values; the file's own values count for all."""
+    mdoc = read_frame_sets(saved(tmp_path, many(kind, ["X:\\a\\m1.tif", "X:\\a\\m2.tif"])))
+    assert mdoc.is_stack == (kind == "ZValue")
+    assert [found.movie for found in mdoc.frame_sets] == ["X:/a/m1.tif", "X:/a/m2.tif"]
+    assert [found.metadata.tilt_degrees for found in mdoc.frame_sets] == [0, 1]
+    assert {found.metadata.optics.voltage_kilovolt for found in mdoc.frame_sets} == {200}
+    assert {found.metadata.source for found in mdoc.frame_sets} == {"mdoc-section"}
+
+
+def test_a_section_that_cannot_be_read_spoils_no_other(tmp_path: Path) -> None:
+    """It is left out and named; where none is left that is an error."""
+    text = many("ZValue", ["a.tif", "b.tif", "c.tif"])
+    mdoc = read_frame_sets(saved(tmp_path, text.replace("TiltAngle = 1", "TiltAngle = one")))
+    assert [found.movie for found in mdoc.frame_sets] == ["a.tif", "c.tif"]
+    assert mdoc.fault == "1 of 3 sections cannot be used; the first: TiltAngle is 'one'"
+    with pytest.raises(MetadataError, match="Voltage is 'high'"):
+        read_frame_sets(saved(tmp_path, text.replace("Voltage = 200", "Voltage = high")))
+
+
+def test_a_stack_is_told_from_frames(tmp_path: Path) -> None:
+    """Two images at least, and no frame set."""
+    assert is_stack_of_images(saved(tmp_path, many("ZValue", ["a.tif", "b.tif"])))
+    assert not is_stack_of_images(saved(tmp_path, many("ZValue", ["a.tif"])))
+    assert not is_stack_of_images(saved(tmp_path, many("FrameSet", ["a.tif", "b.tif"])))
+    assert not is_stack_of_images(saved(tmp_path, FRAME_SET + many("ZValue", ["a.tif", "b.tif"])))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "[FrameSet = 0]\n" + "[" + " " * 60_000 + "x\n" + "T = SerialEM: " + "a " * 30_000 + "b\n",
+        "[FrameSet = 0]\nFrameDosesAndNumber = " + "0.1 1 " * 10_000 + "\n",
+        "[FrameSet = 0]\n" + "".join(f"key{n} = {n}\n" for n in range(50_000)),
+        "[a=" + " " * 60_000 + "x\n[FrameSet = 0]\nTiltAngle = 1\n",
+        "[FrameSet = 0]\nFrameDosesAndNumber = 1e300 1e300\n",
+    ],
+)
+def test_long_lines_and_many_keys_take_no_longer_than_reading_them(tmp_path: Path, hostile: str) -> None:
+    """Work grows with the file and not with its square; what no dose can be is an error."""
+    path = saved(tmp_path, hostile * 5)
+    for read in (read_mdoc, read_frame_sets):
+        try:
+            read(path)
+        except MetadataError as error:
+            assert "FrameDosesAndNumber" in str(error)
+
+
+def test_more_sections_than_anybody_takes_are_refused(tmp_path: Path) -> None:
+    """20,000 are read, one more is an error."""
+    text = many("ZValue", [f"m{n}.tif" for n in range(20_001)])
+    with pytest.raises(MetadataError, match="more than 20,000 sections"):
+        read_frame_sets(saved(tmp_path, text))

@@ -10,12 +10,13 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from uuid import UUID
 
-from coldchain.catalog import places, sessions
+from coldchain.catalog import events, places, sessions
 from coldchain.catalog.engine import Catalog
 from coldchain.collect.layout import Placement, folders_above, is_disc_of_epu, is_square_of_epu, place
 from coldchain.collect.place_pattern import PlacePattern
 from coldchain.errors import printable
 from coldchain.formats.beneath import folder_beneath, lstat_beneath
+from coldchain.model.events import Severity
 from coldchain.model.session import Layout, Session, SessionPlace
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class SessionRoster:
         self._place_ids: dict[tuple[UUID, str], UUID] = {}
         self._elsewhere: dict[UUID, list[SessionPlace]] = {}
         self._met: set[str] = set()
-        self.slow_paths = 0
+        self._said_slow = False
 
     def refresh(self) -> list[Session]:
         """Read the instrument's sessions, one for each folder, newest first. Raises CatalogError.
@@ -155,9 +156,16 @@ class SessionRoster:
         try:
             return self._pattern.place(path)
         except TimeoutError:
-            self.slow_paths += 1
-            log.warning("name_pattern takes too long for %s; it is placed as if there were none", printable(path))
+            self._say_slow(path)
             return None
+
+    def _say_slow(self, path: str) -> None:
+        """Say once, and log each time, that the pattern could not be matched in time."""
+        message = f"{printable(path)}: name_pattern takes too long for it; it is placed as if there were no pattern"
+        log.warning("%s", message)
+        if not self._said_slow:
+            events.record(self._catalog, Severity.WARNING, "name_pattern.slow", f"{message}. Mend the pattern")
+            self._said_slow = True
 
     def _joined(self, placement: Placement) -> Session | None:
         """The session of another root whose folder has the same name elsewhere, if it is the same one for sure."""

@@ -210,8 +210,13 @@ def _sections(path: Path) -> Iterator[tuple[tuple[str, str], dict[str, str]]]:
             name, current = (header.group(1), header.group(2)), {}
             continue
         key, equals, value = text.lstrip("[").partition("=")
-        if equals and (key := key.strip()) in _KEYS:
-            current.setdefault(key, _title(value) if key == "T" else value.strip())
+        if not equals:
+            continue
+        key = key.strip()
+        if key not in _KEYS:
+            current.setdefault("", "")  # not nothing, though nothing that is wanted
+        elif key not in current:
+            current[key] = _title(value) if key == "T" else value.strip()
     yield name, current
 
 
