@@ -1,7 +1,9 @@
 """Regular expressions that a person wrote for names, in Perl's dialect, and a bound on what one may cost.
 
 A pattern such as `(x+x+)+y` may take longer than the universe on a name of 255 letters. Each match is broken off after
-`MATCH_SECONDS`; what it would have said is then unknown, and the caller decides what that means.
+`MATCH_SECONDS`; what it would have said is then unknown, and the caller decides what that means. A pattern for which
+that happens again and again is no longer tried on names of such a length: all of them together must not take for ever
+either.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ import regex
 from coldchain.errors import UsageError
 
 MATCH_SECONDS = 0.1
+MOST_UNDECIDED = 20
+"""How many names may take too long until others of their length are not tried any more."""
+
 _LONGEST_PATTERN = 10_000
 
 
@@ -22,6 +27,8 @@ class NamePattern:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self._undecided = 0
+        self._shortest = 0
         if len(source) > _LONGEST_PATTERN:
             raise UsageError(
                 f"the regular expression has {len(source):,} characters", expected=f"at most {_LONGEST_PATTERN:,}"
@@ -34,10 +41,14 @@ class NamePattern:
             ) from error
 
     def found_in(self, name: str) -> bool | None:
-        """Whether it is found in the name; None where that takes longer than `MATCH_SECONDS`."""
+        """Whether it is found in the name; None where that takes longer than `MATCH_SECONDS`, or is known to."""
+        if self._undecided >= MOST_UNDECIDED and len(name) >= self._shortest:
+            return None
         try:
             return self._compiled.search(name, timeout=MATCH_SECONDS) is not None
         except TimeoutError:
+            self._shortest = min(self._shortest, len(name)) if self._undecided else len(name)
+            self._undecided += 1
             return None
 
     @property
