@@ -108,6 +108,38 @@ def test_a_blank_picture_has_no_picks() -> None:
     assert pick_particles(np.zeros((400, 400), dtype=np.float32), PickParameters(2.0)).picks == ()
 
 
+@pytest.mark.parametrize("absurd", [1e6, 3e38])
+@pytest.mark.parametrize("diameter", [125.0, None])
+def test_two_broken_pixels_of_absurd_value_cost_and_give_nothing(absurd: float, diameter: float | None) -> None:
+    """In noise nothing is picked; particles are found as without them, but for one whose place they are; each is junk,
+    and next to nothing else is."""
+    noise = np.random.default_rng(0).standard_normal((600, 600)).astype(np.float32)
+    image, truth = particles((600, 600), 2.0, 125.0, 24, cavity=0.0, signal_to_noise=0.15, seed=5)
+    before = find_particles(image, PickParameters(2.0, diameter))
+    assert _f1(before.result, truth, 15)[0] >= 0.9
+    for places in (((200, 300), (500, 400)), ((300, 300), (0, 599))):  # the second one is the middle, and a corner
+        broken, with_particles = noise.copy(), image.astype(np.float32)
+        for value, place in zip((absurd, -absurd), places, strict=True):
+            broken[place] = with_particles[place] = value
+        found = find_particles(broken, PickParameters(2.0, diameter))
+        assert found.result.picks == ()
+        assert 0 < found.contamination_fraction < 0.001
+        after = find_particles(with_particles, PickParameters(2.0, diameter))
+        near = [
+            min(math.hypot(a.x_pixel - b.x_pixel, a.y_pixel - b.y_pixel) for b in after.result.picks)
+            for a in before.result.picks
+        ]
+        assert sum(distance > 2 for distance in near) <= 2
+        assert len(after.result.picks) <= len(before.result.picks) + 1
+
+
+def test_doubles_at_the_ends_of_their_range_are_broken_pixels() -> None:
+    """Squares and differences of them are infinite, and no number of the picture is."""
+    noise = np.random.default_rng(1).standard_normal((500, 500))
+    noise[100, 100], noise[300, 200], noise[250, 250] = 1.7e308, -1.7e308, 1.7e308
+    assert find_particles(noise, PickParameters(3.0, 120.0)).result.picks == ()
+
+
 def test_a_threshold_takes_the_place_of_the_noise() -> None:
     """Every pick has the figure of merit that is asked for, and a lower one gives no fewer picks."""
     image, _ = particles((700, 700), 2.0, 125.0, 30, cavity=0.0, signal_to_noise=0.1, seed=5)
@@ -150,10 +182,11 @@ def test_any_real_type_and_polarity_gives_the_same_places(kind: str, light: bool
     ],
 )
 def test_what_cannot_be_picked_is_refused(image: NDArray[np.generic], parameters: PickParameters) -> None:
-    """Impossible parameters and broken pictures are one stated error."""
+    """Impossible parameters and broken pictures are one stated error, with its remedy."""
     with pytest.raises(ProcessingError) as caught:
         pick_particles(image, parameters)
     assert caught.value.found
+    assert caught.value.remedy
 
 
 @pytest.mark.real_data

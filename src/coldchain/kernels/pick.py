@@ -106,8 +106,8 @@ def find_particles(image: NDArray[np.generic], parameters: PickParameters) -> Pi
 
     Parameters
     ----------
-    image : (rows, columns), any real type; particles may be dark on light or light on dark. What is no finite number is
-        junk.
+    image : (rows, columns), any real type; particles may be dark on light or light on dark. What is no finite number,
+        or an absurd one, is junk.
     parameters : pixel size, diameter if known, false alarms allowed.
 
     Returns
@@ -192,19 +192,28 @@ def _check(image: NDArray[np.generic], parameters: PickParameters) -> None:
         )
     if not (parameters.false_alarms_per_micrograph > 0):
         raise ProcessingError(
-            f"{parameters.false_alarms_per_micrograph} false alarms per micrograph", expected="a positive number"
+            f"{parameters.false_alarms_per_micrograph} false alarms per micrograph",
+            expected="a positive number",
+            remedy="Allow one, or a part of one",
         )
     if parameters.threshold is not None and not math.isfinite(parameters.threshold):
-        raise ProcessingError(f"a threshold of {parameters.threshold}", expected="a number from 0 to 1")
+        raise ProcessingError(
+            f"a threshold of {parameters.threshold}", expected="a number from 0 to 1", remedy="Give one, or none"
+        )
     if image.ndim != 2:
-        raise ProcessingError(f"the image has {image.ndim} dimensions", expected="rows and columns")
+        raise ProcessingError(
+            f"the image has {image.ndim} dimensions", expected="rows and columns", remedy="Give one picture at a time"
+        )
     if np.iscomplexobj(image) or image.dtype.kind not in "biuf":
-        raise ProcessingError(f"the image's pixels are of type {image.dtype}", expected="real numbers")
+        raise ProcessingError(
+            f"the image's pixels are of type {image.dtype}", expected="real numbers", remedy="Convert the image"
+        )
     needed = 2 * (diameter or TRIED_DIAMETERS_ANGSTROM[0])
     if min(image.shape) * pixel < needed or min(image.shape) < 32:
         raise ProcessingError(
             f"the image has {image.shape[0]} × {image.shape[1]} pixels of {pixel} Å",
             expected=f"at least 32 pixels and {needed:.0f} Å, two particles, on each side",
+            remedy="Is the pixel size right? Else leave the image out",
         )
 
 

@@ -11,12 +11,16 @@ from scipy import ndimage
 
 from coldchain.compiled import compiled_loosely, in_bands
 from coldchain.errors import ProcessingError
-from coldchain.kernels.junk import robust_deviation, sampled_median
+from coldchain.kernels.junk import SAMPLE, robust_deviation, sampled_median
 
 Mask = NDArray[np.bool_]
 Pixels = NDArray[np.float32]
 
 _MOST_UNKNOWN = 0.5
+# A value that is so many times as far from the median as all but a hundredth of the others measures nothing: it is a
+# broken pixel, beside which all others would be the same number.
+_ABSURD = 1e4
+_ALL_BUT = 0.99
 # A deviation of less than this part of the values is rounding.
 _LEAST_DEVIATION = 1e-9
 _LEAST_RATIO_FOR_TEXTURE = 2.0
@@ -36,7 +40,7 @@ class Picture:
     pixels : (rows, columns) float32, mean 0, deviation 1; 0 where nothing is known.
     texture : (rows, columns) float32, the variance of the micrograph's pixels within each square, over its median:
         what of the micrograph is too fine for particles; None where squares are single pixels.
-    unknown : (rows, columns): squares in which a pixel of the micrograph was no finite number.
+    unknown : (rows, columns): squares in which a pixel of the micrograph was no finite number, or an absurd one.
     ratio : pixels of the micrograph to one here; pixel (i, j) is centred on row i · ratio, column j · ratio.
     spacing_angstrom : of the pixels here.
     mean, deviation : what was taken off and divided by, in the micrograph's units.
@@ -61,7 +65,7 @@ def coarse_picture(
 
     Parameters
     ----------
-    image : (rows, columns), any real type, with NaN or infinity in some places.
+    image : (rows, columns), any real type, with NaN, infinity or absurd values in some places.
     spacing_angstrom : wanted; a micrograph that is coarser keeps its pixels.
 
     Raises
@@ -77,16 +81,33 @@ def coarse_picture(
             expected="a number in nearly every pixel",
             remedy="Make the image again from its movie, or leave it out",
         )
+    middle, most = _usual_range(means)
+    if most > 0:
+        with np.errstate(over="ignore"):  # of values at the ends of their type's range
+            unknown |= np.abs(means - middle) > most
     known = means[~unknown] if unknown.any() else means
     # Of values near the end of their type's range the squares would be infinite.
     largest = max(float(np.abs(known).max()), float(np.finfo(np.float64).tiny))
     mean, deviation = float((known / largest).mean()) * largest, float((known / largest).std()) * largest
+    means[unknown] = mean
     pixels = np.zeros(means.shape, dtype=np.float32)
     if deviation > _LEAST_DEVIATION * largest:
         pixels[...] = (means - mean) / deviation
-    pixels[unknown] = 0
     texture = _relative(variances, unknown) if ratio >= _LEAST_RATIO_FOR_TEXTURE else None
     return Picture(pixels, texture, unknown, ratio, ratio * pixel_size_angstrom, mean, deviation)
+
+
+def _usual_range(values: NDArray[np.generic]) -> tuple[float, float]:
+    """The median of an array's finite values, and how far from it a value may be that is not absurd; 0 and 0 where it
+    has none. Of many values only some are looked at."""
+    step = max(1, math.isqrt(values.size // SAMPLE))
+    sample = values[::step, ::step].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not len(sample):
+        return 0.0, 0.0
+    middle = float(np.median(sample))
+    with np.errstate(over="ignore"):  # as above
+        return middle, _ABSURD * float(np.quantile(np.abs(sample - middle), _ALL_BUT))
 
 
 def _relative(variances: NDArray[np.float64], unknown: Mask) -> Pixels | None:
@@ -106,6 +127,9 @@ def _squares(image: NDArray[np.generic], ratio: float, threads: int) -> tuple[ND
     means, variances = np.empty(shape), np.empty(shape)
     # Squares are taken of differences from some value of the image: its offset may be large against its noise.
     origin = float(values[image.shape[0] // 2, image.shape[1] // 2])
+    middle, most = _usual_range(values)
+    if not abs(origin - middle) <= most and most > 0:
+        origin = middle
     origin = origin if math.isfinite(origin) else 0.0
     in_bands(lambda first, end: _fill(values, ratio, origin, means, variances, first, end), shape[0], threads)
     return means, variances

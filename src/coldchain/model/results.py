@@ -99,7 +99,11 @@ class CtfResult:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """One particle: centre in pixels of the micrograph (column, row; 0 is the first stored pixel's centre)."""
+    """One particle: centre in pixels of the micrograph, x the column and y the row; 0 is a pixel's centre.
+
+    Of kernels, catalog and page, row 0 is the picture's bottom: an MRC's first row, the last one of a TIFF or a PNG.
+    Where picks stand beside a file, as in what `coldchain pick --json` prints, row 0 is the file's first.
+    """
 
     x_pixel: float
     y_pixel: float
