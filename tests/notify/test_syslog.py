@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -226,6 +227,22 @@ def test_a_receiver_that_cannot_be_trusted_is_told_nothing(identity: Identity) -
             silent.send(batch())
     assert caught.value.retry
     assert set(received.queue) <= {b""}
+
+
+def test_a_receiver_that_takes_it_by_tls_and_hangs_is_given_up_in_time(identity: Identity) -> None:
+    """What it has read nobody knows until it says its end; a retry may mend that."""
+    go_on = threading.Event()
+
+    def hang(line: socket.socket) -> None:
+        with identity.context().wrap_socket(line, server_side=True):
+            go_on.wait(WAIT_SECONDS)
+
+    with answering(hang) as port:
+        syslog = replace(by_tls(port, identity.certificate), patience=Patience(answer_seconds=0.3, total_seconds=10))
+        with pytest.raises(DeliveryError, match="in time") as caught:
+            syslog.send(batch())
+        go_on.set()
+    assert caught.value.retry
 
 
 def test_nobody_there_is_a_stated_failure(tmp_path: Path) -> None:
