@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PART ?= all
 
-.PHONY: setup demo test check bench clean test-packages
+.PHONY: setup demo test chaos check bench clean test-packages
 
 setup: $(READY)
 
@@ -29,6 +29,10 @@ test-packages:
 
 test: setup test-packages
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What is killed at random, for minutes; the short versions are in `make test`.
+chaos: setup test-packages
+	$(BIN)/python -m pytest -m chaos
 
 check: setup
 	$(BIN)/ruff check .
