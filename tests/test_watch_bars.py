@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import watch
-from benchmarks.watch import MAKERS, count_burst, count_folders, programs
+from benchmarks.watch import MAKERS, by_rule, count_burst, count_folders, programs
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +26,9 @@ def test_a_burst_is_told_whole() -> None:
     (program,) = programs(2, with_iwatch=False).values()
     count = count_burst(program, 500)
     assert (count.expected, count.missed, count.twice) == (500, 0, 0)
+
+
+def test_a_burst_is_told_whole_without_a_shell() -> None:
+    """200 files by a rule of facility.toml."""
+    count = count_burst(by_rule(2), 200)
+    assert (count.expected, count.missed, count.twice) == (200, 0, 0)
