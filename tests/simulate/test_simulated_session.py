@@ -43,6 +43,12 @@ def files_of(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+def test_a_layout_that_nobody_simulates_is_refused() -> None:
+    """Leginon's sessions need its database."""
+    with pytest.raises(UsageError, match="epu or serialem or plain"):
+        SessionPlan(layout=Layout.LEGINON)
+
+
 def test_an_epu_session_is_read_back(tmp_path: Path, specimen: Specimen) -> None:
     """The readers of real EPU files find the planted optics, dose, frames, defocus, squares and holes."""
     root = tmp_path / "visit-1"

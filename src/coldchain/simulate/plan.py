@@ -47,6 +47,9 @@ class SessionPlan:
     def __post_init__(self) -> None:
         if self.container not in CONTAINERS:
             raise UsageError(f"the container {self.container!r}", expected=" or ".join(CONTAINERS))
+        if self.layout not in _MOVIE_SUFFIX:
+            known = " or ".join(layout.value for layout in _MOVIE_SUFFIX)
+            raise UsageError(f"no session is simulated in the layout {self.layout}", expected=known)
         for name in ("exposures", "grid_squares", "exposures_per_hole", "eer_frames_per_fraction"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}", expected="1 or more")
