@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +50,28 @@ def test_rules_are_run_without_the_rest_of_the_facility(
     assert f"{data}/f first\n" not in log.read_text()
     assert f"] IN_CLOSE_WRITE {data}/f\n" in running.out.read_text()
     assert not (tmp_path / "pid").exists()
+
+
+def test_rules_are_run_in_the_background(tmp_path: Path) -> None:
+    """`-d` returns at once, and holds on to the facility; the process in the pid file watches until it is ended."""
+    data, log, file, pid_file = tmp_path / "data", tmp_path / "log", tmp_path / "facility.toml", tmp_path / "pid"
+    data.mkdir()
+    file.write_text(RULE.format(path="data", word="w", log=log))
+    words = [sys.executable, "-m", "coldchain", "watch", "--config", "facility.toml"]
+    subprocess.run([*words, "-d", "-p", "pid"], cwd=tmp_path, check=True, timeout=60, capture_output=True)
+    try:
+        second = subprocess.run(words, cwd=tmp_path, timeout=60, capture_output=True, check=False)
+        assert b"is at work on this facility" in second.stderr
+        end = time.monotonic() + 60
+        while not log.exists():
+            (data / "f").write_text("x")
+            time.sleep(0.05)
+            assert time.monotonic() < end
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGTERM)
+    while pid_file.exists():
+        time.sleep(0.05)
+        assert time.monotonic() < end
 
 
 @pytest.mark.parametrize(

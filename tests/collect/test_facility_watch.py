@@ -106,6 +106,17 @@ def test_the_names_of_a_rule_have_their_values(tmp_path: Path, run: Callable[...
     running.until(lambda: any(words[5] == root + b"/.new" for words in running.words()))
 
 
+def test_a_rule_may_be_about_one_file(tmp_path: Path, run: Callable[..., Running]) -> None:
+    """`{relative}` is then its name; the file may be replaced."""
+    running = run('[[watch]]\nname = "r"\npath = "one"\nexec = ["echo", "-n", "{relative} {folder}"]\n')
+    (tmp_path / "one").write_text("x")
+    running.until(lambda: len(running.outcomes) == 1)
+    (tmp_path / "other").write_text("y")
+    (tmp_path / "other").rename(tmp_path / "one")
+    running.until(lambda: len(running.outcomes) == 2)
+    assert {outcome.output.decode() for outcome in running.outcomes} == {f"one {tmp_path}"}
+
+
 def test_exceptions_and_filters_hold_for_their_rule_alone(tmp_path: Path, run: Callable[..., Running]) -> None:
     """Another rule of the same folder sees what the first one leaves out."""
     (tmp_path / "data/scratch").mkdir(parents=True)

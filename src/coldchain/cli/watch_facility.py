@@ -25,7 +25,8 @@ def watch_facility(path: Path, *, daemon: bool, pid_file: Path | None, verbose: 
     path = path.absolute()
     settings = config.load(path)
     rules = _rules(settings)
-    log_to(WatchAlerts() if daemon else None)
+    alerts = WatchAlerts()
+    log_to(alerts if daemon else None)
     with FacilityLock(settings), in_background(daemon, pid_file), stop_on_signals() as stopping:
         watch = FacilityWatch(rules, say=say if verbose else log.debug, told=report)
         watch.start()
@@ -39,6 +40,7 @@ def watch_facility(path: Path, *, daemon: bool, pid_file: Path | None, verbose: 
                         raise ColdchainError("a rule's watch has ended by itself", remedy="See the log; start it again")
         finally:
             watch.stop()
+            alerts.close()
 
 
 def _read_again(path: Path, watch: FacilityWatch) -> None:

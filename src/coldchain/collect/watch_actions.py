@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Callable
 from typing import Protocol
 
+from inotify_simple import flags
+
 from coldchain import __version__
 from coldchain.collect.argv_command import ArgvTemplate
 from coldchain.collect.command_queue import CommandQueue, Order, Outcome
@@ -87,9 +89,11 @@ def _order_for(happening: Happening, words: str) -> Order:
     assert command is not None
     if isinstance(command, ArgvTemplate):
         folder, _, name = path.rpartition("/")
+        is_folder = bool(happening.mask & flags.ISDIR)
         values = {
             "path": path,
-            "relative": path.removeprefix(happening.rule.path).lstrip("/") or ".",
+            # Of a rule for one file it is the file's name, of the folder itself a dot.
+            "relative": path.removeprefix(happening.rule.path).lstrip("/") or ("." if is_folder else name),
             "folder": folder or "/",
             "name": name,
             "old_path": happening.old_path,
