@@ -60,6 +60,12 @@ class Roots:
                 if path.is_file():
                     assert self.take(path) is Verdict.TAKEN
 
+    def is_known(self, path: Path) -> bool:
+        """Whether a file need not be taken as it stands now."""
+        root = next(root for root in self.intakes if path.is_relative_to(root))
+        relative, status = str(path.relative_to(root)), path.lstat()
+        return relative in self.intakes[root].known_among({relative: (status.st_size, status.st_mtime_ns)})
+
     def session(self) -> Session:
         """The one session that there is."""
         (found,) = sessions.list_all(self.catalog)
@@ -191,6 +197,26 @@ def test_of_two_files_of_one_path_the_first_stays(roots: Roots, first: str, same
     os.utime(path, ns=(5, 5))
     roots.take_all(other, one)
     assert len(roots.events("file.second")) == 2  # other content is another matter
+
+
+def test_a_second_file_that_is_the_same_in_all_is_said_and_then_known(roots: Roots) -> None:
+    """A copy that kept its time stamp, too; once said, neither is taken again while it stays as it is."""
+    first = write_movie(roots.camera / "visit/x.mrc")
+    second = roots.scope / "visit/x.mrc"
+    second.parent.mkdir()
+    shutil.copy2(first, second)
+    roots.take(first)
+    assert roots.is_known(first) and not roots.is_known(second)
+    roots.take(second)
+    roots.restart()
+    assert roots.is_known(first) and roots.is_known(second)
+    assert len(roots.events("file.second")) == 1
+    write_movie(first, value=9)
+    write_movie(second, value=9)
+    assert not roots.is_known(first) and not roots.is_known(second)
+    roots.take_all(roots.scope, roots.camera)
+    shutil.copy2(second, first)
+    assert not roots.is_known(first)  # as it once was, but not as it was last
 
 
 def test_a_damaged_second_file_harms_nothing(roots: Roots) -> None:

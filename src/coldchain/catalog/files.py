@@ -127,19 +127,28 @@ def want_everywhere(catalog: Catalog, session_id: UUID, stores: Sequence[str]) -
 
 def signatures(
     catalog: Catalog, session_id: UUID, relative_paths: Sequence[str]
-) -> dict[str, tuple[int, int, FileState]]:
+) -> dict[tuple[str, UUID | None], tuple[int, int, FileState]]:
     """Size, time stamp and state, as last recorded, of those of these paths of a session that were recorded at all.
 
-    Costs by the paths that are asked for, however many files the session has.
+    By path and place: that of the file that stands for the path, and those where only a second one lies. Costs by the
+    paths that are asked for, however many files the session has.
     """
-    found: dict[str, tuple[int, int, FileState]] = {}
+    found: dict[tuple[str, UUID | None], tuple[int, int, FileState]] = {}
+    standing: dict[str, UUID | None] = {}
     wanted = [path for path in relative_paths if is_path(path)]
     with catalog.reading() as unit:
         for start in range(0, len(wanted), _PATHS_AT_ONCE):
             digests = [path_digest(path) for path in wanted[start : start + _PATHS_AT_ONCE]]
-            rows = unit.execute(signatures_query(session_id, digests))
-            found.update((path, (size_bytes, modified_ns, state)) for path, size_bytes, modified_ns, state in rows)
-    return found
+            for path, place_id, size_bytes, modified_ns, state in unit.execute(signatures_query(session_id, digests)):
+                found[path, place_id] = (size_bytes, modified_ns, state)
+                if state != FileState.REPLACED:
+                    standing[path] = place_id
+    # What was replaced in its own place is nothing any more, whatever came back.
+    return {
+        (path, place_id): signature
+        for (path, place_id), signature in found.items()
+        if signature[2] != FileState.REPLACED or standing.get(path, place_id) != place_id
+    }
 
 
 def of_kinds(catalog: Catalog, session_id: UUID, kinds: Collection[FileKind]) -> list[DataFile]:
@@ -248,15 +257,11 @@ def standing_query(session_id: UUID, relative_path: str) -> Select[FileRow]:
     )
 
 
-def signatures_query(session_id: UUID, digests: Sequence[bytes]) -> Select[str, int, int, FileState]:
-    """Path, size, time stamp and state of those of a session's paths that have these digests, oldest first."""
+def signatures_query(session_id: UUID, digests: Sequence[bytes]) -> Select[str, UUID | None, int, int, FileState]:
+    """Path, place, size, time stamp and state of a session's paths that have these digests: what stands last."""
     return (
-        select(FileRow.relative_path, FileRow.size_bytes, FileRow.modified_ns, FileRow.state)
-        .where(
-            FileRow.session_id == session_id,
-            FileRow.path_digest.in_(digests),
-            FileRow.state != FileState.REPLACED,
-        )
+        select(FileRow.relative_path, FileRow.place_id, FileRow.size_bytes, FileRow.modified_ns, FileRow.state)
+        .where(FileRow.session_id == session_id, FileRow.path_digest.in_(digests))
         .order_by(FileRow.id)
     )
 

@@ -115,18 +115,19 @@ class Intake:
 
         Unreadable ones are not among them. Raises CatalogError.
         """
-        of_session: dict[UUID, dict[str, str]] = {}
+        of_session: dict[UUID, dict[tuple[str, UUID | None], str]] = {}
         for path, placement in zip(seen, self._roster.place_all(seen), strict=True):
             session = self._roster.known(placement)
             if session is not None:
-                of_session.setdefault(session.id, {})[placement.path_in_session] = path
+                its_place = self._roster.known_place_id(session, placement)
+                of_session.setdefault(session.id, {})[placement.path_in_session, its_place] = path
         known: set[str] = set()
         for session_id, paths in of_session.items():
-            found = files.signatures(self._catalog, session_id, list(paths))
-            for inside, (size_bytes, modified_ns, state) in found.items():
-                path = paths[inside]
-                if state is not FileState.UNREADABLE and seen[path] == (size_bytes, modified_ns):
-                    known.add(path)
+            found = files.signatures(self._catalog, session_id, [inside for inside, _ in paths])
+            for where in found.keys() & paths.keys():
+                size_bytes, modified_ns, state = found[where]
+                if state is not FileState.UNREADABLE and seen[paths[where]] == (size_bytes, modified_ns):
+                    known.add(paths[where])
         return known
 
     def stamps(self) -> dict[str, Stamp]:

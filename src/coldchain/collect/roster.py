@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 200
 _MOST_DISCS = 64
+_NO_PLACE = UUID(int=0)
 
 
 class SessionRoster:
@@ -124,12 +125,20 @@ class SessionRoster:
         Raises CatalogError.
         """
         folder = placement.lies_in or placement.session_folder
-        if (str(self._root), folder) == (session.source_root, session.folder):
+        if self._is_own(session, folder):
             return None
         key = session.id, folder
         if key not in self._place_ids:
             self._place_ids[key] = places.ensure(self._catalog, session.id, root=str(self._root), folder=folder).id
         return self._place_ids[key]
+
+    def known_place_id(self, session: Session, placement: Placement) -> UUID | None:
+        """As `place_id`, but none is made: an id that no file has where there is none."""
+        folder = placement.lies_in or placement.session_folder
+        return None if self._is_own(session, folder) else self._place_ids.get((session.id, folder), _NO_PLACE)
+
+    def _is_own(self, session: Session, folder: str) -> bool:
+        return (str(self._root), folder) == (session.source_root, session.folder)
 
     def nearest(self, path: str) -> Session | None:
         """The session that a path lies in, as far as it is known; the path may be the session's folder itself."""
