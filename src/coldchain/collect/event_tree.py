@@ -155,8 +155,7 @@ class EventTree:
         Without `visits` nothing is looked for but what lies in folders that were just made: for an owner who has enough
         to do.
         """
-        unheard = self._kernel.read(now)
-        self._unheard += unheard if self._can_hear else 0
+        self._listen(now)
         if now >= self._next_look:
             self._next_look = now + ROOT_SECONDS
             self._look_at_root(now)
@@ -167,6 +166,7 @@ class EventTree:
         self._begin_scan_when_due(now)
         self._visits.run_for(_VISITING_SECONDS, now, urgent_only=not visits)
         if self._is_scanning and not self._visits.are_waiting:
+            self._listen(now)
             self._end_scan(now)
         self._tell_settled(now)
         return self._tree.report.take()
@@ -340,6 +340,10 @@ class EventTree:
         self._can_hear = not self._kernel.has_overflowed
         self._kernel.has_overflowed = False
         self._visits.queue(Visit("", tells=True, goes_deep=True, trusts=trusts))
+
+    def _listen(self, now: float) -> None:
+        unheard = self._kernel.read(now)
+        self._unheard += unheard if self._can_hear else 0
 
     def _end_scan(self, now: float) -> None:
         self._is_scanning = False

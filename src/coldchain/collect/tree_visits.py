@@ -76,14 +76,16 @@ class TreeVisits:
         (self._urgent if visit.is_urgent else self._waiting).append(visit)
 
     def run_for(self, seconds: float, now: float, *, urgent_only: bool = False) -> None:
-        """Visit for so long, or until there is nothing to visit."""
+        """Visit for so long, but a slice at least, or until there is nothing to visit."""
         until = time.monotonic() + seconds
-        while (self._urgent if urgent_only else self.are_waiting) and time.monotonic() < until:
+        while self._urgent if urgent_only else self.are_waiting:
             if self._urgent or not self._under_way:
                 visit = self._urgent.pop() if self._urgent else self._waiting.popleft()
                 self._under_way.append((visit, self._steps(visit, now)))
             if next(self._under_way[-1][1], _DONE) is _DONE:
                 self._under_way.pop()
+            if time.monotonic() >= until:
+                return
 
     def drop_inside(self, folder: str) -> None:
         """A folder has left its place: what is listed in it now would be told under a wrong path."""

@@ -42,11 +42,11 @@ class WatchedTree:
 
     def forget_inside(self, folder: str) -> None:
         """Nothing is known of what a folder holds."""
-        self.stamps.forget(self.memory.forget_inside(folder))
+        self.stamps.forget([folder, *self.memory.forget_inside(folder)])
 
     def part_with(self, path: str) -> None:
         """A name is gone."""
-        self.stamps.forget(self.memory.forget(path))
+        self.stamps.forget([path, *self.memory.forget(path)])
         self.report.unlearn_arrival(path)
         if self.settling is not None:
             self.settling.forget(path)
