@@ -252,7 +252,7 @@ def test_an_older_catalog_is_upgraded_with_its_exposures(tmp_path: Path, monkeyp
     engine.upgrade(url)
     catalog = engine.open_catalog(url, "here")
     (session,) = sessions.list_all(catalog)
-    assert [found.name for found in exposures.by_stem(catalog, session.id, "x/m_3\udc80", limit=9)] == [
+    assert [found.name for found in exposures.by_stems(catalog, session.id, ["x/m_3\udc80"])["x/m_3\udc80"]] == [
         "frames/M_3\udc80"
     ]
     assert orphans.of_session(catalog, session.id, limit=9) == []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import Select, orm, select
 
 from coldchain.catalog import events
-from coldchain.catalog.columns import path_digest, stem_digest
+from coldchain.catalog.columns import is_path, path_digest, stem_digest
 from coldchain.catalog.documents import metadata_from_json, metadata_to_json, written_over
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ExposureRow, FileRow
@@ -21,6 +21,8 @@ from coldchain.model.session import Exposure, ExposureState
 
 NO_INPUT = "no movie and no micrograph yet"
 """The reason for which an exposure waits that is known from its metadata alone."""
+MOST_ALIKE = 50
+_STEMS_AT_ONCE = 300
 _SEVERITY = {ExposureState.QUARANTINED: Severity.ERROR, ExposureState.WAITING: Severity.WARNING}
 
 
@@ -66,24 +68,24 @@ def by_name(catalog: Catalog, session_id: UUID, name: str) -> Exposure | None:
         return None if row is None else _exposure(row)
 
 
-def by_stem(catalog: Catalog, session_id: UUID, name: str, *, limit: int) -> list[Exposure]:
-    """The session's exposures whose name's last part is that of `name`, whatever its case, oldest first."""
+def by_stems(catalog: Catalog, session_id: UUID, names: Sequence[str]) -> dict[str, list[Exposure]]:
+    """By each of these names, the session's exposures whose name's last part is that name's, whatever its case, oldest
+    first; at most `MOST_ALIKE` of a name, and none of a name that can be no path's."""
+    digests = {name: stem_digest(name) for name in names if is_path(name)}
+    alike: dict[bytes, list[Exposure]] = {digest: [] for digest in digests.values()}
+    wanted = list(alike)
     with catalog.reading() as unit:
-        return [_exposure(row) for row in unit.scalars(by_stem_query(session_id, name).limit(limit))]
+        for start in range(0, len(wanted), _STEMS_AT_ONCE):
+            query = by_stem_query(session_id, wanted[start : start + _STEMS_AT_ONCE])
+            for row in unit.scalars(query).yield_per(_STEMS_AT_ONCE):
+                assert row.stem_digest is not None
+                if len(alike[row.stem_digest]) < MOST_ALIKE:
+                    alike[row.stem_digest].append(_exposure(row))
+    return {name: alike[digest] for name, digest in digests.items()}
 
 
 def attach_metadata(catalog: Catalog, exposure_id: UUID, metadata: ExposureMetadata) -> Exposure:
-    """Lay new metadata over the old, as `revise_metadata`."""
-    return revise_metadata(catalog, exposure_id, metadata.over)
-
-
-def revise_metadata(
-    catalog: Catalog, exposure_id: UUID, change: Callable[[ExposureMetadata], ExposureMetadata]
-) -> Exposure:
-    """Set an exposure's metadata to what `change` makes of those that stand.
-
-    `change` is called inside the transaction, so that of two who describe an exposure at once neither undoes the other.
-    It must be quick and must not use the catalog.
+    """Lay new metadata over the old.
 
     An exposure that waits becomes READY if it has an input; one that is done, or in work, becomes READY again if its
     optics or its defect list changed.
@@ -91,7 +93,7 @@ def revise_metadata(
     with catalog.writing() as unit:
         row = load_row(unit, exposure_id)
         old = metadata_from_json(row.details)
-        new = change(old)
+        new = metadata.over(old)
         if new != old:
             row.details = written_over(row.details, metadata_to_json(new))
         waiting = row.state == ExposureState.WAITING and row.input_file_id is not None
@@ -202,11 +204,11 @@ def by_name_query(session_id: UUID, name: str) -> Select[ExposureRow]:
     )
 
 
-def by_stem_query(session_id: UUID, name: str) -> Select[ExposureRow]:
-    """The exposures of that stem, oldest first."""
+def by_stem_query(session_id: UUID, digests: Sequence[bytes]) -> Select[ExposureRow]:
+    """The exposures of stems with these digests, oldest first."""
     return (
         select(ExposureRow)
-        .where(ExposureRow.session_id == session_id, ExposureRow.stem_digest == stem_digest(name))
+        .where(ExposureRow.session_id == session_id, ExposureRow.stem_digest.in_(digests))
         .order_by(ExposureRow.id)
     )
 

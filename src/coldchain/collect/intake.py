@@ -18,13 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from coldchain.catalog import events, exposures, files, frame_sets, page, scans
+from coldchain.catalog import events, exposures, files, page, scans
 from coldchain.catalog.engine import Catalog
-from coldchain.catalog.frame_sets import KnownFrameSet
 from coldchain.collect.completeness import Examination, Signature, Verdict
 from coldchain.collect.content import IMAGES, REFERENCES, Content, Identity, identity_of, look_inside, words
 from coldchain.collect.folder_stamps import Stamp
-from coldchain.collect.frame_sets import choose, described, stem_of
+from coldchain.collect.frame_set_intake import FrameSetIntake
+from coldchain.collect.frame_sets import described
 from coldchain.collect.layout import Placement
 from coldchain.collect.metadata import References, with_references
 from coldchain.collect.notice import Notice
@@ -33,14 +33,12 @@ from coldchain.collect.roster import SessionRoster
 from coldchain.errors import FormatError, IncompleteFileError, StorageError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState
-from coldchain.model.session import Exposure, ExposureState, Layout, Session, SessionState
+from coldchain.model.session import Exposure, ExposureState, Session, SessionState
 
 _EVERY = 1 << 62
 _PAGE = 500
 _LAST = 200
 """Beyond what one step of a collector takes."""
-_MOST_ALIKE = 50
-_OF_SERIALEM = (Layout.SERIALEM, Layout.PLAIN)
 _STANDING = (FileState.ARRIVED, FileState.DAMAGED)
 
 
@@ -84,6 +82,7 @@ class Intake:
         )
         # Of one session the files of all roots are journalled one after the other: what one of them finds out about its
         # references and exposures, the next must see.
+        self._frame_sets = FrameSetIntake(catalog)
         self._references: dict[UUID, References] = {} if _of is None else _of._references
         self._turn: AbstractContextManager[bool] = threading.RLock() if _of is None else _of._turn
 
@@ -236,7 +235,8 @@ class Intake:
         if exposure is not None:
             self._describe(session, exposure, content)
         if content.frame_sets:
-            self._frame_sets_arrived(session, content)
+            references, described_in = self._references[session.id], content.placement.path_in_session
+            self._frame_sets.arrived(session, described_in, content.frame_sets, references)
         if content.placement.kind in REFERENCES:
             self._reference_arrived(session, content.placement)
         file = self._record(session, exposure, content.placement, signature, FileState.ARRIVED, "")
@@ -275,14 +275,13 @@ class Intake:
             metadata = content.description.over(metadata)
         if content.header is not None:
             metadata = metadata.over(content.header)
-        waiting = self._said_of(session, exposure, content)
-        for frame_set in waiting:
+        said = self._frame_sets.said_of(session, exposure) if content.placement.kind in IMAGES else []
+        for frame_set in said:
             metadata = described(metadata, frame_set.metadata)
         metadata = with_references(metadata, self._references[session.id], exposure.name)
         if metadata != exposure.metadata:
             exposures.attach_metadata(self._catalog, exposure.id, metadata)
-        if waiting:
-            frame_sets.mark_used(self._catalog, [frame_set.id for frame_set in waiting])
+        self._frame_sets.used(said)
 
     def _record(
         self,
@@ -306,38 +305,6 @@ class Intake:
             detail=detail,
             place_id=self._roster.place_id(session, placement),
         )
-
-    # -- mdocs of many movies -----------------------------------------------------------------------------------------
-
-    def _said_of(self, session: Session, exposure: Exposure, content: Content) -> list[KnownFrameSet]:
-        """What earlier mdocs of many movies said of an image that arrives."""
-        if content.placement.kind not in IMAGES or session.layout not in _OF_SERIALEM:
-            return []
-        waiting = frame_sets.waiting_for(self._catalog, session.id, exposure.name)
-        names = self._names_alike(session, exposure.name) if waiting else []
-        return [found for found in waiting if choose(found.movie, found.described_in, names) == exposure.name]
-
-    def _frame_sets_arrived(self, session: Session, content: Content) -> None:
-        """An mdoc of many movies says what it says to exposures that are there, and is kept for those to come."""
-        described_in = content.placement.path_in_session
-        given = [(stem_of(each.movie), each.movie, each.metadata) for each in content.frame_sets]
-        used = []
-        for found in frame_sets.record(self._catalog, session.id, described_in, given):
-            alike = exposures.by_stem(self._catalog, session.id, stem_of(found.movie), limit=_MOST_ALIKE)
-            name = choose(found.movie, described_in, [exposure.name for exposure in alike])
-            exposure = next((exposure for exposure in alike if exposure.name == name), None)
-            if exposure is None:
-                continue
-            metadata = described(exposure.metadata, found.metadata)
-            metadata = with_references(metadata, self._references[session.id], exposure.name)
-            if metadata != exposure.metadata:
-                exposures.attach_metadata(self._catalog, exposure.id, metadata)
-            used.append(found.id)
-        if used:
-            frame_sets.mark_used(self._catalog, used)
-
-    def _names_alike(self, session: Session, name: str) -> list[str]:
-        return [each.name for each in exposures.by_stem(self._catalog, session.id, name, limit=_MOST_ALIKE)]
 
     # -- references -------------------------------------------------------------------------------------------------
 
