@@ -178,6 +178,56 @@ def test_a_daemon_leaves_its_process_id(root: Path, tmp_path: Path) -> None:
         assert time.monotonic() < end
 
 
+def test_what_only_iwatchs_manual_or_its_source_knows_is_understood(
+    root: Path, tmp_path: Path, watch: Callable[..., Watch]
+) -> None:
+    """`-w TARGET`, `-s off`, options in one word, and entities, for iwatch puts its options into a text of XML."""
+    log = tmp_path / "log"
+    words = ["-rve", "close_write", "-t", "&lt;?probe", "-c", f"echo &quot;%f&quot; &gt;&gt; {log} &amp;&amp; true"]
+    by_option = watch(*words, "-w", root)
+    by_option.ready(root, log)
+    assert by_option.stop() == 0
+    log.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(tmp_path / "dev-log"))
+        syslog.setblocking(False)
+        by_switch = watch("-s", "off", *words, "--syslog-to", tmp_path / "dev-log", root)
+        by_switch.ready(root, log)
+        assert by_switch.stop() == 0
+        with pytest.raises(BlockingIOError):
+            syslog.recv(4096)
+
+
+def test_help_and_version_are_asked_for_as_of_iwatch(typed: Typed) -> None:
+    """-h, --help and --version, status 0."""
+    for word in ("-h", "--help"):
+        assert "--recursive" in typed("watch", word).out
+    assert typed("watch", "--version").out.startswith("coldchain ")
+
+
+def test_relative_paths_stay_where_they_were(root: Path, tmp_path: Path) -> None:
+    """In the background the folder is another; paths of a file that is read again are still those of before."""
+    rules, log = tmp_path / "iwatch.xml", tmp_path / "log"
+    plain = XML.replace(' alert="on" syslog="on"', "")
+    rules.write_text(plain.format(events="close_write", log=log, root="data"))
+    words = [sys.executable, "-m", "coldchain", "watch", "-d", "-f", "iwatch.xml", "-p", "pid"]
+    subprocess.run(words, check=True, timeout=60, capture_output=True, cwd=tmp_path)
+    process = int((tmp_path / "pid").read_text())
+    end = time.monotonic() + 60
+    try:
+        for events in ("close_write", "close_write,attrib"):
+            rules.write_text(plain.format(events=events, log=log, root="data"))
+            os.kill(process, signal.SIGHUP)
+            kind = f"IN_{events.rpartition(',')[2].upper()}"
+            while not (log.exists() and f"{kind} {root}/f" in log.read_text()):
+                (root / "f").write_text("x")
+                (root / "f").chmod(0o600)
+                time.sleep(0.05)
+                assert time.monotonic() < end
+    finally:
+        os.kill(process, signal.SIGTERM)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -177,3 +177,50 @@ def test_where_another_shell_reads_the_name_it_must_be_plain(source: str) -> Non
 def test_names_that_are_arguments_may_be_anything(source: str) -> None:
     """A script takes its arguments as they are."""
     assert "'/w/a b;c'" in read_command(source).fill(values(b"/w/a b;c"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "(w;ps -ef)|mail -s '%f was changed' root@localhost",
+        "(echo %e %f | mailx -s 'store %p' root@localhost)",
+        "/etc/iwatch/scan.sh %e %f",
+        "/usr/bin/sleep 2; /data/bin/convert --csv %f >> /var/log/convert.log 2>&1",
+        "cd /srv/site; ./publish.sh cmd >> /var/log/publish.log",
+        "/etc/iwatch/set-rights '%f' ",
+        "logger iwatch %f",
+        "if [ -d %f ]; then chmod 2775 %f; else chmod 664 %f; fi",
+        "[ -f %f ] && mv %f /data/in/ || true",
+        'echo "`date`: %e %F -> %f" >> /var/log/moves',
+        "rsync -az --delete -e 'ssh -p 2222 -i /root/key' /data/ store:/data/ # the whole",
+        "rsync -aze ssh %f store:/data/",
+        "rsync -a --rsh=ssh '%f' store:/data/ && rm %f",
+        "scp -q %f store:/data/",
+        "curl -sS -F file=@%f -F event=%e https://example.org/in",
+        "(sleep 60; /opt/x.sh %f) &",
+    ],
+)
+def test_lines_as_people_write_them_take_any_name(source: str) -> None:
+    """None of these is refused, and none is held to plain names."""
+    template = read_command(source)
+    assert not template.is_read_again
+    template.fill(values(b"/w/a b;$(c)"))
+
+
+@pytest.mark.parametrize(
+    ("source", "is_held"),
+    [
+        ("rsync -a %f store:/data/%f", True),
+        ("rsync -a %f 'store:/my data/%f'", True),
+        ("rsync -as %f store:/data/%f", False),
+        ("rsync -a --protect-args %f store:/data/%f", False),
+        ("scp %f store:/data/%f", True),
+        ("rsync -a -e ssh %f store:/data/; ssh store touch %f", True),
+        ("rsync -a -e 'sh -c \"ssh %f\"' /x store:/data/", True),
+    ],
+)
+def test_a_name_in_a_path_of_another_machine_must_be_plain(source: str, is_held: bool) -> None:
+    """Older versions of rsync and scp have it read by a shell there, unless they are told not to."""
+    template = read_command(source)
+    assert template.is_read_again is is_held
+    assert "krios-1.mrc" in template.fill(values(b"/w/krios-1.mrc"))

@@ -45,9 +45,12 @@ def _detach() -> None:
 
 
 @contextmanager
-def told_to_read_again() -> Iterator[threading.Event]:
-    """An event that SIGHUP sets."""
+def told_to_read_again(can_be: bool = True) -> Iterator[threading.Event]:
+    """An event that SIGHUP sets; where there is nothing to read again, SIGHUP does what it did."""
     again = threading.Event()
+    if not can_be:
+        yield again
+        return
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         again.set()

@@ -6,9 +6,7 @@ import getpass
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -28,7 +26,7 @@ from coldchain.collect.iwatch_config import Contact, PathRule, WatchConfig, chec
 from coldchain.collect.name_pattern import NamePattern
 from coldchain.collect.watch_actions import WatchActions
 from coldchain.collect.watch_alerts import WatchAlerts, parse_smtp, parse_syslog
-from coldchain.collect.watch_service import WatchService
+from coldchain.collect.watch_service import PAUSE_SECONDS, WatchService
 from coldchain.errors import FormatError, UsageError, printable
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -151,8 +149,27 @@ def watch(
     log_to(alerts if daemon else None)
     if daemon:
         source = _Source(source.file and source.file.absolute(), source.config, Path.cwd())
-    with in_background(daemon, pid_file):
-        _watch(source, alerts, queue, says=verbose or source.file is None, initial=initial, settle_seconds=settle)
+    actions = WatchActions(queue, alerts, say if verbose or source.file is None else lambda _: None)
+    # The signals first: whoever reads the file of the process id may send one at once.
+    with (
+        stop_on_signals() as stopping,
+        told_to_read_again(source.file is not None) as again,
+        in_background(daemon, pid_file),
+    ):
+        warn(alerts.use(source.config))
+        service = WatchService(source.config, initial=initial, settle_seconds=settle)
+        queue.start()
+        try:
+            while not stopping.is_set():
+                if again.is_set():
+                    again.clear()
+                    _read_again(source, service, alerts)
+                _act(service, actions, PAUSE_SECONDS)
+            _act(service, actions, 0)  # what the kernel has told by now
+        finally:
+            service.close()
+            queue.stop(_STOP_SECONDS)
+            warn(alerts.close(_STOP_SECONDS))
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -233,34 +250,9 @@ def _with_absolute_paths(config: WatchConfig, base: Path) -> WatchConfig:
 # -- watching ---------------------------------------------------------------------------------------------------------
 
 
-def _watch(
-    source: _Source,
-    alerts: WatchAlerts,
-    queue: CommandQueue,
-    *,
-    says: bool,
-    initial: bool,
-    settle_seconds: float,
-) -> None:
-    actions = WatchActions(queue, alerts, say if says else lambda _: None)
-    warn(alerts.use(source.config))
-    service = WatchService(source.config, initial=initial, settle_seconds=settle_seconds)
-    queue.start()
-    try:
-        with stop_on_signals() as stopping, ExitStack() as signals:
-            again = signals.enter_context(told_to_read_again()) if source.file is not None else threading.Event()
-            while not stopping.is_set():
-                if again.is_set():
-                    again.clear()
-                    _read_again(source, service, alerts)
-                for happening in service.poll():
-                    actions.act(happening)
-            for happening in service.poll(0):  # what the kernel has told by now
-                actions.act(happening)
-    finally:
-        service.close()
-        queue.stop(_STOP_SECONDS)
-        warn(alerts.close(_STOP_SECONDS))
+def _act(service: WatchService, actions: WatchActions, timeout_seconds: float) -> None:
+    for happening in service.poll(timeout_seconds):
+        actions.act(happening)
 
 
 def _read_again(source: _Source, service: WatchService, alerts: WatchAlerts) -> None:

@@ -27,17 +27,22 @@ def watch_facility(path: Path, *, daemon: bool, pid_file: Path | None, verbose: 
     rules = _rules(settings)
     alerts = WatchAlerts()
     log_to(alerts if daemon else None)
-    with FacilityLock(settings), in_background(daemon, pid_file), stop_on_signals() as stopping:
+    # The signals first: whoever reads the file of the process id may send one at once.
+    with (
+        FacilityLock(settings),
+        stop_on_signals() as stopping,
+        told_to_read_again() as again,
+        in_background(daemon, pid_file),
+    ):
         watch = FacilityWatch(rules, say=say if verbose else log.debug, told=report)
         watch.start()
         try:
-            with told_to_read_again() as again:
-                while not stopping.wait(_PAUSE_SECONDS):
-                    if again.is_set():
-                        again.clear()
-                        _read_again(path, watch)
-                    if not watch.alive():
-                        raise ColdchainError("a rule's watch has ended by itself", remedy="See the log; start it again")
+            while not stopping.wait(_PAUSE_SECONDS):
+                if again.is_set():
+                    again.clear()
+                    _read_again(path, watch)
+                if not watch.alive():
+                    raise ColdchainError("a rule's watch has ended by itself", remedy="See the log; start it again")
         finally:
             watch.stop()
             alerts.close()

@@ -15,7 +15,7 @@ from coldchain.collect.watch_rules import Exceptions, Happening, RuleKeeper, spe
 
 log = logging.getLogger(__name__)
 
-_PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 0.2
 """How often is looked at what no event tells of: files that settle, roots that come and go."""
 
 _Key = tuple[str, bool]
@@ -68,7 +68,7 @@ class WatchService:
             else:
                 self._trees[key] = self._tree(key, events)
 
-    def poll(self, timeout_seconds: float = _PAUSE_SECONDS) -> Iterator[Happening]:
+    def poll(self, timeout_seconds: float = PAUSE_SECONDS) -> Iterator[Happening]:
         """What has happened to what the rules are about; waits for something to happen, but not longer than that."""
         self._wait(timeout_seconds)
         now = time.monotonic()
