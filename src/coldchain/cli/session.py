@@ -22,7 +22,11 @@ from coldchain.model.identity import is_safe_relative
 from coldchain.model.optics import Optics
 from coldchain.model.session import Layout, Session, SessionParameters, SessionState
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Create, change, close, list and show sessions; list what lacks its partner.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Create, change, close, list and show sessions; list what lacks its partner.",
+)
 
 NameArgument = Annotated[str, typer.Argument(help="The session's name, or its id.")]
 ProjectOption = Annotated[str | None, typer.Option("--project", help="The project it belongs to.")]
