@@ -149,27 +149,8 @@ def watch(
     log_to(alerts if daemon else None)
     if daemon:
         source = _Source(source.file and source.file.absolute(), source.config, Path.cwd())
-    actions = WatchActions(queue, alerts, say if verbose or source.file is None else lambda _: None)
-    # The signals first: whoever reads the file of the process id may send one at once.
-    with (
-        stop_on_signals() as stopping,
-        told_to_read_again(source.file is not None) as again,
-        in_background(daemon, pid_file),
-    ):
-        warn(alerts.use(source.config))
-        service = WatchService(source.config, initial=initial, settle_seconds=settle)
-        queue.start()
-        try:
-            while not stopping.is_set():
-                if again.is_set():
-                    again.clear()
-                    _read_again(source, service, alerts)
-                _act(service, actions, PAUSE_SECONDS)
-            _act(service, actions, 0)  # what the kernel has told by now
-        finally:
-            service.close()
-            queue.stop(_STOP_SECONDS)
-            warn(alerts.close(_STOP_SECONDS))
+    says = verbose or source.file is None
+    _serve(source, alerts, queue, (daemon, pid_file), says=says, initial=initial, settle_seconds=settle)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -248,6 +229,39 @@ def _with_absolute_paths(config: WatchConfig, base: Path) -> WatchConfig:
 
 
 # -- watching ---------------------------------------------------------------------------------------------------------
+
+
+def _serve(
+    source: _Source,
+    alerts: WatchAlerts,
+    queue: CommandQueue,
+    background: tuple[bool, Path | None],
+    *,
+    says: bool,
+    initial: bool,
+    settle_seconds: float,
+) -> None:
+    actions = WatchActions(queue, alerts, say if says else lambda _: None)
+    # The signals first: whoever reads the file of the process id may send one at once.
+    with (
+        stop_on_signals() as stopping,
+        told_to_read_again(source.file is not None) as again,
+        in_background(*background),
+    ):
+        warn(alerts.use(source.config))
+        service = WatchService(source.config, initial=initial, settle_seconds=settle_seconds)
+        queue.start()
+        try:
+            while not stopping.is_set():
+                if again.is_set():
+                    again.clear()
+                    _read_again(source, service, alerts)
+                _act(service, actions, PAUSE_SECONDS)
+            _act(service, actions, 0)  # what the kernel has told by now
+        finally:
+            service.close()
+            queue.stop(_STOP_SECONDS)
+            warn(alerts.close(_STOP_SECONDS))
 
 
 def _act(service: WatchService, actions: WatchActions, timeout_seconds: float) -> None:
