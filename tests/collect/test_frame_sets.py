@@ -137,6 +137,16 @@ def test_the_stack_of_a_tilt_series_is_no_movie(taking: Taking) -> None:
     assert kinds == {"TS_01.mrc": FileKind.OTHER, "TS_01.mrc.mdoc": FileKind.METADATA}
 
 
+def test_a_stack_that_was_taken_for_a_movie_is_corrected(taking: Taking) -> None:
+    """Before its mdoc was there it looked like one; now it is quarantined and says why, and waits for nothing."""
+    taking.take(write_movie(taking.root / "visit/TS_01.mrc", frames=1))
+    mdoc = series(taking.root / "visit/TS_01.mrc.mdoc", 2)
+    taking.take(mdoc, write_movie(taking.root / "visit/TS_01.mrc", frames=2))
+    exposure = taking.exposures()["TS_01"]
+    assert exposure.state is ExposureState.QUARANTINED
+    assert "a stack of images" in exposure.reason
+
+
 @pytest.mark.parametrize("mdoc_first", [False, True])
 def test_an_mdoc_of_a_single_image_describes_it(taking: Taking, mdoc_first: bool) -> None:
     """One ZValue that names no movie is about the image of the mdoc's name, and waits for it without an exposure."""

@@ -42,13 +42,17 @@ _ACCESS_REMEDY = "Give the account that runs Coldchain permission to read it; it
 @dataclass(frozen=True, slots=True)
 class Content:
     """What a whole file turned out to be: its placement, the kind made sure of, and what it says of its exposure, or of
-    several (`frame_sets`, which name the movies)."""
+    several (`frame_sets`, which name the movies).
+
+    `mistaken_for` is the exposure that its name alone, or an earlier version of it, makes of a file that is none.
+    """
 
     placement: Placement
     description: ExposureMetadata | None = None
     header: ExposureMetadata | None = None
     complaint: str = ""
     frame_sets: tuple[FrameSet, ...] = ()
+    mistaken_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,8 @@ def _image_content(absolute: Path, placement: Placement) -> Content:
     if placement.kind not in IMAGES:
         return Content(placement)
     if info.frames > 1 and _is_stack_of_images(absolute):
-        return Content(replace(placement, kind=FileKind.OTHER, exposure_name=None))
+        other = replace(placement, kind=FileKind.OTHER, exposure_name=None)
+        return Content(other, mistaken_for=placement.exposure_name)
     try:
         return Content(placement, header=header_metadata(absolute, info))
     except MetadataError as error:

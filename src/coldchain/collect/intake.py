@@ -39,6 +39,7 @@ _EVERY = 1 << 62
 _PAGE = 500
 _LAST = 200
 """Beyond what one step of a collector takes."""
+_STACK = "it is a stack of images, as its mdoc says, and not the frames of one exposure"
 _STANDING = (FileState.ARRIVED, FileState.DAMAGED)
 
 
@@ -242,8 +243,16 @@ class Intake:
         file = self._record(session, exposure, content.placement, signature, FileState.ARRIVED, "")
         if exposure is not None and file.kind in IMAGES:
             exposures.attach_input(self._catalog, exposure.id, file.id)
+        if content.mistaken_for is not None:
+            self._correct(session, content.mistaken_for)
         if content.complaint:
             self._event(Severity.WARNING, "metadata.unusable", content.complaint, session, file)
+
+    def _correct(self, session: Session, name: str) -> None:
+        """A stack that was taken for an exposure while its mdoc did not say yet what it is: it waits for nothing."""
+        exposure = exposures.by_name(self._catalog, session.id, name)
+        if exposure is not None:
+            exposures.set_state(self._catalog, exposure.id, ExposureState.QUARANTINED, _STACK)
 
     def _has_a_first(self, session: Session, placement: Placement) -> bool:
         """Whether a file of another place of the session stands for the same path: this one then changes nothing."""

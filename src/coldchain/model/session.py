@@ -131,8 +131,8 @@ class OrphanKind(StrEnum):
 class Orphan:
     """What has waited for its partner longer than the instrument's `orphan_seconds`.
 
-    `name` is the exposure's, or the movie's as an mdoc of many names it (then there is no exposure). `reason` is what is
-    missing, in words. `told_at` is when it was first said.
+    `name` is the exposure's, or the movie's as an mdoc of many names it (then there is no exposure). `reason` is what
+    is missing, in words. `told_at` is when it was first said.
     """
 
     kind: OrphanKind
