@@ -10,10 +10,10 @@ from inotify_simple import Event as KernelEvent
 from inotify_simple import flags
 
 from coldchain.collect.event_names import TOLD_ANYWAY
-from coldchain.collect.file_event import join, with_all_above
+from coldchain.collect.file_event import join
 from coldchain.collect.tree_memory import FOLDER, UNSEEN
 from coldchain.collect.tree_visits import SELF_MASK, TreeVisits, Visit
-from coldchain.collect.tree_watches import AWAY, is_inside
+from coldchain.collect.tree_watches import AWAY
 from coldchain.collect.watched_tree import WatchedTree
 
 _MOVE_SECONDS = 0.5
@@ -93,8 +93,8 @@ class KernelEvents:
         tree = self._tree
         if event.mask & flags.UNMOUNT:
             tree.report.tell(flags.UNMOUNT, folder)
-            if folder and not any(path in tree.unmounted for path in with_all_above(folder)):
-                tree.unmounted = {path for path in tree.unmounted if not is_inside(path, folder)} | {folder}
+            if folder in tree.mount_points:  # of what is beneath it the kernel tells the same
+                tree.unmounted.add(folder)
             return
         tree.watches.forget(event.wd)
         if folder.startswith(AWAY):

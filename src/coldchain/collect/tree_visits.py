@@ -19,7 +19,6 @@ from inotify_simple import flags
 
 from coldchain.collect.event_names import KINDS
 from coldchain.collect.file_event import join
-from coldchain.collect.folder_stamps import Stamp
 from coldchain.collect.tree_memory import CLOSED, FOLDER, UNSEEN, fingerprint
 from coldchain.collect.tree_watches import is_inside
 from coldchain.collect.watched_tree import WatchedTree
@@ -114,7 +113,9 @@ class TreeVisits:
         was_watched = tree.watches.has(folder)
         tree.report.note_visit(folder)
         tree.watches.add(folder, descriptor, tree.report.wanted & KINDS | SELF_MASK | _STRUCTURE_MASK)
-        stamp = _stamp(os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        self._note_mount(folder, status, descriptor)
+        stamp = status.st_mtime_ns, status.st_ctime_ns
         if visit.trusts and tree.stamps.is_unchanged(folder, stamp):
             for inner in tree.memory.folders_in(folder):
                 self.queue(replace(visit, folder=inner))
@@ -129,6 +130,12 @@ class TreeVisits:
                     yield
         for name in () if visit.keeps else missing:
             self._miss(visit, name, descriptor)
+
+    def _note_mount(self, folder: str, status: os.stat_result, descriptor: int) -> None:
+        if folder and os.stat("..", dir_fd=descriptor).st_dev != status.st_dev:
+            self._tree.mount_points.add(folder)
+        else:
+            self._tree.mount_points.discard(folder)
 
     def _meet(self, visit: Visit, entry: os.DirEntry[str], now: float, *, was_watched: bool) -> None:
         path = join(visit.folder, entry.name)
@@ -182,10 +189,6 @@ class TreeVisits:
             self._tree.watches.unwatched.discard(folder)
         else:
             self._tree.voice.say_unreadable(folder, error)
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_there(name: str, descriptor: int) -> bool:

@@ -25,7 +25,8 @@ class WatchedTree:
     recursive : whether folders in it are entered.
     enters : whether a folder (relative to the root) is to be entered.
     settling : files that may still be written to; None where the owner waits for them itself.
-    unmounted : folders whose mount went away. kept_out : folders that are not entered.
+    mount_points : folders on which another file system is mounted. unmounted : those where it is no more.
+    kept_out : folders that are not entered.
     """
 
     root: Path
@@ -37,6 +38,7 @@ class WatchedTree:
     settling: Settling | None
     stamps: FolderStamps
     memory: TreeMemory = field(default_factory=TreeMemory)
+    mount_points: set[str] = field(default_factory=set)
     unmounted: set[str] = field(default_factory=set)
     kept_out: set[str] = field(default_factory=set)
 
