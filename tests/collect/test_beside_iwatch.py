@@ -1,6 +1,6 @@
 """iwatch itself and `coldchain watch`, side by side: the same commands for the same happenings, and those that it lost.
 
-Each program watches a folder of its own in which the same is done, slowly enough for iwatch to keep up.
+Each program watches a folder of its own in which the same is done, one thing after the other, so that iwatch keeps up.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ import pytest
 
 PROGRAMS = {"iwatch": ["/usr/bin/iwatch"], "coldchain": [sys.executable, "-m", "coldchain", "watch"]}
 DTD = Path("/etc/iwatch/iwatch.dtd")
-_PAUSE_SECONDS = 0.12
-"""Between two actions. A command of iwatch's takes 10 ms, and an action has a handful of events."""
-
 pytestmark = pytest.mark.skipif(shutil.which("iwatch") is None, reason="iwatch is not installed (package iwatch)")
 
 Action = Callable[[Path], object]
@@ -71,7 +68,7 @@ class Pair:
         while waiting := [program for program in programs if not condition(self.log(program))]:
             for program in waiting:
                 action(self.places[program] / "data")
-            time.sleep(0.1)
+            time.sleep(0.02)
             said = {program: (self.places[program] / "said").read_text() for program in waiting}
             assert time.monotonic() < end, (said, {program: self.log(program) for program in waiting})
 
@@ -87,20 +84,22 @@ class Pair:
         for place in self.places.values():
             os.truncate(place / "log", 0)
 
-    def lines(self, *actions: Action, last: str = "last") -> dict[str, list[str]]:
-        """Do the same in both folders; what each program's commands wrote on it."""
-        for action in actions:
+    def lines(self, *actions: Action) -> dict[str, list[str]]:
+        """Do the same in both folders, each action when both are through with the one before; what commands wrote."""
+        for number, action in enumerate(actions):
             for place in self.places.values():
                 action(place / "data")
-            time.sleep(_PAUSE_SECONDS)
-        for place in self.places.values():
-            (place / "data" / last).write_text("x")
-        self.until(lambda log: f"IN_CLOSE_WRITE ROOT/{last}" in log)
+                (place / f"data/last{number}").write_text("x")
+            self.until(lambda log, number=number: f"IN_CLOSE_WRITE ROOT/last{number}" in log)  # type: ignore[misc]
         logs = {program: once(self.log(program).splitlines()) for program in PROGRAMS}
         # A folder is opened and listed by each program in its own way.
         ours = ("IN_ISDIR,IN_OPEN", "IN_ISDIR,IN_ACCESS", "IN_ISDIR,IN_CLOSE_NOWRITE")
         return {
-            program: [line for line in log if f"ROOT/{last}" not in line and not line.startswith(ours)]
+            program: [
+                line
+                for line in log
+                if "ROOT/last" not in line and "ROOT/probe" not in line and not line.startswith(ours)
+            ]
             for program, log in logs.items()
         }
 
@@ -311,12 +310,11 @@ def test_a_single_file_fires_the_same_commands(pair: Callable[..., Pair]) -> Non
     both = pair(
         ["-e", "modify,close_write,attrib", "-c", "echo %e %f >> {log}", "{root}/probe"], began=[touch("probe")]
     )
-    actions: list[Action] = [touch("probe"), lambda root: (root / "probe").chmod(0o600), touch("other")]
-    for action in actions:
+    for action, kind in ((touch("probe"), "CLOSE_WRITE"), (lambda root: (root / "probe").chmod(0o600), "ATTRIB")):
         for place in both.places.values():
             action(place / "data")
-        time.sleep(_PAUSE_SECONDS)
-    both.until(lambda log: "IN_ATTRIB" in log)
+            touch("other")(place / "data")
+        both.until(lambda log, kind=kind: f"IN_{kind}" in log)  # type: ignore[misc]
     assert once(both.log("coldchain").splitlines()) == once(both.log("iwatch").splitlines())
     assert "other" not in both.log("coldchain")
 
