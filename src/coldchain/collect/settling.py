@@ -37,7 +37,7 @@ class Settling:
 
         At most so many at a time, those first that have waited longest.
         """
-        due = []
+        due: list[tuple[str, int]] = []
         for path, (value, since) in self._waiting.items():
             if now - since < self._seconds or len(due) == most:
                 break
