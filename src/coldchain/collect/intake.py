@@ -105,10 +105,14 @@ class Intake:
         sessions that are open or have an exposure that waits; another session's is when a file arrives for it. All of
         this costs by the number of sessions, but for one look for copies that are not wanted yet, for each store.
         """
-        for session in self._roster.refresh():
-            if self._may_be_unfinished(session):
-                self._adopt(session)
-            files.want_everywhere(self._catalog, session.id, self._stores)
+        found = self._roster.refresh()
+        if self._root != self._roots[0]:
+            return  # the movie root's intake does it
+        with self._turn:
+            for session in found:
+                if self._may_be_unfinished(session):
+                    self._adopt(session)
+                files.want_everywhere(self._catalog, session.id, self._stores)
 
     def known_among(self, seen: Mapping[str, Signature]) -> set[str]:
         """Which of these files, by their paths relative to the root, need not be taken: they were before, as they are.
