@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from os import stat_result
+from typing import NamedTuple
 
 from inotify_simple import flags
 
@@ -14,9 +14,8 @@ from coldchain.collect.event_names import KINDS, TOLD_ANYWAY
 _ARRIVED, _GONE = "arrived", "gone"
 
 
-@dataclass(frozen=True, slots=True)
-class FileEvent:
-    """Something that happened.
+class FileEvent(NamedTuple):
+    """Something that happened. (A tuple, as millions are made where a tree is large.)
 
     Parameters
     ----------

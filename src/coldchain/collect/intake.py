@@ -120,11 +120,8 @@ class Intake:
         Unreadable ones are not among them. Raises CatalogError.
         """
         of_session: dict[UUID, dict[tuple[str, UUID | None], str]] = {}
-        for path, placement in zip(seen, self._roster.place_all(seen), strict=True):
-            session = self._roster.known(placement)
-            if session is not None:
-                its_place = self._roster.known_place_id(session, placement)
-                of_session.setdefault(session.id, {})[placement.path_in_session, its_place] = path
+        for path, spot in self._roster.spots(seen):
+            of_session.setdefault(spot.session_id, {})[spot.path, spot.place_id] = path
         known: set[str] = set()
         for session_id, paths in of_session.items():
             found = files.signatures(self._catalog, session_id, [inside for inside, _ in paths])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from uuid import UUID
 
 from coldchain.catalog import events, places, sessions
@@ -24,6 +24,14 @@ log = logging.getLogger(__name__)
 _LONGEST_NAME = 200
 _MOST_DISCS = 64
 _NO_PLACE = UUID(int=0)
+
+
+class Spot(NamedTuple):
+    """Where a file may stand: its path in a session, and the session's place in which it lies; None: its own folder."""
+
+    session_id: UUID
+    place_id: UUID | None
+    path: str
 
 
 class SessionRoster:
@@ -85,28 +93,43 @@ class SessionRoster:
 
     def place(self, path: str) -> Placement:
         """Where a file belongs; `path` is relative to the root. Raises CatalogError."""
-        (placement,) = self.place_all([path])
-        return placement
-
-    def place_all(self, paths: Iterable[str]) -> list[Placement]:
-        """Where files belong that were found together: each folder is looked at once. Raises CatalogError."""
-        has_session_file = cache(self._has_session_file)
-        return [self._place(path, has_session_file) for path in paths]
-
-    def known(self, placement: Placement) -> Session | None:
-        """The session of a file, as far as it is known."""
-        return self._by_folder.get(placement.session_folder)
-
-    def _place(self, path: str, has_session_file: Callable[[str], bool]) -> Placement:
         folders = (".", *folders_above(path))
-        if not self._met.issuperset(folders):
-            self.refresh()
-            self._met.update(folders)
+        self._meet(folders)
         if (told := self._told(path)) is not None:
             return told
         layouts = {folder: self._by_folder[folder].layout for folder in folders if folder in self._by_folder}
-        epu = dict.fromkeys((folder for folder in folders if has_session_file(folder)), Layout.EPU)
+        epu = dict.fromkeys((folder for folder in folders if self._has_session_file(folder)), Layout.EPU)
         return place(PurePosixPath(path), sessions=layouts | epu)
+
+    def spots(self, paths: Collection[str]) -> Iterator[tuple[str, Spot]]:
+        """Where in the sessions that are known each file may stand, in none or several, with its path. No file is
+        looked at. Raises CatalogError."""
+        folders = {path.rpartition("/")[0] for path in paths}
+        self._meet({".", *(above for folder in folders for above in folders_above(f"{folder}/"))})
+        spots_in = {folder: self._spots_in(folder) for folder in folders}
+        for path in paths:
+            told = self._told(path)
+            session = None if told is None else self._by_folder.get(told.session_folder)
+            if told is not None and session is not None:
+                place_id = self._known_place_id(session, told.lies_in or told.session_folder)
+                yield path, Spot(session.id, place_id, told.path_in_session)
+            for session_id, place_id, start in spots_in[path.rpartition("/")[0]]:
+                yield path, Spot(session_id, place_id, path[start:])
+
+    def _spots_in(self, folder: str) -> list[tuple[UUID, UUID | None, int]]:
+        """The known sessions in which a folder lies: each with its place, and where a path in the session begins."""
+        spots = []
+        for above in (".", *folders_above(f"{folder}/")):
+            if (session := self._by_folder.get(above)) is not None:
+                start = 0 if above == "." else len(above) + 1
+                spots.append((session.id, self._known_place_id(session, above), start))
+        return spots
+
+    def _meet(self, folders: Collection[str]) -> None:
+        """Read the sessions where a folder is met for the first time."""
+        if not self._met.issuperset(folders):
+            self.refresh()
+            self._met.update(folders)
 
     def session(self, placement: Placement) -> Session:
         """The session of a file, found or made. Raises CatalogError."""
@@ -132,9 +155,8 @@ class SessionRoster:
             self._place_ids[key] = places.ensure(self._catalog, session.id, root=str(self._root), folder=folder).id
         return self._place_ids[key]
 
-    def known_place_id(self, session: Session, placement: Placement) -> UUID | None:
-        """As `place_id`, but none is made: an id that no file has where there is none."""
-        folder = placement.lies_in or placement.session_folder
+    def _known_place_id(self, session: Session, folder: str) -> UUID | None:
+        """The place of a session in a folder: an id that no file has where there is none."""
         return None if self._is_own(session, folder) else self._place_ids.get((session.id, folder), _NO_PLACE)
 
     def _is_own(self, session: Session, folder: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from inotify_simple import flags
 
@@ -106,7 +106,7 @@ class RuleKeeper:
         asked = self.rule.events
         only_moves = asked & flags.MOVED_TO and not asked & (flags.CREATE | flags.CLOSE_WRITE)
         if event.is_found and event.mask & flags.CREATE and only_moves:
-            return replace(event, mask=event.mask & ~int(flags.CREATE) | int(flags.MOVED_TO))
+            return event._replace(mask=event.mask & ~int(flags.CREATE) | int(flags.MOVED_TO))
         return event
 
 

@@ -24,8 +24,9 @@ import select
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from inotify_simple import flags
 
@@ -42,8 +43,7 @@ _ARRIVALS = int(flags.CREATE | flags.CLOSE_WRITE | flags.MOVED_TO)
 _CLOSED = int(flags.CLOSE_WRITE | flags.MOVED_TO)
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """A regular file as it stood at one moment.
 
     `path` is relative to the watched root, POSIX, `os.fsdecode`d. `modified_ns` is the source's own time stamp: compare
@@ -211,7 +211,7 @@ class FolderWatcher:
     def _sight(self, sighting: Sighting) -> None:
         earlier = self._sightings.pop(sighting.path, None)
         # A listing knows nothing of closing: it must not take back what the kernel said a moment ago.
-        if earlier is not None and replace(earlier, closed=False) == sighting:
+        if earlier is not None and earlier._replace(closed=False) == sighting:
             sighting = earlier
         self._sightings[sighting.path] = sighting
 
