@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from coldchain.errors import ProcessingError
 from coldchain.kernels import ctf_fit, ctf_report, ctf_search, ctf_tilt, spectrum
@@ -38,6 +39,8 @@ _LARGEST_UNCERTAINTY_WITH_PHASE_ANGSTROM = 450.0
 _SMALLEST_EDGE_PIXEL = 256
 _SMALLEST_EDGE_ANGSTROM = 250.0
 _SECTORS = 60
+# Mean and magnitude of a picture need not be exact; a value that is no number shows in its spectrum.
+_SPARSE_ROWS = 16
 _FEWEST_RINGS_OF_BAND = 40
 _MOST_RINGS = 1200
 # How far the phase of the largest defocus's rings may turn within one ring of the spectrum.
@@ -137,10 +140,18 @@ def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
     check_parameters(parameters)
     if image.ndim != 2:
         raise ProcessingError(f"the image has {image.ndim} dimensions", expected="rows and columns")
+    # The fit's matrices are small: threads that wait for more of them take the time of those that work.
+    with threadpool_limits(1, user_api="blas"):
+        return _fit_picture(image, parameters)
+
+
+def _fit_picture(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
     reason = _too_small(image, parameters)
     if reason:
         return _no_fit(reason)
-    extent = extent_of(image, parameters.threads)
+    extent = extent_of(image[::_SPARSE_ROWS])
+    if not (extent.is_finite and extent.highest > extent.lowest):
+        extent = extent_of(image, parameters.threads)
     reason = _unusable(image, extent)
     if reason:
         return _no_fit(reason)
@@ -148,6 +159,10 @@ def fit_ctf(image: NDArray[np.generic], parameters: CtfParameters) -> CtfFit:
     if band.rings < _FEWEST_RINGS_OF_BAND:
         return _no_fit(_few(band.rings))
     polar = spectrum.of_picture(image, parameters.pixel_size_angstrom, band, parameters.threads, extent=extent)
+    if not math.isfinite(float(polar.power.max())):  # of a value that is no number nothing is left
+        reason = _unusable(image, extent_of(image, parameters.threads))
+        if reason:
+            return _no_fit(reason)
     flat = _fit(polar, parameters)
     return _fit_tilted(image, flat, parameters) if parameters.tilt else flat
 
@@ -176,8 +191,9 @@ def fit_ctf_spectrum(amplitudes: NDArray[np.generic], parameters: CtfParameters)
     if reason:
         return _no_fit(reason)
     cell = 1 / (min(amplitudes.shape) * parameters.pixel_size_angstrom)
-    polar = spectrum.of_amplitudes(amplitudes, parameters.pixel_size_angstrom, _band(parameters, cell))
-    return _fit(polar, parameters, off_centre_per_angstrom=_CELL_OFF_CENTRE * cell)
+    with threadpool_limits(1, user_api="blas"):
+        polar = spectrum.of_amplitudes(amplitudes, parameters.pixel_size_angstrom, _band(parameters, cell))
+        return _fit(polar, parameters, off_centre_per_angstrom=_CELL_OFF_CENTRE * cell)
 
 
 def _fit_tilted(image: NDArray[np.generic], flat: CtfFit, parameters: CtfParameters) -> CtfFit:

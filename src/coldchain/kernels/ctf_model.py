@@ -62,7 +62,10 @@ class Lens:
         return np.asarray(self.defocus_phase(k) * defocus_angstrom + self.constant_phase(k))
 
     def equiphase_frequency(
-        self, frequency_per_angstrom: Floats, defocus_angstrom: Floats, mean_defocus_angstrom: float
+        self,
+        frequency_per_angstrom: Floats,
+        defocus_angstrom: Floats | float,
+        mean_defocus_angstrom: Floats | float,
     ) -> Floats:
         """The frequency at which a lens of the mean defocus has the phase that this one has at a given frequency.
 

@@ -184,6 +184,8 @@ def _smoothed(
     across = flattened.copy()
     for samples in _SMOOTHED_SAMPLES:
         wide = ring_width * _SMOOTHED_RING > samples
+        if not wide.any():
+            break
         across[:, wide] = ndimage.gaussian_filter1d(flattened, samples, axis=1)[:, wide]
         averaged[wide] = 2 * math.sqrt(math.pi) * samples
     ringed = k <= 1.0 / resolution_angstrom
@@ -191,17 +193,17 @@ def _smoothed(
     noise = 1.0 / np.maximum(rings.ring_inverse_error * np.sqrt(averaged), 1e-6)
     if not ringed.any():
         return across, noise
-    at_sector = refined.defocus.at(rings.azimuth_radian)
-    straight = _moved(across, k, [rings.lens.equiphase_frequency(k, np.full_like(k, mean), one) for one in at_sector])
+    at_sector = refined.defocus.at(rings.azimuth_radian)[:, np.newaxis]
+    straight = _moved(across, k, rings.lens.equiphase_frequency(k, mean, at_sector))
     along = ndimage.gaussian_filter1d(straight, _SMOOTHED_SECTORS, axis=0, mode="wrap")
-    back = _moved(along, k, [rings.lens.equiphase_frequency(k, np.full_like(k, one), mean) for one in at_sector])
+    back = _moved(along, k, rings.lens.equiphase_frequency(k, at_sector, mean))
     return np.where(ringed, back, across), noise
 
 
-def _moved(values: Floats, frequency: Floats, places: list[Floats]) -> Floats:
-    """Every sector's values (sectors, rings) at other frequencies; where there are none, at its own."""
-    moved = (np.where(np.isfinite(place), place, frequency) for place in places)
-    return np.stack([np.interp(place, frequency, one) for place, one in zip(moved, values, strict=True)])
+def _moved(values: Floats, frequency: Floats, places: Floats) -> Floats:
+    """Every sector's values (sectors, rings) at other frequencies, likewise; where there are none, at its own."""
+    places = np.where(np.isfinite(places), places, frequency)
+    return np.stack([np.interp(place, frequency, one) for place, one in zip(places, values, strict=True)])
 
 
 def _measured_half(rings: Rings, scaled: Floats, frequency: Floats, azimuth: Floats) -> Floats:

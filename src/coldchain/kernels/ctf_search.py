@@ -198,7 +198,7 @@ def _used(rings: Rings) -> int:
 def _heights(rings: Rings, grid: Floats, used: int) -> Singles:
     """How high the rings of every defocus are looked for, in standard errors: (grid, rings used)."""
     shape = np.minimum(1.0, (rings.frequency_per_angstrom[:used] / _SHOULDER_PER_ANGSTROM) ** -2)
-    contrast = rings.contrast(grid[:, np.newaxis])[:, :used]
+    contrast = rings.contrast(grid[:, np.newaxis], single=True)[:, :used]
     return np.asarray(contrast * (shape * rings.ring_inverse_error[:used]), dtype=np.float32)
 
 

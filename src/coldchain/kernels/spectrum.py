@@ -89,8 +89,8 @@ def of_picture(
     tapers = [_taper(length) for length in image.shape]
     if image.dtype.itemsize >= _DOUBLE_BYTES:
         image, extent = standardised(image), None
-    power = _power(image, extent or extent_of(image, threads), tapers, padded, kept, threads)
-    waves = _bin(power, row_step, column_step, band, threads)
+    transform = _transform(image, extent or extent_of(image, threads), tapers, padded, kept, threads)
+    waves = _bin(transform, row_step, column_step, band, threads)
     worth = math.prod(float(np.sum(w**2) ** 2 / np.sum(w**4)) for w in tapers) / (padded[0] * padded[1])
     return _polar(*waves, worth, band, (band.ring_width_per_angstrom, max(row_step, column_step)))
 
@@ -106,7 +106,7 @@ def of_amplitudes(amplitudes: NDArray[np.generic], pixel_size_angstrom: float, b
     largest = float(squares.max())
     power = np.ascontiguousarray(squares / (largest if largest > 0 else 1.0), dtype=np.float32)
     row_step, column_step = 1 / (rows * pixel_size_angstrom), 1 / (columns * pixel_size_angstrom)
-    waves = _bin(power, row_step, column_step, band, 1)
+    waves = _bin(np.sqrt(power).astype(np.complex64), row_step, column_step, band, 1)
     worth = _samples_of_cells(power, row_step, column_step, band)
     return _polar(*waves, worth, band, (band.ring_width_per_angstrom, max(row_step, column_step)))
 
@@ -130,15 +130,15 @@ def _taper(length: int) -> Floats:
     return np.asarray(0.5 - 0.5 * np.cos(math.pi * np.minimum(distance / edge, 1)))
 
 
-def _power(
+def _transform(
     values: NDArray[np.generic],
     extent: Extent,
     tapers: list[Floats],
     padded: tuple[int, int],
     kept: int,
     threads: int,
-) -> NDArray[np.float32]:
-    """Power of the tapered picture at its first `kept` columns of frequencies: (padded rows, kept) float32."""
+) -> NDArray[np.complex64]:
+    """The tapered picture's waves at its first `kept` columns of frequencies: (padded rows, kept) complex64."""
     columns = values.shape[1]
     transform = np.zeros((padded[0], kept), dtype=np.complex64)
     down, across = tapers[0].astype(np.float32), tapers[1].astype(np.float32)
@@ -156,9 +156,7 @@ def _power(
 
     in_bands(transform_rows, values.shape[0], threads)
     ducc0.fft.c2c(transform, axes=(0,), nthreads=max(1, threads), out=transform)
-    power = np.empty(transform.shape, dtype=np.float32)
-    in_bands(lambda first, end: _square(transform, power, first, end), padded[0], threads)
-    return power
+    return transform
 
 
 def _centre(values: NDArray[np.generic], extent: Extent, lines: NDArray[np.float32]) -> None:
@@ -181,10 +179,10 @@ def _fade(lines: NDArray[np.float32], down: NDArray[np.float32], across: NDArray
 
 
 def _bin(
-    power: NDArray[np.float32], row_step: float, column_step: float, band: Band, threads: int
+    waves: NDArray[np.complex64], row_step: float, column_step: float, band: Band, threads: int
 ) -> tuple[Floats, Floats]:
     """Sum of power and number of waves in every bin: two arrays (sectors, rings)."""
-    rows = power.shape[0]
+    rows = waves.shape[0]
     reach = min((rows - 1) // 2, math.ceil(band.highest_per_angstrom / row_step))
     cotangents = 1 / np.tan(np.arange(1, band.sectors // 2 + 1) * (math.pi / band.sectors))
     edges = [(2 * reach + 1) * part // _PARTS for part in range(_PARTS + 1)]
@@ -194,7 +192,7 @@ def _bin(
     def work(first: int, end: int) -> None:
         for part in range(first, end):
             rows_of_part = edges[part] - reach, edges[part + 1] - reach
-            _bin_rows(power, cotangents, steps, totals[part], counts[part], *rows_of_part)
+            _bin_rows(waves, cotangents, steps, totals[part], counts[part], *rows_of_part)
 
     # The parts do not depend on the threads, so that as many as there are find the same.
     in_bands(work, _PARTS, threads)
@@ -229,16 +227,8 @@ def _samples_of_cells(power: NDArray[np.float32], row_step: float, column_step: 
 
 
 @compiled
-def _square(transform: NDArray[np.complex64], power: NDArray[np.float32], first: int, end: int) -> None:
-    for i in range(first, end):
-        for j in range(transform.shape[1]):
-            value = transform[i, j]
-            power[i, j] = value.real * value.real + value.imag * value.imag
-
-
-@compiled
 def _bin_rows(
-    power: NDArray[np.float32],
+    waves: NDArray[np.complex64],
     cotangents: Floats,
     steps: tuple[float, float, float, float],
     total: Floats,
@@ -249,7 +239,7 @@ def _bin_rows(
     """Put the waves of rows first … end − 1 (negative ones too) into their bins, sector by sector along each row."""
     row_step, column_step, lowest, width = steps
     sectors, rings = total.shape
-    columns = power.shape[1]
+    columns = waves.shape[1]
     highest = lowest + rings * width
     for i in range(first, end):
         if abs(i) <= _AXIS_WAVES:
@@ -257,7 +247,7 @@ def _bin_rows(
         y = abs(i) * row_step
         if y >= highest:
             continue
-        row = i if i >= 0 else i + power.shape[0]
+        row = i if i >= 0 else i + waves.shape[0]
         last = min(columns - 1, int(math.sqrt(highest * highest - y * y) / column_step))
         column = max(_AXIS_WAVES + 1, int(math.sqrt(max(0.0, lowest * lowest - y * y)) / column_step))
         for below in range(cotangents.size - 1, -1, -1):
@@ -270,6 +260,7 @@ def _bin_rows(
                 x = j * column_step
                 ring = int((math.sqrt(x * x + y * y) - lowest) / width)
                 if x * x + y * y >= lowest * lowest and ring < rings:
-                    total[sector, ring] += power[row, j]
+                    wave = waves[row, j]
+                    total[sector, ring] += wave.real * wave.real + wave.imag * wave.imag
                     count[sector, ring] += 1
             column = max(column, stop)
