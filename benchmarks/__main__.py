@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import alignment, chain, ctf, pick, storage, watch
+from benchmarks import alignment, chain, ctf, pick, storage, watch, watch_engine
 
 PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "alignment": alignment.main,
@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "pick": pick.main,
     "storage": storage.main,
     "watch": watch.main,
+    "watch_engine": watch_engine.main,
 }
 
 
