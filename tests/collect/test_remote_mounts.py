@@ -15,7 +15,7 @@ import pytest
 
 from coldchain.catalog import files, sessions
 from coldchain.catalog.engine import Catalog
-from coldchain.collect import event_tree
+from coldchain.collect import watched_tree
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
 from coldchain.collect.intake import Intake
@@ -99,7 +99,7 @@ def test_a_file_is_never_taken_half_written(backing: Path, catalog: Catalog, col
 
 def test_a_mount_of_an_unknown_type_is_found_out(backing: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel tells nothing of what others write there: seen by the second scan, said, and nothing is missed."""
-    monkeypatch.setattr(event_tree, "is_remote", lambda kind: False)
+    monkeypatch.setattr(watched_tree, "is_remote", lambda kind: False)
     watcher = FolderWatcher(root, scan_seconds=0.2)
     sighted, kinds = set[str](), list[str]()
 

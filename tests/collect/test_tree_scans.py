@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inotify_simple import INotify, flags
 
-from coldchain.collect import tree_visits
+from coldchain.collect import tree_visits, watched_tree
 from coldchain.collect.event_names import event_words
 from coldchain.collect.event_tree import EventTree
 from coldchain.collect.file_event import FileEvent
@@ -120,6 +122,66 @@ def test_a_full_scan_finds_what_was_written_anew_in_its_place(root: Path, scanni
         stream.write("more")
     assert tree.scan(QUIET_SECONDS) == []
     assert tree.scan(50 * QUIET_SECONDS) == ["CLOSE_WRITE f"]
+
+
+def test_where_folders_keep_no_times_every_scan_lists_them(
+    root: Path, scanning: Callable[..., Scanning], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mounted object store, or FAT that Windows shares: a new file is found by the next scan, not by the full one."""
+    monkeypatch.setattr(tree_visits, "_stamp", lambda status: (1, 1))
+    monkeypatch.setattr(watched_tree, "keeps_folder_times", lambda kind: False)
+    (root / "a").mkdir()
+    tree = scanning(scan_seconds=QUIET_SECONDS, use_inotify=False)
+    for number in range(6):
+        tree.scan(QUIET_SECONDS)
+        (root / f"a/{number}").write_text("x")
+        assert tree.scan(QUIET_SECONDS) == [f"CREATE a/{number}"]
+
+
+def test_a_file_system_that_was_believed_wrongly_is_believed_no_more(
+    root: Path, scanning: Callable[..., Scanning], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The full scan finds what the scans before passed over; from then on each scan does."""
+    monkeypatch.setattr(tree_visits, "_stamp", lambda status: (1, 1))
+    (root / "a").mkdir()
+    tree = scanning(scan_seconds=QUIET_SECONDS, full_seconds=50 * QUIET_SECONDS, use_inotify=False)
+    for _ in range(3):
+        tree.scan(QUIET_SECONDS)
+    (root / "a/0").write_text("x")
+    assert tree.scan(QUIET_SECONDS) == []
+    assert tree.scan(50 * QUIET_SECONDS) == ["CREATE a/0"]
+    (root / "a/1").write_text("x")
+    assert tree.scan(QUIET_SECONDS) == ["CREATE a/1"]
+
+
+def test_a_listing_that_breaks_off_is_not_believed(
+    root: Path, scanning: Callable[..., Scanning], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error in the middle of a folder, again and again: once it is over the rest is found, without a full scan."""
+    for number in range(20):
+        (root / f"{number:02d}").write_text("x")
+    scandir, is_broken = os.scandir, True
+
+    @contextmanager
+    def break_off(descriptor: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+        def some() -> Iterator[os.DirEntry[str]]:
+            for number, entry in enumerate(entries):
+                if is_broken and number == 10:
+                    raise OSError(errno.EIO, "Input/output error")
+                yield entry
+
+        with scandir(descriptor) as entries:
+            yield some()
+
+    monkeypatch.setattr(tree_visits.os, "scandir", break_off)
+    tree = scanning(scan_seconds=QUIET_SECONDS, use_inotify=False)
+    for _ in range(4):
+        tree.scan(QUIET_SECONDS)
+    assert len(tree.files()) == 10
+    assert [notice.kind for notice in tree.notices] == ["folder.unreadable"]
+    is_broken = False
+    tree.scan(QUIET_SECONDS)
+    assert len(tree.files()) == 20
 
 
 def test_what_an_earlier_process_noted_is_not_listed(

@@ -31,7 +31,6 @@ from coldchain.collect.event_names import KINDS
 from coldchain.collect.file_event import FileEvent, Report, above
 from coldchain.collect.folder_stamps import FolderStamps, Stamp
 from coldchain.collect.kernel_events import KernelEvents
-from coldchain.collect.mounts import filesystem_type, is_remote
 from coldchain.collect.notice import Notice, Voice
 from coldchain.collect.settling import Settling
 from coldchain.collect.tree_memory import FOLDER, UNSEEN, fingerprint
@@ -121,7 +120,7 @@ class EventTree:
         self._root_device: int | None = None
         self._root_is_folder = True
         self._root_print = UNSEEN
-        self._is_polled = False
+        self._is_deaf = False
         self._is_first = True
         self._is_scanning = False
         self._finished_scans = 0
@@ -165,6 +164,7 @@ class EventTree:
             self._poll_unwatched()
         self._begin_scan_when_due(now)
         self._visits.run_for(_VISITING_SECONDS, now, urgent_only=not visits)
+        self._tell_remote()
         if self._is_scanning and not self._visits.are_waiting:
             self._listen(now)
             self._end_scan(now)
@@ -241,7 +241,8 @@ class EventTree:
         is_other_mount = self._root_device not in {None, status.st_dev}
         self._root_device = status.st_dev
         tree.voice.unsay(*_GONE_KINDS)
-        self._is_polled = not tree.watches.is_there or self._is_remote()
+        tree.forget_devices()
+        tree.meet_device("", status.st_dev)
         tells = not self._is_first or self._tells_first
         is_start, self._is_first = self._is_first, False
         if self._root_is_folder:
@@ -254,12 +255,15 @@ class EventTree:
                 tree.report.tell_found("", status)
                 tree.settle("", status, now)
 
-    def _is_remote(self) -> bool:
-        kind = filesystem_type(self.root)
-        if is_remote(kind):
+    @property
+    def _is_polled(self) -> bool:
+        """Whether the kernel does not tell all that happens here."""
+        return not self._tree.watches.is_there or self._is_deaf or bool(self._tree.remote)
+
+    def _tell_remote(self) -> None:
+        for folder, kind in self._tree.remote.items():
             found = f"{kind} does not tell what others do there"
-            self._tree.voice.say(Severity.INFO, "watch.polled", "", found, self._looked_at())
-        return is_remote(kind)
+            self._tree.voice.say(Severity.INFO, "watch.polled", folder, found, self._looked_at())
 
     def _period(self) -> float:
         return min(self._poll_seconds, self._scan_seconds)
@@ -351,7 +355,7 @@ class EventTree:
         self._deaf_scans += bool(self._unheard) and not self._kernel.has_overflowed
         self._unheard, self._can_hear = 0, False
         if self._deaf_scans >= _DEAF_SCANS and not self._is_polled:
-            self._is_polled = True
+            self._is_deaf = True
             found = "the kernel does not tell what is written there"
             self._tree.voice.say(Severity.WARNING, "watch.deaf", "", found, self._looked_at())
         self._next_scan = now + (self._period() if self._is_polled else self._scan_seconds)

@@ -4,9 +4,12 @@ A folder's modification and change times are those of the last name that was mad
 set the change time, so that a folder whose times were put back by a copying program is seen to have changed all the
 same. The stamps are compared for equality only, and never with our own clock.
 
-A stamp is believed only if a listing that began when it had stood for `QUIET_SECONDS` on our clock found nothing that
-it hides: file systems keep time in steps (2 s on exFAT), and what is made within the step of the last listing leaves
-the stamp as it was.
+A stamp is believed only after a listing that began when it had stood for `QUIET_SECONDS` on our clock, and came to its
+end: file systems keep time in steps (2 s on exFAT), and what is made within the step of the last listing leaves the
+stamp as it was.
+
+Not every file system keeps folders' times. On those that are not known to, no stamp is believed until a folder's names
+were seen to change together with its stamp; and where names change under a stamp that stands, none ever is.
 """
 
 from __future__ import annotations
@@ -37,6 +40,15 @@ class FolderStamps:
         self._folders: dict[str, _Standing] = {}
         self._settled: set[str] = set()
         self._gone: set[str] = set()
+        self._keeps_times: dict[int, bool] = {}
+
+    def believe(self, device: int) -> None:
+        """The file system of this device keeps folders' times."""
+        self._keeps_times.setdefault(device, True)
+
+    def forget_devices(self) -> None:
+        """Devices may have other file systems from now on."""
+        self._keeps_times.clear()
 
     def trust(self, stored: Mapping[str, Stamp]) -> None:
         """Believe in stamps that an earlier process believed in."""
@@ -45,14 +57,28 @@ class FolderStamps:
             if stamp != LIST_ANYWAY:
                 self._folders[folder] = _Standing(stamp, never, is_quiet=True)
 
-    def is_unchanged(self, folder: str, stamp: Stamp) -> bool:
+    def is_unchanged(self, folder: str, stamp: Stamp, device: int) -> bool:
         """Whether a folder that has this stamp now holds the names that it held when it was last listed."""
+        if not self._keeps_times.get(device, False):
+            return False
         standing = self._folders.get(folder)
         return standing is not None and standing.is_quiet and standing.stamp == stamp
 
-    def note_listing(self, folder: str, stamp: Stamp, now: float) -> None:
-        """A listing of the folder begins; the stamp was read just before."""
+    def note_listing(self, folder: str, stamp: Stamp, now: float, *, device: int, has_changed: bool) -> None:
+        """A listing of the folder has come to its end.
+
+        Parameters
+        ----------
+        stamp : what it was both before the listing and after it; where these differ, that from before.
+        now : when the listing began.
+        has_changed : whether it showed other names than were known, which the kernel had not told of.
+        """
         standing = self._folders.get(folder)
+        if standing is not None and has_changed:
+            if standing.stamp != stamp:
+                self._keeps_times.setdefault(device, True)
+            elif standing.is_quiet:
+                self._keeps_times[device] = False
         if standing is None or standing.stamp != stamp:
             self._folders[folder] = _Standing(stamp, now, is_quiet=False)
             self._settled.discard(folder)

@@ -93,6 +93,7 @@ class KernelEvents:
         tree = self._tree
         if event.mask & flags.UNMOUNT:
             tree.report.tell(flags.UNMOUNT, folder)
+            tree.forget_devices()
             if folder in tree.mount_points:  # of what is beneath it the kernel tells the same
                 tree.unmounted.add(folder)
             return

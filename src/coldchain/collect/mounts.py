@@ -11,6 +11,14 @@ _REMOTE = frozenset(
 )
 
 
+# Known to give a folder a new time whenever a name in it is made, removed or renamed. Others have to show it: a FAT
+# volume that Windows shares and a mounted object store do not.
+_KEEPS_FOLDER_TIMES = frozenset(
+    {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "tmpfs", "overlay", "nfs", "nfs4"}
+    | {"lustre", "gpfs", "beegfs", "ceph"}
+)
+
+
 def filesystem_type(path: Path) -> str:
     """The type of the file system on which a path lies ("ext4", "nfs4", "fuse.sshfs"); "" where it cannot be told."""
     try:
@@ -35,3 +43,8 @@ def _unescaped(escape: re.Match[str]) -> str:
 def is_remote(kind: str) -> bool:
     """Whether others may change files there of which this kernel hears nothing."""
     return kind in _REMOTE or kind.startswith("fuse")
+
+
+def keeps_folder_times(kind: str) -> bool:
+    """Whether a folder's time stamps are known to tell of every change of its names there."""
+    return kind in _KEEPS_FOLDER_TIMES

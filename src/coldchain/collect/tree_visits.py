@@ -19,6 +19,7 @@ from inotify_simple import flags
 
 from coldchain.collect.event_names import KINDS
 from coldchain.collect.file_event import join
+from coldchain.collect.folder_stamps import Stamp
 from coldchain.collect.tree_memory import CLOSED, FOLDER, UNSEEN, fingerprint
 from coldchain.collect.tree_watches import is_inside
 from coldchain.collect.watched_tree import WatchedTree
@@ -115,21 +116,23 @@ class TreeVisits:
         tree.watches.add(folder, descriptor, tree.report.wanted & KINDS | SELF_MASK | _STRUCTURE_MASK)
         status = os.fstat(descriptor)
         self._note_mount(folder, status, descriptor)
-        stamp = status.st_mtime_ns, status.st_ctime_ns
-        if visit.trusts and tree.stamps.is_unchanged(folder, stamp):
+        tree.meet_device(folder, status.st_dev)
+        stamp = _stamp(status)
+        if visit.trusts and tree.stamps.is_unchanged(folder, stamp, status.st_dev):
             for inner in tree.memory.folders_in(folder):
                 self.queue(replace(visit, folder=inner))
             return
-        tree.stamps.note_listing(folder, stamp, now)
-        missing = set(tree.memory.of(folder))
+        missing, news = set(tree.memory.of(folder)), 0
         with os.scandir(descriptor) as entries:
             for count, entry in enumerate(entries, start=1):
                 missing.discard(entry.name)
-                self._meet(visit, entry, now, was_watched=was_watched)
+                news += self._meet(visit, entry, now, was_watched=was_watched)
                 if count % _SLICE_ENTRIES == 0:
                     yield
         for name in () if visit.keeps else missing:
-            self._miss(visit, name, descriptor)
+            news += self._miss(visit, name, descriptor)
+        stands = stamp == _stamp(os.fstat(descriptor))
+        tree.stamps.note_listing(folder, stamp, now, device=status.st_dev, has_changed=bool(news) and stands)
 
     def _note_mount(self, folder: str, status: os.stat_result, descriptor: int) -> None:
         if folder and os.stat("..", dir_fd=descriptor).st_dev != status.st_dev:
@@ -137,16 +140,17 @@ class TreeVisits:
         else:
             self._tree.mount_points.discard(folder)
 
-    def _meet(self, visit: Visit, entry: os.DirEntry[str], now: float, *, was_watched: bool) -> None:
+    def _meet(self, visit: Visit, entry: os.DirEntry[str], now: float, *, was_watched: bool) -> bool:
+        """Compare a name with what was known; whether it is new."""
         path = join(visit.folder, entry.name)
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:  # gone since it was listed
-            return
+            return False
         except OSError as error:
             self._tree.voice.say_unreadable(path, error)
             self._tree.stamps.forget([visit.folder])
-            return
+            return False
         tree = self._tree
         before = tree.memory.get(visit.folder, entry.name)
         is_folder = stat.S_ISDIR(status.st_mode)
@@ -156,12 +160,13 @@ class TreeVisits:
         if is_folder and tree.recursive and (is_new or visit.goes_deep):
             self.queue(replace(visit, folder=path, trusts=visit.trusts and not is_new))
         if not visit.tells:
-            return
+            return is_new
         if is_new:
             tree.report.tell_found(path, status, kernel_should_know=was_watched)
             tree.settle(path, status, now)
         elif before not in {value, CLOSED} and stat.S_ISREG(status.st_mode):
             self._tell_changed(path, status, now, was_seen=before != UNSEEN)
+        return is_new
 
     def _tell_changed(self, path: str, status: os.stat_result, now: float, *, was_seen: bool) -> None:
         if self._tree.settling is None:
@@ -171,17 +176,18 @@ class TreeVisits:
             self._tree.report.tell(flags.MODIFY, path, is_found=True)
         self._tree.settle(path, status, now)
 
-    def _miss(self, visit: Visit, name: str, descriptor: int) -> None:
-        """A name was known when the listing began, and the listing did not show it."""
+    def _miss(self, visit: Visit, name: str, descriptor: int) -> bool:
+        """A name was known when the listing began, and the listing did not show it; whether it is gone untold."""
         tree, path = self._tree, join(visit.folder, name)
         before = tree.memory.get(visit.folder, name)
         if before is None or _is_there(name, descriptor):  # told to be gone, or made anew, while it was listed
-            return
+            return False
         if visit.tells:
             tree.report.tell_missing(path, is_folder=before == FOLDER)
         tree.part_with(path)
         if before == FOLDER:
             tree.watches.remove_inside(path)
+        return True
 
     def _note_unvisited(self, folder: str, error: OSError) -> None:
         if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP:
@@ -189,6 +195,10 @@ class TreeVisits:
             self._tree.watches.unwatched.discard(folder)
         else:
             self._tree.voice.say_unreadable(folder, error)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_there(name: str, descriptor: int) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from coldchain.collect.file_event import Report
 from coldchain.collect.folder_stamps import FolderStamps
+from coldchain.collect.mounts import filesystem_type, is_remote, keeps_folder_times
 from coldchain.collect.notice import Voice
 from coldchain.collect.settling import Settling
 from coldchain.collect.tree_memory import CLOSED, FOLDER, TreeMemory, fingerprint
@@ -26,6 +27,7 @@ class WatchedTree:
     enters : whether a folder (relative to the root) is to be entered.
     settling : files that may still be written to; None where the owner waits for them itself.
     mount_points : folders on which another file system is mounted. unmounted : those where it is no more.
+    devices : those that were met. remote : by folder, the types of file systems on which others may write untold.
     kept_out : folders that are not entered.
     """
 
@@ -40,7 +42,26 @@ class WatchedTree:
     memory: TreeMemory = field(default_factory=TreeMemory)
     mount_points: set[str] = field(default_factory=set)
     unmounted: set[str] = field(default_factory=set)
+    devices: set[int] = field(default_factory=set)
+    remote: dict[str, str] = field(default_factory=dict)
     kept_out: set[str] = field(default_factory=set)
+
+    def meet_device(self, folder: str, device: int) -> None:
+        """A folder lies on this device: find out what its file system tells."""
+        if device in self.devices:
+            return
+        self.devices.add(device)
+        kind = filesystem_type(Path(self.absolute(folder)))
+        if keeps_folder_times(kind):
+            self.stamps.believe(device)
+        if is_remote(kind):
+            self.remote[folder] = kind
+
+    def forget_devices(self) -> None:
+        """Something was mounted or unmounted: find out anew."""
+        self.devices.clear()
+        self.remote.clear()
+        self.stamps.forget_devices()
 
     def forget_inside(self, folder: str) -> None:
         """Nothing is known of what a folder holds."""
