@@ -41,8 +41,9 @@ for number in range(count):
     path = f"{root}/{number % 7}/{number:06d}"
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
     os.write(descriptor, b"x" * 4096)
+    closing = time.monotonic()
     os.close(descriptor)
-    print(time.monotonic(), path, flush=True)
+    print(closing, path, flush=True)
 """
 _COLLECTOR = """
 import resource, sys, time

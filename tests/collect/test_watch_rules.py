@@ -90,7 +90,7 @@ def test_what_was_found_is_an_arrival_for_whoever_asks_for_arrivals() -> None:
     found = FileEvent(CREATE, "f", is_found=True)
     assert judged(PathRule("/w", True, EVENTS["moved_to"]), found) == ["/w/f"]
     assert judged(PathRule("/w", True, EVENTS["moved_to"] | CLOSED), found) == []
-    assert judged(PathRule("/w", True, EVENTS["moved_to"]), replace(found, is_found=False)) == []
+    assert judged(PathRule("/w", True, EVENTS["moved_to"]), found._replace(is_found=False)) == []
 
 
 def test_paths_are_spelled_as_the_rule_does() -> None:
