@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from coldchain.catalog import engine, events, exposures, files, sessions
+from coldchain.catalog import engine, events, exposures, files, scans, sessions
 from coldchain.catalog.engine import Catalog
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Examination, Timing, Verdict
+from coldchain.collect.folder_stamps import LIST_ANYWAY
 from coldchain.collect.intake import Intake
 from coldchain.collect.layout import GridSquare, places_seen
 from coldchain.collect.watcher import FolderWatcher
@@ -326,6 +327,35 @@ def test_kill_9_and_restart_lose_nothing_and_repeat_nothing(
     assert len({row.relative_path for row in rows}) == len(rows) == 2 * count
     assert {row.state for row in rows} == {FileState.ARRIVED}
     assert len(sessions.list_all(catalog)) == 1
+
+
+def test_a_folder_in_which_a_file_is_waited_for_is_listed_by_the_next_process(
+    root: Path, catalog: Catalog, collect: Callable[..., Collecting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stamp was noted; then a file in it is written anew in its place, and another vanishes while it settles: the
+    folder stays known and is to be listed, until all is taken."""
+    monkeypatch.setattr("coldchain.collect.folder_stamps.QUIET_SECONDS", 0.1)
+    write_movie(root / "visit/x.mrc")
+    collecting = collect(timing=Timing(settle_seconds=1.5))
+
+    def noted() -> dict[str, tuple[int, int]]:
+        return scans.stamps(catalog, str(root))
+
+    def is_noted() -> bool:
+        return noted().get("visit", LIST_ANYWAY) != LIST_ANYWAY
+
+    collecting.wait(is_noted, "the stamp")
+    with (root / "visit/x.mrc").open("r+b") as stream:
+        stream.write(b"\0")
+        stream.flush()
+        (root / "visit/vanishing").write_text("x")
+        (root / "visit/vanishing").unlink()
+        collecting.wait(lambda: not is_noted(), "the note that it is to be listed")
+        assert noted()["visit"] == LIST_ANYWAY
+    (root / "visit/x.mrc").unlink()
+    write_movie(root / "visit/y.mrc")
+    collecting.wait(lambda: "y.mrc" in {row.relative_path for row in collecting.files()}, "the other movie")
+    collecting.wait(is_noted, "the stamp again")
 
 
 def test_stopping_is_prompt_and_starting_is_not_required(root: Path, catalog: Catalog) -> None:

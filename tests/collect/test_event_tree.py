@@ -10,16 +10,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from inotify_simple import Event as KernelEvent
 from inotify_simple import INotify, flags
 
+from coldchain.collect import tree_visits
 from coldchain.collect.event_names import DEFAULT, EVENTS, event_words
 from coldchain.collect.event_tree import EventTree
 from coldchain.collect.file_event import FileEvent
 from coldchain.collect.mounts import filesystem_type, is_remote
+from coldchain.collect.tree_visits import Visit
 
 ALL = EVENTS["all_events"] | EVENTS["unmount"] | EVENTS["q_overflow"] | EVENTS["ignored"]
 
@@ -502,3 +505,81 @@ def test_remote_file_systems_are_known() -> None:
     assert is_remote("fuse.sshfs")
     assert not is_remote("ext4")
     assert filesystem_type(Path("/proc/self")) == "proc"
+
+
+def test_a_file_that_replaces_one_that_was_just_listed_is_told(root: Path, watch: Callable[..., Watching]) -> None:
+    """A listing shows the first version, and before the kernel's events are read a second takes its name."""
+    (root / "a").mkdir()
+    (root / "b").write_text("version two")
+    watching = watch(events=DEFAULT)
+    (root / "a/f").write_text("one")
+    watching.tree._visits.queue(Visit("a", tells=True, is_urgent=True))
+    watching.tree._visits.run_for(1, 0)
+    (root / "b").rename(root / "a/f")
+    watching.poll()
+    assert watching.told("a/f")[-1] == "MOVED_TO"
+
+
+def test_a_folder_that_may_be_read_later_is_watched_then(root: Path, watch: Callable[..., Watching]) -> None:
+    """Made unreadable from the start, and said; readable again, what is written into it is told within the period."""
+    (root / "closed").mkdir()
+    with monkeypatched_folders({"closed"}) as refused:
+        watching = watch()
+        watching.pass_time(6)
+        assert any("closed" in notice for notice in watching.notices)
+        refused.clear()
+        watching.pass_time(6)
+    (root / "closed/f").write_text("x")
+    watching.poll()
+    assert watching.told("closed/f") == ["CREATE", "CLOSE_WRITE"]
+
+
+@contextmanager
+def monkeypatched_folders(refused: set[str]) -> Iterator[set[str]]:
+    """Folders that cannot be opened, whoever one is."""
+    real = tree_visits.folder_beneath
+
+    @contextmanager
+    def refuse(root: Path, relative: str) -> Iterator[int]:
+        if relative in refused:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        with real(root, relative) as descriptor:
+            yield descriptor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree_visits, "folder_beneath", refuse)
+        yield refused
+
+
+@pytest.mark.root
+def test_a_mount_below_the_root_that_goes(root: Path, watch: Callable[..., Watching]) -> None:
+    """Said; what settled there is told as closed when it is back; what is written into the empty folder is told too."""
+    backing = root.parent / "image"
+    with backing.open("wb") as stream:
+        stream.truncate(4 << 20)
+    (root / "m").mkdir()
+    made = subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(backing)], capture_output=True, check=False)
+    mount = ["mount", "-o", "loop", str(backing), str(root / "m")]
+    if made.returncode or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount, or no mkfs.ext4 (package e2fsprogs)")
+    try:
+        watching = watch()
+        (root / "m/f").write_text("x")
+        watching.poll()
+        subprocess.run(["umount", str(root / "m")], check=True)
+        watching.pass_time()
+        assert any("what was mounted here is gone" in notice for notice in watching.notices)
+        subprocess.run(mount, check=True)
+        watching.pass_time()
+        (root / "m/g").write_text("x")
+        watching.pass_time()
+        assert watching.told("m/g")[:2] == ["CREATE", "CLOSE_WRITE"]
+        subprocess.run(["umount", str(root / "m")], check=True)
+        watching.pass_time()
+        (root / "m/plain").write_text("x")
+        watching.pass_time(3)
+        watching.pass_time(3)
+        assert watching.told("m/plain") == ["CREATE", "CLOSE_WRITE"]
+    finally:
+        subprocess.run(["umount", str(root / "m")], check=False, capture_output=True)
+    assert not [word for word in watching.told() if word.startswith("DELETE")]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Select, select
 
-from coldchain.catalog.columns import path_digest
+from coldchain.catalog.columns import is_path, path_digest
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ScannedFolderRow
 
@@ -32,7 +32,8 @@ def stamps(catalog: Catalog, root: str) -> dict[str, Stamp]:
 def note(catalog: Catalog, root: str, changes: Mapping[str, Stamp | None]) -> None:
     """Note the stamps of a root's folders; None: the folder is not known any more."""
     root_digest = path_digest(root)
-    folders = list(changes)
+    # The inner ones first: where a kill comes between, no folder is passed over whose subfolders are not known.
+    folders = sorted((folder for folder in changes if is_path(folder or _ROOT)), key=len, reverse=True)
     for start in range(0, len(folders), _ROWS_AT_ONCE):
         part = {path_digest(folder or _ROOT): folder for folder in folders[start : start + _ROWS_AT_ONCE]}
         with catalog.writing() as unit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import threading
@@ -9,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
+
+from coldchain.errors import UsageError
 
 
 @contextmanager
@@ -18,21 +22,37 @@ def in_background(daemon: bool, pid_file: Path | None) -> Iterator[None]:
     In the background the folder is `/`: whoever goes there takes absolute paths with him.
     """
     path = None if pid_file is None else pid_file.absolute()
-    # Opened before anything else: who cannot write it is told so.
-    stream = None if path is None else path.open("w")
+    # Opened before anything else: who cannot write it, or finds another at work, is told so.
+    stream = None if path is None else _own(path)
     if daemon:
         if os.fork():
             os._exit(0)
         _detach()
     if stream is not None:
-        with stream:
-            stream.write(f"{os.getpid()}\n")
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
     try:
         yield
     finally:
-        if path is not None:
+        if path is not None and stream is not None:
             with suppress(OSError):
                 path.unlink()
+            stream.close()
+
+
+def _own(path: Path) -> TextIO:
+    """The file, locked for as long as this process lives. Raises UsageError where another process holds it."""
+    stream = path.open("a")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        raise UsageError(
+            f"another watcher is at work, whose process id stands in {path}",
+            remedy="Stop it first, or name another file with -p: two would run every command twice",
+        ) from None
+    return stream
 
 
 def _detach() -> None:

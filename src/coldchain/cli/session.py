@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from coldchain import config
 from coldchain.catalog import orphans, sessions
@@ -253,7 +253,7 @@ def list_orphans(
     if json:
         print_json(found)
         return
-    table = Table("what", "name", "known since", "what is missing")
+    table = Table("what", Column("name", overflow="fold"), "known since", "what is missing")
     for orphan in found:
         table.add_row(orphan.kind, plain(orphan.name), f"{orphan.found_at:%Y-%m-%d %H:%M:%S} UTC", plain(orphan.reason))
     if found:

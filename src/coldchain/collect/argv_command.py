@@ -31,9 +31,12 @@ NAMES = ("path", "relative", "folder", "name", "old_path", "events", "cookie", "
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _INTERPRETER = re.compile(
-    r"(?:ba|da|a|k|mk|z|c|tc|fi)?sh|busybox|su|runuser|script|flock|sg|env|perl|python[\d.]*|ruby|node|php|lua[\d.]*"
+    r"(?:ba|da|a|k|mk|z|c|tc|fi|pw|power)?sh(?:ell)?|busybox|su|runuser|script|flock|sg|env|perl|python[\d.]*|pypy[\d.]*"
+    r"|ruby|node|deno|php|lua[\d.]*|Rscript|R|julia|octave|matlab|tclsh|sbatch|salloc|sqlite3|mysql|mariadb|psql"
 )
-_CODE_OPTION = re.compile(r"-\w*[cCeESr]|--command|--eval|--execute|--split-string")
+_CODE_OPTION = re.compile(
+    r"-\w*[cCeESrp]|-batch|-Command|-EncodedCommand|--command|--eval|--execute|--split-string|--print|--wrap"
+)
 _CODE_FIRST = re.compile(r"[gmn]?awk|sed")
 """Programs whose first argument is code, where no option brings it."""
 _REMEDY = "Put it into a script of its own and give it the names as arguments"
@@ -129,7 +132,8 @@ def _refuse_names_in_code(argv: Sequence[str], elements: Sequence[Sequence[str |
             )
         base = text.rpartition("/")[2]
         is_option = bool(_CODE_OPTION.fullmatch(text))
-        is_next = bool(program) and is_option
+        # After -c there may be more options before the code.
+        is_next = bool(program) and (is_option or (is_next and text.startswith("-")))
         is_first = is_first and text.startswith("-") and not is_option
         if _INTERPRETER.fullmatch(base) or _CODE_FIRST.fullmatch(base):
             program = base

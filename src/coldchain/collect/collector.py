@@ -85,7 +85,7 @@ class Collector:
         self._sighted: list[Sighting] = []
         self._unnoted: dict[str, Stamp | None] = {}
         self._noted_scans = 0
-        self._noted_folders: set[str] = set()
+        self._noted: dict[str, Stamp] = {}
         self._to_report: deque[tuple[float, Notice]] = deque()
         self._failures: dict[str, str] = {}
         self._fault = ""
@@ -135,14 +135,13 @@ class Collector:
     def _step(self) -> None:
         if not self._resumed:
             self._intake.resume()
-            stamps = self._intake.stamps()
-            self._noted_folders.update(stamps)
-            self._watcher.trust(stamps)
+            self._noted = self._intake.stamps()
+            self._watcher.trust(self._noted)
             self._resumed = True
         self._watch()
         self._see()
-        self._take()
         self._note_stamps()
+        self._take()
         self._report()
 
     def _say_fault(self, stated: str) -> None:
@@ -167,7 +166,7 @@ class Collector:
         """Find out what there is, and whether what was seen before has changed."""
         busy = bool(self._tracker.due(self._clock())) or bool(self._sighted)
         # While enough is to be done nothing more is looked for, so that what is known here stays small.
-        visits = self._tracker.untried < _MOST_UNTRIED
+        visits = self._tracker.untried + len(self._sighted) < _MOST_UNTRIED
         findings = self._watcher.poll(self._clock(), 0.0 if busy else _IDLE_WAIT_SECONDS, visits=visits)
         now = self._clock()
         self._sighted.extend(findings.sightings)
@@ -206,30 +205,41 @@ class Collector:
             self._idle.set()
 
     def _note_stamps(self) -> None:
-        """After a scan, have it noted which folders need not be listed again by the next process. Raises CatalogError.
+        """Have it noted which folders need not be listed again by the next process. Raises CatalogError.
 
-        Those in which a file is still waited for are not among them. Their subfolders are noted with them: a folder
-        that is not listed shows none.
+        After a scan those are noted in which no file is waited for. As soon as one is, before it is taken, its folder
+        is to be listed: a file that is written anew in its place leaves the stamp as it was.
         """
-        if self._watcher.finished_scans == self._noted_scans:
-            return
         waited_for = {path.rpartition("/")[0] for path in self._tracker.paths}
-        held = []
-        for folder, stamp in self._watcher.stamp_changes().items():
-            if stamp is not None and folder in waited_for:
-                held.append(folder)
-                continue
-            self._unnoted[folder] = stamp
-            for inner in () if stamp is None else self._watcher.folders_in(folder):
-                if inner not in self._noted_folders:
-                    self._unnoted.setdefault(inner, LIST_ANYWAY)
-        self._watcher.give_back_stamps(held)
+        for folder in waited_for & self._noted.keys():
+            if self._noted[folder] != LIST_ANYWAY:
+                self._unnoted[folder] = LIST_ANYWAY
+                self._watcher.give_back_stamps([folder])
+        if self._watcher.finished_scans != self._noted_scans:
+            self._noted_scans = self._watcher.finished_scans
+            self._collect_stamps(waited_for)
         if self._unnoted:
             self._intake.note_stamps(self._unnoted)
-        self._noted_folders.update(folder for folder, stamp in self._unnoted.items() if stamp is not None)
-        self._noted_folders.difference_update(folder for folder, stamp in self._unnoted.items() if stamp is None)
-        self._unnoted.clear()
-        self._noted_scans = self._watcher.finished_scans
+            self._noted.update((folder, stamp) for folder, stamp in self._unnoted.items() if stamp is not None)
+            for folder in [folder for folder, stamp in self._unnoted.items() if stamp is None]:
+                self._noted.pop(folder, None)
+            self._unnoted.clear()
+
+    def _collect_stamps(self, waited_for: set[str]) -> None:
+        """What the last scan has shown. A folder is noted with its subfolders: it shows none where it is not listed."""
+        held = []
+        for folder, stamp in self._watcher.stamp_changes().items():
+            if stamp is None:
+                is_there = folder == "" or folder in self._watcher.folders_in(folder.rpartition("/")[0])
+                self._unnoted[folder] = LIST_ANYWAY if is_there else None
+            elif folder in waited_for:
+                held.append(folder)
+            else:
+                self._unnoted[folder] = stamp
+                for inner in self._watcher.folders_in(folder):
+                    if inner not in self._noted:
+                        self._unnoted.setdefault(inner, LIST_ANYWAY)
+        self._watcher.give_back_stamps(held)
 
     def _take(self) -> None:
         """Take what is due, metadata and references first, for a bounded time."""

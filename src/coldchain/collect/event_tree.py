@@ -28,7 +28,7 @@ from pathlib import Path
 from inotify_simple import flags
 
 from coldchain.collect.event_names import KINDS
-from coldchain.collect.file_event import FileEvent, Report, above
+from coldchain.collect.file_event import FileEvent, Report, above, with_all_above
 from coldchain.collect.folder_stamps import FolderStamps, Stamp
 from coldchain.collect.kernel_events import KernelEvents
 from coldchain.collect.notice import Notice, Voice
@@ -37,6 +37,7 @@ from coldchain.collect.tree_memory import FOLDER, UNSEEN, fingerprint
 from coldchain.collect.tree_visits import SELF_MASK, TreeVisits, Visit
 from coldchain.collect.tree_watches import TreeWatches
 from coldchain.collect.watched_tree import WatchedTree
+from coldchain.formats.beneath import folder_beneath
 from coldchain.model.events import Severity
 
 SETTLE_SECONDS = 2.0
@@ -175,7 +176,8 @@ class EventTree:
         """Before the first poll: folders, relative to the root, whose names an earlier process has dealt with, as long
         as their stamps are these (`stamp_changes`). What is there at the start is told for the other folders only."""
         self._tree.stamps.trust(stamps)
-        for folder in filter(None, stamps):
+        known = {folder for stamped in stamps for folder in with_all_above(stamped)}
+        for folder in known - {""}:
             self._tree.memory.set(folder, FOLDER)
 
     def change(self, events: int) -> None:
@@ -306,15 +308,20 @@ class EventTree:
         self._next_look = float("-inf")
 
     def _look_at_unmounted(self) -> None:
-        """Folders below the root whose mount went away: whether something is mounted there again."""
+        """Folders below the root whose mount went away: whether something is mounted, or written, there again."""
         tree = self._tree
         for folder in list(tree.unmounted):
             try:
-                back = os.lstat(tree.absolute(folder)).st_dev != os.lstat(tree.absolute(above(folder))).st_dev
+                with folder_beneath(self.root, folder) as descriptor, os.scandir(descriptor) as entries:
+                    is_mounted = os.fstat(descriptor).st_dev != os.stat("..", dir_fd=descriptor).st_dev
+                    is_back = is_mounted or next(entries, None) is not None
+            except (FileNotFoundError, NotADirectoryError):
+                is_back = True  # the folder above tells what became of it
             except OSError:
                 continue
-            if back:
+            if is_back:
                 tree.unmounted.discard(folder)
+                tree.voice.unsay("mount.gone", path=folder)
                 self._visits.queue(Visit(folder, tells=True, goes_deep=True, keeps=True))
 
     # -- looking at everything --------------------------------------------------------------------------------------
@@ -373,7 +380,11 @@ class EventTree:
             try:
                 status = os.lstat(tree.absolute(path)) if path else self.root.stat()
             except OSError:
-                continue  # gone
+                # Gone, perhaps with its mount. Should it be there again, it has still to be told as closed.
+                if path:
+                    tree.memory.set(path, UNSEEN)
+                    tree.stamps.forget([above(path)])
+                continue
             value = fingerprint(status)
             if value != before:
                 tree.settling.wait(path, value, now)

@@ -31,6 +31,8 @@ class _Standing:
     stamp: Stamp
     since: float
     is_quiet: bool
+    is_own: bool = True
+    """Whether this process has listed the folder, and knows its names."""
 
 
 class FolderStamps:
@@ -55,7 +57,12 @@ class FolderStamps:
         never = float("-inf")
         for folder, stamp in stored.items():
             if stamp != LIST_ANYWAY:
-                self._folders[folder] = _Standing(stamp, never, is_quiet=True)
+                self._folders[folder] = _Standing(stamp, never, is_quiet=True, is_own=False)
+
+    def was_listed(self, folder: str) -> bool:
+        """Whether this process has listed the folder."""
+        standing = self._folders.get(folder)
+        return standing is not None and standing.is_own
 
     def is_unchanged(self, folder: str, stamp: Stamp, device: int) -> bool:
         """Whether a folder that has this stamp now holds the names that it held when it was last listed."""
@@ -74,7 +81,7 @@ class FolderStamps:
         has_changed : whether it showed other names than were known, which the kernel had not told of.
         """
         standing = self._folders.get(folder)
-        if standing is not None and has_changed:
+        if standing is not None and standing.is_own and has_changed:
             if standing.stamp != stamp:
                 self._keeps_times.setdefault(device, True)
             elif standing.is_quiet:
@@ -82,7 +89,9 @@ class FolderStamps:
         if standing is None or standing.stamp != stamp:
             self._folders[folder] = _Standing(stamp, now, is_quiet=False)
             self._settled.discard(folder)
-        elif not standing.is_quiet and now - standing.since >= QUIET_SECONDS:
+            return
+        standing.is_own = True
+        if not standing.is_quiet and now - standing.since >= QUIET_SECONDS:
             standing.is_quiet = True
             self._settled.add(folder)
 

@@ -37,7 +37,7 @@ _CASE = re.compile(r"\b(?:case|esac)\b")
 _WORD = r"(?:^|[\s;&|(`\"'/{])"
 _END = r"(?:$|[\s\"';&|)`])"
 _READS_ALL = re.compile(
-    rf"{_WORD}(?:eval|ssh|parallel|trap|sudo\s(?:.*\s)?(?:-\w*[si]|--shell|--login)){_END}", re.DOTALL
+    rf"{_WORD}(?:eval|ssh|parallel|trap|watch|tmux|screen|sudo\s(?:.*\s)?(?:-\w*[si]|--shell|--login)){_END}", re.DOTALL
 )
 """Programs that give the whole of their arguments to a shell."""
 _OF_RSYNC = re.compile(r"(\brsync\b[^;&|\n]*?\s)(?:-\w*e|--rsh)[\s=]*(?:'[^'%{]*'|\"[^\"%{]*\"|[^\s'\"%{]+)(?=\s)")

@@ -15,6 +15,7 @@ from coldchain.collect.tree_memory import FOLDER, UNSEEN
 from coldchain.collect.tree_visits import SELF_MASK, TreeVisits, Visit
 from coldchain.collect.tree_watches import AWAY
 from coldchain.collect.watched_tree import WatchedTree
+from coldchain.model.events import Severity
 
 _MOVE_SECONDS = 0.5
 """How long a move's second half is waited for. The kernel tells both at once."""
@@ -96,6 +97,8 @@ class KernelEvents:
             tree.forget_devices()
             if folder in tree.mount_points:  # of what is beneath it the kernel tells the same
                 tree.unmounted.add(folder)
+                remedy = "Mount it again; it is waited for. What is written into the empty folder is taken too"
+                tree.voice.say(Severity.WARNING, "mount.gone", folder, "what was mounted here is gone", remedy)
             return
         tree.watches.forget(event.wd)
         if folder.startswith(AWAY):
@@ -159,7 +162,9 @@ class KernelEvents:
     def _handle_moved_to(self, event: KernelEvent, path: str, now: float) -> None:
         tree = self._tree
         leaving = self._leaving.pop(event.cookie, None)
-        if not tree.report.was_told_to_arrive(path):
+        known = tree.memory.get(*_split(path))
+        is_other = not event.mask & flags.ISDIR and known not in {None, tree.fingerprint_now(path)}
+        if not tree.report.was_told_to_arrive(path) or is_other:
             tree.part_with(path)  # what it replaced
             tree.report.tell(event.mask, path, leaving.path if leaving else None, event.cookie)
         if not event.mask & flags.ISDIR:
@@ -204,3 +209,8 @@ class KernelEvents:
         self._tree.memory.set(path, FOLDER)
         if self._tree.recursive:
             self._visits.queue(Visit(path, tells=True, is_urgent=True))
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name

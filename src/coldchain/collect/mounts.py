@@ -15,7 +15,7 @@ _REMOTE = frozenset(
 # volume that Windows shares and a mounted object store do not.
 _KEEPS_FOLDER_TIMES = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "tmpfs", "overlay", "nfs", "nfs4"}
-    | {"lustre", "gpfs", "beegfs", "ceph"}
+    | {"lustre", "beegfs", "ceph"}
 )
 
 

@@ -14,6 +14,8 @@ from coldchain.errors import CatalogError
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 15.0
+_LONGEST_PATIENCE_SECONDS = 1e9
+"""Thirty years: longer is never, and before the calendar's beginning."""
 
 
 class OrphanWatch:
@@ -30,7 +32,10 @@ class OrphanWatch:
 
     def __init__(self, catalog: Catalog, patience_seconds: Mapping[str, float]) -> None:
         self._catalog = catalog
-        self._patience = {name: timedelta(seconds=seconds) for name, seconds in patience_seconds.items()}
+        self._patience = {
+            name: timedelta(seconds=min(seconds, _LONGEST_PATIENCE_SECONDS))
+            for name, seconds in patience_seconds.items()
+        }
         self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, *(seconds / 4 for seconds in patience_seconds.values()))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="orphan watch", daemon=True)

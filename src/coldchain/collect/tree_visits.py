@@ -67,9 +67,8 @@ class TreeVisits:
         return bool(self._waiting or self._urgent or self._under_way)
 
     @property
-    def has_urgent(self) -> bool:
-        """Whether something was just made that is to be visited."""
-        return bool(self._urgent)
+    def _has_urgent(self) -> bool:
+        return bool(self._urgent) or any(visit.is_urgent for visit, _ in self._under_way)
 
     def queue(self, visit: Visit) -> None:
         """Have a folder visited."""
@@ -78,8 +77,10 @@ class TreeVisits:
     def run_for(self, seconds: float, now: float, *, urgent_only: bool = False) -> None:
         """Visit for so long, but a slice at least, or until there is nothing to visit."""
         until = time.monotonic() + seconds
-        while self._urgent if urgent_only else self.are_waiting:
-            if self._urgent or not self._under_way:
+        while self._has_urgent if urgent_only else self.are_waiting:
+            # One urgent visit at a time: each that is under way keeps its folder open.
+            is_free = not self._under_way or (bool(self._urgent) and not self._under_way[-1][0].is_urgent)
+            if is_free:
                 visit = self._urgent.pop() if self._urgent else self._waiting.popleft()
                 self._under_way.append((visit, self._steps(visit, now)))
             if next(self._under_way[-1][1], _DONE) is _DONE:
@@ -111,7 +112,7 @@ class TreeVisits:
 
     def _visit(self, visit: Visit, descriptor: int, now: float) -> Iterator[None]:
         tree, folder = self._tree, visit.folder
-        was_watched = tree.watches.has(folder)
+        was_watched = tree.watches.has(folder) and tree.stamps.was_listed(folder)
         tree.report.note_visit(folder)
         tree.watches.add(folder, descriptor, tree.report.wanted & KINDS | SELF_MASK | _STRUCTURE_MASK)
         status = os.fstat(descriptor)
@@ -195,6 +196,7 @@ class TreeVisits:
             self._tree.watches.unwatched.discard(folder)
         else:
             self._tree.voice.say_unreadable(folder, error)
+            self._tree.watches.unwatched.add(folder)  # looked at until it can be read
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -200,7 +200,7 @@ class FolderWatcher:
         except OSError as error:
             if not _is_gone(error):
                 self._voice.say_unreadable(event.path, error)
-                self._tree.forget(event.path)
+            self._tree.forget(event.path)  # also where it is gone: perhaps with its mount, and to come back
             return
         if stat.S_ISLNK(status.st_mode):
             self._refuse_link(event.path)
