@@ -161,8 +161,8 @@ def test_a_file_is_served_and_read_again(root: Path, tmp_path: Path, watch: Call
 
 
 def test_a_daemon_leaves_its_process_id(root: Path, tmp_path: Path) -> None:
-    """`-d` returns at once; the process in the pid file watches, keeps a second one from starting, and takes the file with
-    it when it ends."""
+    """`-d` returns at once; the process in the pid file watches, keeps a second one from starting, and takes the file
+    with it when it ends."""
     rules, log, pid_file = tmp_path / "iwatch.xml", tmp_path / "log", tmp_path / "pid"
     rules.write_text(XML.format(events="close_write", log=log, root=root).replace('alert="on" syslog="on"', ""))
     words = [sys.executable, "-m", "coldchain", "watch", "-d", "-f", rules, "-p", pid_file]
