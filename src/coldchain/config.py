@@ -114,7 +114,7 @@ class InstrumentSection(_Section):
         try:
             return value if value is None else PlacePattern(value).source
         except UsageError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
+            raise ValueError(f"{error.expected or 'a pattern that can be used'} ({error.found})") from error
 
 
 class StoreSection(_Section):
@@ -367,6 +367,8 @@ def _explain(path: Path, error: ValidationError) -> ConfigError:
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if first["type"] == "model_type":
         expected = "a table"
+    elif first["type"] in {"tuple_type", "list_type"}:
+        expected = 'a list, such as ["…", "…"]'
     where = f"{key} = {first['input']!r}" if key else "the file"
     if key and (isinstance(first["input"], dict) or key.rpartition(".")[2] in SECRET_KEYS):
         where = key

@@ -275,7 +275,7 @@ def _read_again(source: _Source, service: WatchService, alerts: WatchAlerts) -> 
     try:
         config = _Source(source.file, _read(source.file, log.warning), source.base).config
     except FormatError as error:
-        log.warning("%s. The rules stay as they were", error)
+        log.warning("%s. The rules stay as they were", str(error).rstrip("."))
         return
     warn(alerts.use(config))
     service.change(config)

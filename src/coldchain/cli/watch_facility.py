@@ -53,7 +53,7 @@ def _read_again(path: Path, watch: FacilityWatch) -> None:
     try:
         rules = _rules(config.load(path))
     except ConfigError as error:
-        log.warning("%s The rules stay as they were", error)
+        log.warning("%s. The rules stay as they were", str(error).rstrip("."))
         return
     watch.change(rules)
     log.warning("%s was read again: %d rule(s)", path, len(rules))

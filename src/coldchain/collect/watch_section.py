@@ -50,7 +50,7 @@ def _checked(check: Callable[[_T], object]) -> Callable[[_T], _T]:
         try:
             check(value)
         except UsageError as error:
-            raise ValueError(f"{str(error).rstrip('.')}") from None
+            raise ValueError(f"{error.expected or 'one that can be used'} ({error.found})") from None
         return value
 
     return validate
