@@ -160,10 +160,11 @@ class EventTree:
             self._next_look = now + ROOT_SECONDS
             self._look_at_root(now)
             self._look_at_unmounted()
+        # The scan first: however many folders are not watched, they must not keep it from its turn.
+        self._begin_scan_when_due(now)
         if now >= self._next_poll:
             self._next_poll = now + self._poll_seconds
             self._poll_unwatched()
-        self._begin_scan_when_due(now)
         self._visits.run_for(_VISITING_SECONDS, now, urgent_only=not visits)
         self._tell_remote()
         if self._is_scanning and not self._visits.are_waiting:
