@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,20 +66,15 @@ def arrived(catalog: Catalog) -> dict[str, int]:
     return {row.relative_path: row.size_bytes for row in rows}
 
 
-def test_what_others_write_is_taken_within_period_and_settling_time(
-    backing: Path, catalog: Catalog, collector: Collector
-) -> None:
-    """Said once how often it is looked at; new folders and files are found, each once."""
+def test_what_others_write_is_taken(backing: Path, catalog: Catalog, collector: Collector) -> None:
+    """New folders and files are found by scan and settling time, each once."""
     collector.start()
     wait_for(collector.idle, "the first scan")
-    began = time.monotonic()
     for number in range(5):
         write_movie(backing / f"visit/{number}/x.mrc")
     wait_for(lambda: len(arrived(catalog)) == 5, "the movies")
-    took = time.monotonic() - began
-    # How fast this machine is does not matter: beyond its own work, what is waited for is two scans' and the settling.
-    assert took < 60
-    assert collector.alive()
+    wait_for(collector.idle, "idleness")
+    assert set(arrived(catalog)) == {f"{number}/x.mrc" for number in range(5)}
 
 
 def test_a_file_is_never_taken_half_written(backing: Path, catalog: Catalog, collector: Collector) -> None:
@@ -125,7 +119,6 @@ def test_a_mount_that_goes_and_comes_back_loses_nothing(
     folder = tmp_path / "backing"
     with_data = movie_bytes(tmp_path)
     folder.mkdir()
-    stop = threading.Event()
     with mounted(folder, root):
         write_movie(folder / "visit/taken.mrc")
         collector.start()
@@ -139,5 +132,4 @@ def test_a_mount_that_goes_and_comes_back_loses_nothing(
     with mounted(folder, root):
         wait_for(lambda: len(arrived(catalog)) == 3, "all movies")
         wait_for(collector.idle, "idleness")
-    stop.set()
     assert set(arrived(catalog)) == {"taken.mrc", "growing.mrc", "meanwhile.mrc"}

@@ -38,7 +38,7 @@ class KernelEvents:
     Parameters
     ----------
     lose_root : called when the root's path leads elsewhere from now on; with True where what is watched was moved.
-    note_content : called with the file that is itself the root, when it was written to or closed.
+    note_root_content : called when the file that is itself the root was closed.
     moves_are_arrivals : whether all that a renamed folder holds is told as new under its new path.
     """
 
