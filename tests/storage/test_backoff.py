@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldchain.storage.backoff import LONGEST_WAIT_SECONDS, after_failure, is_stale, may_try, next_try
-from coldchain.storage.posix import Space
+from coldchain.storage.store import Space
 
 NOW = st.floats(0, 1e9)
 

@@ -20,6 +20,7 @@ from coldchain.model.session import Layout, Session
 from coldchain.storage import backoff, copier
 from coldchain.storage.copier import Copier
 from coldchain.storage.posix import PosixStore
+from coldchain.storage.store import FileFacts
 
 MakeStore = Callable[[str], PosixStore]
 MakeTmpfs = Callable[..., Path]
@@ -252,11 +253,11 @@ def refusing(name: str, receive):
     """A store on a file system that holds no such name (EINVAL and ENAMETOOLONG look alike to it)."""
 
     @contextmanager
-    def refuse(self: PosixStore, relative: str, size_bytes: int):
+    def refuse(self: PosixStore, relative: str, facts: FileFacts):
         if relative.endswith(name):
             with self._stating("beginning the copy", relative):
                 raise OSError(errno.ENAMETOOLONG, "File name too long")
-        with receive(self, relative, size_bytes) as incoming:
+        with receive(self, relative, facts) as incoming:
             yield incoming
 
     return refuse

@@ -16,6 +16,7 @@ from coldchain.storage import copying
 from coldchain.storage.copying import CopyOutcome, CopyReport, SourceVersion, copy_verified
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.ring import BUFFER_BYTES
+from coldchain.storage.store import FileFacts
 
 MakeStore = Callable[[str], PosixStore]
 NAME = "krios/session/Data/movie.tiff"
@@ -324,7 +325,7 @@ def test_only_unfinished_copies_of_an_earlier_process_are_removed(tmp_path: Path
     for path in (outside / left_over, folder / left_over, folder / "movie.part", folder / ".movie.tiff.1234.part"):
         written(path, b"half")
     (store.root / "way-out").symlink_to(outside)
-    with store.receive(NAME, 0):
+    with store.receive(NAME, FileFacts(0, 0, 0o644)):
         assert store.remove_partials() == 1
         assert len(files_below(folder)) == 3
     assert files_below(folder) == {"movie.part", ".movie.tiff.1234.part"}

@@ -17,6 +17,8 @@ class FileKind(StrEnum):
     DEFECTS = "defects"
     METADATA = "metadata"  # XML, mdoc, .dm
     PREVIEW = "preview"  # the camera software's own JPEG and PNG
+    SUM = "sum"  # an aligned micrograph that this facility made
+    RESULT = "result"  # what else this facility computed
     OTHER = "other"
 
 
@@ -33,14 +35,20 @@ class ReplicaState(StrEnum):
     """How far one copy has come."""
 
     WANTED = "wanted"  # journalled before the first byte is written
-    VERIFIED = "verified"  # read back from the destination past the page cache, and the digest agreed
+    VERIFIED = "verified"  # proved to be whole, to the replica's level
     FAILED = "failed"  # the last try failed; tried again until it is verified
+    DAMAGED = "damaged"  # it was verified, and is not whole any more, or not there; to be mended
+    RETIRING = "retiring"  # journalled before it is moved to the trash
+    TRASHED = "trashed"  # in its store's trash, until the grace time is over
+    REMOVING = "removing"  # journalled before it is removed from the trash
+    REMOVED = "removed"  # deleted, because a rule said so and other copies were confirmed
 
 
 class VerificationLevel(StrEnum):
     """What "verified" could be proved to mean on that store."""
 
     MEDIUM = "medium"  # re-read past the page cache
+    SERVER = "server"  # the server's own checksum of what it received agreed
     CACHE = "cache"  # re-read, but nothing proves that it came from the medium
 
 

@@ -24,7 +24,8 @@ from coldchain.model.files import CopyTask, KeptAside, Replica, ReplicaState
 from coldchain.storage import backoff
 from coldchain.storage.backoff import Trouble, after_failure, is_stale, may_try
 from coldchain.storage.copying import CopyOutcome, SourceVersion, copy_verified
-from coldchain.storage.posix import PosixStore, Space
+from coldchain.storage.posix import PosixStore
+from coldchain.storage.store import Space
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from coldchain.model.files import KeptAside, ReplicaState, VerificationLevel
 from coldchain.storage.posix import Incoming, PosixStore
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import RingPool, stream
+from coldchain.storage.store import FileFacts
 
 _RINGS = RingPool()
 
@@ -197,9 +198,9 @@ class _Destination:
         self.error: StorageError | None = None
         self._incoming: Incoming | None = None
 
-    def begin(self, stack: ExitStack, relative: str, size_bytes: int) -> None:
+    def begin(self, stack: ExitStack, relative: str, facts: FileFacts) -> None:
         try:
-            self._incoming = stack.enter_context(self.store.receive(relative, size_bytes))
+            self._incoming = stack.enter_context(self.store.receive(relative, facts))
         except StorageError as error:
             self.error = error
 
@@ -211,12 +212,12 @@ class _Destination:
         except StorageError as error:
             self.error = error
 
-    def finish(self, source: _Source, sha256: str) -> CopyOutcome:
+    def finish(self, sha256: str) -> CopyOutcome:
         if self._incoming is None or self.error is not None:
             return _failed(self.store, self.error, None)
         try:
             with _RINGS.borrow() as ring:
-                self._incoming.seal(modified_ns=source.modified_ns, mode=source.mode)
+                self._incoming.seal()
                 found = self._incoming.prove(sha256, ring)
                 self._incoming.publish(sha256, ring)
         except StorageError as error:
@@ -231,10 +232,10 @@ def _pass(
     destinations = [_Destination(store) for store in stores]
     with ExitStack() as stack:
         for destination in destinations:
-            destination.begin(stack, relative, source.size_bytes)
+            destination.begin(stack, relative, FileFacts(source.size_bytes, source.modified_ns, source.mode))
         sha256 = _pump(source, [destination.take for destination in destinations])
         source.require_digest(sha256, known_sha256)
-        outcomes = _each(destinations, lambda destination: destination.finish(source, sha256))
+        outcomes = _each(destinations, lambda destination: destination.finish(sha256))
     return sha256, {outcome.store: outcome for outcome in outcomes}
 
 

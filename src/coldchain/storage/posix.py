@@ -16,7 +16,6 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from types import TracebackType
@@ -28,6 +27,7 @@ from coldchain.model.files import KeptAside
 from coldchain.model.identity import is_safe_relative
 from coldchain.storage.readback import ReadBack, read_back, set_direct
 from coldchain.storage.ring import Ring
+from coldchain.storage.store import FileFacts, Space
 
 _PAGE_BYTES = 4096
 _NAME_BYTES = 255
@@ -50,14 +50,6 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
-    """What a store has left for this user: bytes and inodes (0 inodes where the file system does not count them)."""
-
-    free_bytes: int
-    free_files: int
-
-
 class PosixStore:
     """The store `name` with its tree at `root`. The root must exist: what is under a missing mount is never filled."""
 
@@ -72,7 +64,11 @@ class PosixStore:
         """What is left. Raises StorageError where the root is missing."""
         with self._stating("asking for its free space"):
             usage = os.statvfs(self.root)
-        return Space(free_bytes=usage.f_bavail * usage.f_frsize, free_files=usage.f_favail)
+        return Space(
+            free_bytes=usage.f_bavail * usage.f_frsize,
+            free_files=usage.f_favail,
+            total_bytes=usage.f_blocks * usage.f_frsize,
+        )
 
     def size_of(self, relative: str) -> int | None:
         """Size in bytes of the regular file of that name; None where there is none. StorageError as for `receive`."""
@@ -98,8 +94,8 @@ class PosixStore:
             return found
 
     @contextmanager
-    def receive(self, relative: str, size_bytes: int) -> Iterator[Incoming]:
-        """Begin a copy of `size_bytes` that shall be called `relative`; unless published, leaving removes it again.
+    def receive(self, relative: str, facts: FileFacts) -> Iterator[Incoming]:
+        """Begin a copy that shall be called `relative`; unless published, leaving removes it again.
 
         Missing folders below the root are made, and made durable. Raises StorageError (root missing, no right, a link
         or a file in the path, a name that cannot be) and StoreFullError.
@@ -108,13 +104,13 @@ class PosixStore:
         partial = _partial_name(parts[-1])
         with self._stating("beginning the copy", relative):
             self._require_root()
-            self._require_space(size_bytes)
+            self._require_space(facts.size_bytes)
             folder = self._open_folder(parts[:-1], make=True)
         with self._lock:
             self._partials_in_hand.add(partial)
         try:
             with self._stating("beginning the copy", relative):
-                incoming = Incoming(self, relative, folder, partial)
+                incoming = Incoming(self, relative, facts, folder, partial)
             with incoming:
                 yield incoming
         finally:
@@ -236,9 +232,10 @@ class Incoming:
     `kept` is what stood under its name and was renamed for it, also where publishing failed after that.
     """
 
-    def __init__(self, store: PosixStore, relative: str, folder: int, partial: str) -> None:
+    def __init__(self, store: PosixStore, relative: str, facts: FileFacts, folder: int, partial: str) -> None:
         self._store = store
         self._relative = relative
+        self._facts = facts
         self._folder = folder
         self._partial = partial
         self._name = PurePosixPath(relative).name
@@ -275,12 +272,12 @@ class Incoming:
                     continue
                 view = view[written:]
 
-    def seal(self, *, modified_ns: int, mode: int) -> None:
+    def seal(self) -> None:
         """Give the copy its time and mode, and make it durable. Its owner may always read it, to prove it again."""
         with self._stating("making the copy durable"):
             with suppress(PermissionError):  # FAT holds no modes; the content is what counts
-                os.fchmod(self._descriptor, (mode & 0o777) | stat.S_IRUSR)
-            os.utime(self._descriptor, ns=(modified_ns, modified_ns))
+                os.fchmod(self._descriptor, (self._facts.mode & 0o777) | stat.S_IRUSR)
+            os.utime(self._descriptor, ns=(self._facts.modified_ns, self._facts.modified_ns))
             os.fsync(self._descriptor)
             self._close()
 
