@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
-from coldchain.storage import posix, readback
+from coldchain.storage import posix_incoming, readback
 from coldchain.storage.posix import PosixStore
 
 MakeStore = Callable[[str], PosixStore]
@@ -132,7 +132,7 @@ def refuse_direct(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         return os.open(name, os.O_RDONLY, dir_fd=folder), False
 
     def refuse() -> None:
-        monkeypatch.setattr(posix, "set_direct", lambda descriptor, *, on: False)
+        monkeypatch.setattr(posix_incoming, "set_direct", lambda descriptor, *, on: False)
         monkeypatch.setattr(readback, "_open_past_cache", open_without)
 
     return refuse

@@ -255,7 +255,7 @@ def refusing(name: str, receive):
     @contextmanager
     def refuse(self: PosixStore, relative: str, facts: FileFacts):
         if relative.endswith(name):
-            with self._stating("beginning the copy", relative):
+            with self._keeper.place.stating("beginning the copy", relative):
                 raise OSError(errno.ENAMETOOLONG, "File name too long")
         with receive(self, relative, facts) as incoming:
             yield incoming

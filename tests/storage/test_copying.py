@@ -12,7 +12,7 @@ import pytest
 
 from coldchain.errors import SourceChangedError, StorageError
 from coldchain.model.files import KeptAside, ReplicaState
-from coldchain.storage import copying
+from coldchain.storage import copying, posix_incoming
 from coldchain.storage.copying import CopyOutcome, CopyReport, SourceVersion, copy_verified
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.ring import BUFFER_BYTES
@@ -350,15 +350,16 @@ def test_what_was_kept_aside_is_said_also_where_publishing_then_fails(
     source = written(tmp_path / "movie.tiff", b"new content")
     (store.root / NAME).parent.mkdir(parents=True)
     written(store.root / NAME, b"old content")
-    rename = os.rename
+    rename, tries = posix_incoming.rename_new, []
 
-    def fail(old: str, new: str, **given: int) -> None:
-        if old.endswith(".part"):
+    def fail_again(old_folder: int, old: str, new_folder: int, new: str) -> None:
+        tries.append(old)
+        if len(tries) > 2:  # to find the name taken, to keep aside, to take the name
             raise OSError(errno.EIO, "the device is gone")
-        rename(old, new, **given)
+        rename(old_folder, old, new_folder, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", fail)
+        patch.setattr(posix_incoming, "rename_new", fail_again)
         outcome = outcome_of(source, store)
     assert outcome.state is ReplicaState.FAILED
     assert outcome.kept is not None
@@ -383,7 +384,7 @@ def test_what_was_kept_aside_is_said_also_where_publishing_then_fails(
 def test_one_names_trouble_is_not_the_stores(store: PosixStore, code: int, whole: bool) -> None:
     """Only what every file would meet is the store's own fault."""
     system = OSError(code, os.strerror(code))
-    with pytest.raises(StorageError) as caught, store._stating("writing", NAME):
+    with pytest.raises(StorageError) as caught, store._keeper.place.stating("writing", NAME):
         raise system
     assert store.is_at_fault(caught.value) is whole
     store.root.rmdir()

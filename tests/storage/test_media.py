@@ -13,7 +13,8 @@ from coldchain.errors import StorageError, StoreFullError, VerificationError
 from coldchain.model.files import ReplicaState, VerificationLevel
 from coldchain.storage import copying
 from coldchain.storage.copying import CopyReport, copy_verified
-from coldchain.storage.posix import Incoming, PosixStore
+from coldchain.storage.posix import PosixStore
+from coldchain.storage.posix_incoming import PosixIncoming
 from coldchain.storage.readback import filesystem_type
 from coldchain.storage.ring import BUFFER_BYTES
 
@@ -51,13 +52,13 @@ def copied(source: Path, name: str, stores: Sequence[PosixStore]) -> CopyReport:
 
 def after_sealing(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something to the medium between the copy's fsync and its reading back."""
-    seal = Incoming.seal
+    seal = PosixIncoming.seal
 
-    def seal_then_act(self: Incoming, **given: int) -> None:
+    def seal_then_act(self: PosixIncoming, **given: bool) -> None:
         seal(self, **given)
         act()
 
-    monkeypatch.setattr(Incoming, "seal", seal_then_act)
+    monkeypatch.setattr(PosixIncoming, "seal", seal_then_act)
 
 
 def test_the_level_says_what_the_file_system_can_prove(medium, make_tmpfs: MakeTmpfs, movie: Path) -> None:

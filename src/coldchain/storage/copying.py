@@ -19,10 +19,10 @@ from pathlib import Path
 from coldchain.errors import SourceChangedError, StorageError
 from coldchain.formats.beneath import lstat_beneath, open_beneath
 from coldchain.model.files import KeptAside, ReplicaState, VerificationLevel
-from coldchain.storage.posix import Incoming, PosixStore
+from coldchain.storage.posix import PosixStore
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import RingPool, stream
-from coldchain.storage.store import FileFacts
+from coldchain.storage.store import FileFacts, Incoming
 
 _RINGS = RingPool()
 

@@ -5,118 +5,208 @@ then renamed; a final name therefore only ever holds whole, proved content. Noth
 overwritten: other content under the same name is kept aside as `NAME.replaced-<8 hex of its digest>`, and said to be.
 
 Every path is walked from the root by directory descriptors without following symbolic links, so that nothing inside a
-store can lead a write out of it. One service owns a store: two that write to one root would sweep each other's `.part`.
+store can lead a write out of it; the identity is read by the same root's descriptor. One service owns a store: two that
+write to one root would sweep each other's `.part`.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
-from threading import Lock
-from types import TracebackType
-from typing import Self
-from uuid import uuid4
+from pathlib import Path
+from uuid import UUID
 
-from coldchain.errors import StorageError, StoreFullError, VerificationError
-from coldchain.model.files import KeptAside
-from coldchain.model.identity import is_safe_relative
-from coldchain.storage.readback import ReadBack, read_back, set_direct
+from coldchain.errors import StorageError, VerificationError
+from coldchain.storage.identity_file import partial_of_identity, write_identity
+from coldchain.storage.portable_names import NameRules, folded
+from coldchain.storage.posix_incoming import PosixIncoming
+from coldchain.storage.posix_keeper import RootKeeper
+from coldchain.storage.posix_names import Parts, is_own, is_partial, name_under, parts_of
+from coldchain.storage.posix_root import HeldRoot
+from coldchain.storage.posix_tree import files_below, remove_empty
+from coldchain.storage.readback import ReadBack, read_back
 from coldchain.storage.ring import Ring
-from coldchain.storage.store import FileFacts, Space
+from coldchain.storage.store import FileFacts, Found, Space
+from coldchain.storage.system_calls import rename_new, require_regular, sync_folder
 
-_PAGE_BYTES = 4096
-_NAME_BYTES = 255
-_PARTIAL = re.compile(r"\..*\.[0-9a-f]{32}\.part", re.DOTALL)
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# What the whole store answers with; any other error is one name's: too long, in the way, not allowed there.
-_OF_THE_STORE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN})
-_REMEDIES = {
-    errno.EACCES: "Give the service's user the right to write in the store",
-    errno.EPERM: "Give the service's user the right to write in the store",
-    errno.EROFS: "The file system is read-only, perhaps since an error: see the kernel's log, then mount it again",
-    errno.EIO: "The device reports errors: see the kernel's log and replace the disk or cable",
-    errno.ESTALE: "Mount the network file system again",
-    errno.ENOTCONN: "Mount the network file system again",
-    errno.ENAMETOOLONG: "The store's file system cannot hold so long a name: use another store for it",
-    errno.EFBIG: "The store's file system cannot hold so large a file: use another store for it",
-    errno.ELOOP: "Move the symbolic link out of the store",
-    errno.ENOTDIR: "Move what stands there out of the way: the store needs a folder of that name",
-    errno.EISDIR: "Move the folder out of the way: the store needs a file of that name",
-}
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class PosixStore:
     """The store `name` with its tree at `root`. The root must exist: what is under a missing mount is never filled."""
 
-    def __init__(self, name: str, root: Path) -> None:
+    batches = True
+
+    def __init__(self, name: str, root: Path, *, identity: UUID | None = None) -> None:
         self.name = name
         self.root = root
-        self._lock = Lock()
-        self._durable_folders: set[tuple[str, ...]] = set()
-        self._partials_in_hand: set[str] = set()
+        self._keeper = RootKeeper(name, root, identity)
+
+    @property
+    def identity(self) -> UUID | None:
+        """What the store must bear, or None where that does not matter."""
+        return self._keeper.identity
+
+    @identity.setter
+    def identity(self, identity: UUID | None) -> None:
+        self._keeper.identity = identity
+
+    def mark(self) -> UUID | None:
+        """The identity that lies in the root; None where there is none. StorageError where the root is missing."""
+        with self._keeper.holding("reading its identity", whoever=True) as held:
+            return self._keeper.mark_at(held)
+
+    def set_mark(self, identity: UUID) -> None:
+        """Write the identity into the root, durably; StorageError where there is another."""
+        with self._keeper.holding("writing its identity", whoever=True) as held:
+            standing = self._keeper.mark_at(held)
+            if standing is None:
+                partial = partial_of_identity()
+                self._keeper.partials.add(partial)
+                try:
+                    write_identity(held.descriptor, identity, self.name, partial)
+                finally:
+                    self._keeper.partials.discard(partial)
+            elif standing != identity:
+                raise StorageError(
+                    f"store {self.name!r} bears an identity already: {standing}",
+                    expected=str(identity),
+                    remedy="Use it under that identity, or give this store another folder",
+                    path=self.root,
+                )
 
     def space(self) -> Space:
         """What is left. Raises StorageError where the root is missing."""
-        with self._stating("asking for its free space"):
-            usage = os.statvfs(self.root)
+        with self._keeper.holding("asking for its free space") as held:
+            usage = os.fstatvfs(held.descriptor)
         return Space(
             free_bytes=usage.f_bavail * usage.f_frsize,
             free_files=usage.f_favail,
             total_bytes=usage.f_blocks * usage.f_frsize,
         )
 
-    def size_of(self, relative: str) -> int | None:
+    def stored_name(self, relative: str) -> str:
+        """What a copy of that path is called in the root's file system (see `portable_names`)."""
+        with self._keeper.place.stating("asking for its names' rules", relative):
+            return name_under(relative, self._keeper.rules())
+
+    def size_of(self, stored_as: str) -> int | None:
         """Size in bytes of the regular file of that name; None where there is none. StorageError as for `receive`."""
-        parts = _parts(relative)
-        with self._stating("looking at it", relative):
+        parts = parts_of(stored_as)
+        with self._keeper.holding("looking at it", stored_as) as held:
             try:
-                with self._folder(parts[:-1], make=False) as folder:
-                    found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+                folder = held.take(parts[:-1])
+                try:
+                    found = os.stat(parts[-1], dir_fd=folder.descriptor, follow_symlinks=False)
+                finally:
+                    held.give_back(folder)
             except FileNotFoundError:
-                self._require_root()
                 return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-    def read_back(self, relative: str, ring: Ring) -> ReadBack:
-        """Read a stored file past the page cache, where that is possible, and see that its name is durable.
-
-        Raises StorageError where it cannot be read.
-        """
-        parts = _parts(relative)
-        with self._stating("reading it back", relative), self._folder(parts[:-1], make=False) as folder:
-            found = read_back(folder, parts[-1], ring)
-            _sync_folder(folder)
-            return found
+            exact = self._keeper.rules_at(held) is NameRules.POSIX or held.spelling.is_exact(parts)
+        return found.st_size if exact and stat.S_ISREG(found.st_mode) else None
 
     @contextmanager
-    def receive(self, relative: str, facts: FileFacts) -> Iterator[Incoming]:
-        """Begin a copy that shall be called `relative`; unless published, leaving removes it again.
+    def receive(self, relative: str, facts: FileFacts) -> Iterator[PosixIncoming]:
+        """Begin a copy of `relative`; unless published, leaving removes it again.
 
         Missing folders below the root are made, and made durable. Raises StorageError (root missing, no right, a link
         or a file in the path, a name that cannot be) and StoreFullError.
         """
-        parts = _parts(relative)
-        partial = _partial_name(parts[-1])
-        with self._stating("beginning the copy", relative):
-            self._require_root()
-            self._require_space(facts.size_bytes)
-            folder = self._open_folder(parts[:-1], make=True)
-        with self._lock:
-            self._partials_in_hand.add(partial)
+        incoming = PosixIncoming(self._keeper, self.stored_name(relative), facts)
         try:
-            with self._stating("beginning the copy", relative):
-                incoming = Incoming(self, relative, facts, folder, partial)
-            with incoming:
-                yield incoming
+            yield incoming
         finally:
-            with self._lock:
-                self._partials_in_hand.discard(partial)
-            os.close(folder)
+            incoming.leave()
+
+    def flush(self) -> None:
+        """Make durable whatever was sealed or published with `durable` False: call it before leaving `receive`.
+
+        Raises StorageError also where the system lost something that others have in hand: it does not say whose it was.
+        """
+        with self._keeper.place.stating("making what was written durable"):
+            self._keeper.flush()
+
+    def read_back(self, stored_as: str, ring: Ring) -> ReadBack:
+        """Read a stored file past the page cache, where that is possible, and see that its name is durable.
+
+        Raises StorageError where it cannot be read.
+        """
+        parts = parts_of(stored_as)
+        with (
+            self._keeper.holding("reading it back", stored_as) as held,
+            held.folder(parts[:-1]) as folder,
+        ):
+            found = read_back(folder, parts[-1], ring, types=held.types())
+            sync_folder(folder)
+            return found
+
+    def confirm(self, stored_as: str, sha256: str, size_bytes: int, ring: Ring) -> ReadBack:
+        """Read a stored file as `read_back` does, and compare. VerificationError where it is another."""
+        found = self.read_back(stored_as, ring)
+        if (found.sha256, found.size_bytes) != (sha256, size_bytes):
+            raise VerificationError(
+                f"store {self.name!r} has {found.size_bytes:,} bytes of SHA-256 {found.sha256} here",
+                expected=f"{size_bytes:,} bytes of SHA-256 {sha256}",
+                remedy="Run `coldchain store repair`, and test the disk, cable and memory",
+                path=self.root / stored_as,
+            )
+        return found
+
+    @contextmanager
+    def reading(self, stored_as: str) -> Iterator[PosixReading]:
+        """Open a stored file to be read from its beginning. Raises StorageError."""
+        parts = parts_of(stored_as)
+        with self._keeper.place.stating("reading it", stored_as):
+            held = self._keeper.take()
+        try:
+            with self._keeper.place.stating("reading it", stored_as), held.folder(parts[:-1]) as folder:
+                opened = PosixReading(self._keeper, stored_as, os.open(parts[-1], _READ_FLAGS, dir_fd=folder))
+            with opened:
+                yield opened
+        finally:
+            self._keeper.give_back(held)
+
+    def move(self, stored_as: str, to: str) -> None:
+        """Rename a file within the store, durably, making folders; never over anything. Folders that it leaves empty
+        go. Raises StorageError."""
+        source, target = parts_of(stored_as), parts_of(to)
+        with self._keeper.holding(f"moving it to {to!r}", stored_as) as held:
+            with held.folder(source[:-1]) as old:
+                require_regular(os.stat(source[-1], dir_fd=old, follow_symlinks=False))
+                with held.folder(target[:-1], make=True) as new:
+                    try:
+                        rename_new(old, source[-1], new, target[-1])
+                    except FileExistsError:
+                        if not _is_half_moved(old, source, new, target):
+                            raise
+                        os.unlink(source[-1], dir_fd=old)
+                    sync_folder(new)
+            self._tidy(held, source[:-1])
+
+    def remove(self, stored_as: str) -> bool:
+        """Remove a file for good, durably; whether it was there. Folders that it leaves empty go. StorageError where it
+        is no regular file, or cannot be removed."""
+        parts = parts_of(stored_as)
+        with self._keeper.holding("removing it", stored_as) as held:
+            try:
+                with held.folder(parts[:-1]) as folder:
+                    require_regular(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False))
+                    os.unlink(parts[-1], dir_fd=folder)
+            except FileNotFoundError:
+                return False
+            self._tidy(held, parts[:-1])
+            return True
+
+    def walk(self) -> Iterator[Found]:
+        """Every regular file of the tree but the store's own and the file system's, in no order; links are not
+        followed. The root is held until the end. Raises StorageError."""
+        with self._keeper.holding("listing it") as held:
+            for file in files_below(held.descriptor, skips=is_own):
+                if not is_partial(file.name):
+                    with suppress(FileNotFoundError):  # removed since it was listed
+                        yield Found(file.path, file.entry.stat(follow_symlinks=False).st_size)
 
     def remove_partials(self) -> int:
         """Remove what killed copies left, and say how many there were.
@@ -125,266 +215,59 @@ class PosixStore:
         other is a leftover. Symbolic links are not followed. Raises StorageError where the root is missing.
         """
         removed = 0
-        with self._stating("removing what killed copies left"), self._folder((), make=False) as root:
-            for _, _, names, folder in os.fwalk(".", follow_symlinks=False, dir_fd=root):
-                removed += self._remove_partials_of(folder, names)
+        with self._keeper.holding("removing what killed copies left") as held:
+            for file in files_below(held.descriptor, skips=None):
+                if is_partial(file.name) and file.name not in self._keeper.partials:
+                    with suppress(FileNotFoundError):  # finished, and so renamed, since the folder was listed
+                        os.unlink(file.name, dir_fd=file.folder)
+                        removed += 1
         return removed
-
-    def _remove_partials_of(self, folder: int, names: Sequence[str]) -> int:
-        with self._lock:
-            left_over = [n for n in names if _PARTIAL.fullmatch(n) and n not in self._partials_in_hand]
-        removed = 0
-        for name in left_over:
-            with suppress(FileNotFoundError):  # finished, and so renamed, since the folder was listed
-                os.unlink(name, dir_fd=folder)
-                removed += 1
-        return removed
-
-    def _require_root(self) -> None:
-        if not _is_folder(self.root):
-            raise StorageError(
-                f"the root of store {self.name!r} is not there",
-                expected="a folder",
-                remedy="Mount the drive, or correct the store's path in facility.toml",
-                path=self.root,
-            )
-
-    def _require_space(self, size_bytes: int) -> None:
-        usage = os.statvfs(self.root)
-        # Some FUSE file systems report no blocks at all; those are asked by writing.
-        if usage.f_blocks and usage.f_bavail * usage.f_frsize < size_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    @contextmanager
-    def _folder(self, parts: Sequence[str], *, make: bool) -> Iterator[int]:
-        folder = self._open_folder(parts, make=make)
-        try:
-            yield folder
-        finally:
-            os.close(folder)
-
-    def _open_folder(self, parts: Sequence[str], *, make: bool) -> int:
-        self._require_root()
-        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for depth, part in enumerate(parts, start=1):
-            try:
-                inner = self._open_inner(folder, part, tuple(parts[:depth]), make=make)
-            finally:
-                os.close(folder)
-            folder = inner
-        return folder
-
-    def _open_inner(self, folder: int, part: str, whole: tuple[str, ...], *, make: bool) -> int:
-        made = False
-        if make:
-            with suppress(FileExistsError):
-                os.mkdir(part, dir_fd=folder)
-                made = True
-        inner = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
-        # A folder that stands already may have been made by a process that was killed before it synced.
-        if make and (made or whole not in self._durable_folders):
-            _sync_folder(folder)
-            self._durable_folders.add(whole)
-        return inner
-
-    @contextmanager
-    def _stating(self, doing: str, relative: str = "") -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise self.stated(error, doing, relative) from error
 
     def is_at_fault(self, error: StorageError) -> bool:
-        """Whether an error of this store is the whole store's and not one name's: it is full, read-only, failing, away
-        or its root is missing. Other files then need not be tried before it is well again."""
-        cause = error.__cause__
-        code = cause.errno if isinstance(cause, OSError) else None
-        return isinstance(error, StoreFullError) or code in _OF_THE_STORE or not _is_folder(self.root)
+        """Whether an error of this store is the whole store's and not one name's: it is full, read-only, failing, away,
+        or something else lies in its place. Other files then need not be tried before it is well again."""
+        return self._keeper.place.is_at_fault(error) or self._keeper.is_another_store()
 
-    def stated(self, error: OSError, doing: str, relative: str = "") -> StorageError:
-        """The system's error in the house's words."""
-        path = self.root / relative
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return StoreFullError(
-                f"store {self.name!r} is full: {self._free_words()}",
-                remedy="Free space on it or raise the quota; the copy is tried again by itself",
-                path=path,
-            )
-        if not _is_folder(self.root):
-            remedy = "Mount the drive, or correct the store's path in facility.toml"
-        else:
-            remedy = _REMEDIES.get(error.errno or 0, "See the kernel's log")
-        return StorageError(f"store {self.name!r}: {doing} failed: {error.strerror or error}", remedy=remedy, path=path)
+    def _tidy(self, held: HeldRoot, parts: Parts) -> None:
+        """Remove the folder where it is empty, and those above it, and make what is left durable."""
+        removed, left = remove_empty(held.descriptor, parts)
+        for folder in removed:
+            held.forget(folder)
+        with held.folder(left) as descriptor:
+            sync_folder(descriptor)
 
-    def _free_words(self) -> str:
+
+class PosixReading:
+    """A stored file that is read; closed by leaving it."""
+
+    def __init__(self, keeper: RootKeeper, stored_as: str, descriptor: int) -> None:
+        self._keeper = keeper
+        self._stored_as = stored_as
+        self._descriptor = descriptor
         try:
-            usage = os.statvfs(self.root)
+            status = os.fstat(descriptor)
+            require_regular(status)
         except OSError:
-            return "how much is free it does not say"
-        free_bytes = usage.f_bavail * usage.f_frsize
-        inodes = f" and {usage.f_favail:,} inodes" if usage.f_files else ""
-        return f"{free_bytes:,} bytes{inodes} are free"
+            os.close(descriptor)
+            raise
+        self.facts = FileFacts(status.st_size, status.st_mtime_ns, status.st_mode)
 
-
-class Incoming:
-    """A copy on its way into a store: `write` every byte, `seal`, `prove`, `publish`. Made by `PosixStore.receive`.
-
-    `kept` is what stood under its name and was renamed for it, also where publishing failed after that.
-    """
-
-    def __init__(self, store: PosixStore, relative: str, facts: FileFacts, folder: int, partial: str) -> None:
-        self._store = store
-        self._relative = relative
-        self._facts = facts
-        self._folder = folder
-        self._partial = partial
-        self._name = PurePosixPath(relative).name
-        self._published = False
-        self.kept: KeptAside | None = None
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(partial, flags, 0o600, dir_fd=folder)
-        self._direct = set_direct(self._descriptor, on=True)
-
-    def __enter__(self) -> Self:
+    def __enter__(self) -> PosixReading:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-        if not self._published:
-            # What cannot be removed now (the device is gone) is swept at the next start.
-            with suppress(OSError):
-                os.unlink(self._partial, dir_fd=self._folder)
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
-    def write(self, view: memoryview) -> None:
-        """Append these bytes. Raises StoreFullError and StorageError."""
-        with self._stating("writing the copy"):
-            while view:
-                if self._direct and len(view) % _PAGE_BYTES:
-                    self._direct = set_direct(self._descriptor, on=False)
-                try:
-                    written = os.write(self._descriptor, view)
-                except OSError as error:
-                    if not (self._direct and error.errno == errno.EINVAL):
-                        raise
-                    self._direct = set_direct(self._descriptor, on=False)
-                    continue
-                view = view[written:]
-
-    def seal(self) -> None:
-        """Give the copy its time and mode, and make it durable. Its owner may always read it, to prove it again."""
-        with self._stating("making the copy durable"):
-            with suppress(PermissionError):  # FAT holds no modes; the content is what counts
-                os.fchmod(self._descriptor, (self._facts.mode & 0o777) | stat.S_IRUSR)
-            os.utime(self._descriptor, ns=(self._facts.modified_ns, self._facts.modified_ns))
-            os.fsync(self._descriptor)
-            self._close()
-
-    def prove(self, sha256: str, ring: Ring) -> ReadBack:
-        """Read the copy back and compare. VerificationError where it is not what was written."""
-        with self._stating("reading the copy back"):
-            found = read_back(self._folder, self._partial, ring)
-        if found.sha256 != sha256:
-            raise VerificationError(
-                f"store {self._store.name!r} gave back {found.size_bytes:,} bytes of SHA-256 {found.sha256}",
-                expected=f"SHA-256 {sha256}",
-                remedy="The copy is removed and made again; if this comes back, test the disk, cable and memory",
-                path=self._store.root / self._relative,
-            )
-        return found
-
-    def publish(self, sha256: str, ring: Ring) -> None:
-        """Give the copy its final name, durably; other content of that name is kept aside first."""
-        with self._stating("giving the copy its name"):
-            self._keep_aside(sha256, ring)
-            os.rename(self._partial, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-            self._published = True
-            _sync_folder(self._folder)
-
-    def _keep_aside(self, sha256: str, ring: Ring) -> None:
-        try:
-            standing = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        if stat.S_ISLNK(standing.st_mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        if not stat.S_ISREG(standing.st_mode):
-            raise OSError(errno.EISDIR, "something that is not a file has its name")
-        found = _digest_of(self._folder, self._name, ring)
-        if found != sha256:
-            aside = _free_name(self._folder, self._name, f".replaced-{found[:8] if found else 'unreadable'}")
-            os.rename(self._name, aside, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-            self.kept = KeptAside(path=str(PurePosixPath(self._relative).parent / aside), sha256=found)
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
-
-    @contextmanager
-    def _stating(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise self._store.stated(error, doing, self._relative) from error
+    def fill(self, view: memoryview) -> int:
+        """Read on into the view; how many bytes, 0 at the end. Raises StorageError."""
+        with self._keeper.place.stating("reading it", self._stored_as):
+            return os.readv(self._descriptor, [view])
 
 
-def _parts(relative: str) -> tuple[str, ...]:
-    path = PurePosixPath(relative)
-    if not is_safe_relative(path) or "\0" in relative:
-        raise StorageError("this name leads out of the store", expected="a relative path without `..`", path=relative)
-    if _PARTIAL.fullmatch(path.name):
-        raise StorageError(
-            "this name is one that unfinished copies bear", remedy="Rename the file at its source", path=relative
-        )
-    return path.parts
-
-
-def _partial_name(name: str) -> str:
-    return f".{_shortened(name, _NAME_BYTES - 39)}.{uuid4().hex}.part"
-
-
-def _shortened(name: str, limit_bytes: int) -> str:
-    # By whole characters: some file systems refuse a name that ends in half of one.
-    while len(os.fsencode(name)) > limit_bytes:
-        name = name[:-1]
-    return name
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _free_name(folder: int, name: str, suffix: str) -> str:
-    """`name` + `suffix`, or with a number after it where that is taken already."""
-    number = 1
-    while True:
-        ending = suffix if number == 1 else f"{suffix}-{number}"
-        candidate = _shortened(name, _NAME_BYTES - len(ending)) + ending
-        try:
-            os.stat(candidate, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return candidate
-        number += 1
-
-
-def _digest_of(folder: int, name: str, ring: Ring) -> str | None:
-    """SHA-256 of what stands under a name; None where it cannot be read: its bytes may still be wanted by somebody with
-    better tools."""
-    try:
-        return read_back(folder, name, ring).sha256
-    except OSError:
-        return None
-
-
-def _sync_folder(descriptor: int) -> None:
-    """Make a folder's names durable, where the file system knows how (some network ones answer EINVAL)."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
+def _is_half_moved(old: int, source: Parts, new: int, target: Parts) -> bool:
+    """Whether a move was cut short after making the second name, before removing the first: both name one file."""
+    one = os.stat(source[-1], dir_fd=old, follow_symlinks=False)
+    other = os.stat(target[-1], dir_fd=new, follow_symlinks=False)
+    # On a drive that knows no case, one name may look like two.
+    same_name = folded("/".join(source)) == folded("/".join(target))
+    return os.path.samestat(one, other) and one.st_nlink > 1 and not same_name

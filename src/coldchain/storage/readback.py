@@ -12,8 +12,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,19 +58,27 @@ def filesystem_type(descriptor: int) -> str:
     return ""
 
 
-def read_back(folder: int, name: str, ring: Ring) -> ReadBack:
-    """Read the regular file `name` of the open folder. Raises OSError; a symbolic link is ELOOP, a folder EISDIR."""
+def read_back(
+    folder: int, name: str, ring: Ring, *, synced: bool = False, types: Mapping[int, str] | None = None
+) -> ReadBack:
+    """Read the regular file `name` of the open folder. Raises OSError; a symbolic link is ELOOP, a folder EISDIR.
+
+    With `synced`, the caller has made the file durable already. `types` are file systems' types that the caller knows
+    for certain, by device number.
+    """
     descriptor, direct = _open_past_cache(folder, name)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EISDIR, "something that is not a file has its name")
-        os.fsync(descriptor)  # only clean pages can be dropped
+        if not synced:
+            os.fsync(descriptor)  # only clean pages can be dropped
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        reader = _PastCache(descriptor, direct=direct)
+        reader = _PastCache(descriptor, status.st_size, direct=direct)
         digest = hashlib.sha256()
         size_bytes = stream(reader.fill, status.st_size, [digest.update], ring)
-        proved = reader.direct and filesystem_type(descriptor) in MEDIUM_TYPES
+        kind = (types or {}).get(status.st_dev) or filesystem_type(descriptor)
+        proved = reader.direct and kind in MEDIUM_TYPES
         level = VerificationLevel.MEDIUM if proved else VerificationLevel.CACHE
         return ReadBack(sha256=digest.hexdigest(), size_bytes=size_bytes, level=level)
     finally:
@@ -88,11 +98,18 @@ def _open_past_cache(folder: int, name: str) -> tuple[int, bool]:
 class _PastCache:
     """Reads with `O_DIRECT` for as long as the file system grants it; `direct` says whether it always did."""
 
-    def __init__(self, descriptor: int, *, direct: bool) -> None:
+    def __init__(self, descriptor: int, size_bytes: int, *, direct: bool) -> None:
         self._descriptor = descriptor
+        self._left_bytes = size_bytes
         self.direct = direct
 
     def fill(self, view: memoryview) -> int:
+        # No more than there is: what lies behind the end, the kernel would fill with zeros, 4 MiB for a file of 10 kB.
+        count = self._read(view[: -(-self._left_bytes // mmap.PAGESIZE) * mmap.PAGESIZE])
+        self._left_bytes -= count
+        return count
+
+    def _read(self, view: memoryview) -> int:
         try:
             return os.readv(self._descriptor, [view])
         except OSError as error:
