@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import alignment, chain, ctf, pick, storage, watch, watch_engine
+from benchmarks import alignment, chain, ctf, hashing, pick, storage, watch, watch_engine
 
 PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "alignment": alignment.main,
     "chain": lambda _: chain.main(),
     "ctf": ctf.main,
+    "hashing": hashing.main,
     "pick": pick.main,
     "storage": storage.main,
     "watch": watch.main,
