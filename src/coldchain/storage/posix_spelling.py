@@ -65,6 +65,8 @@ class Spelling:
     def is_exact(self, parts: Parts) -> bool:
         """Whether a name that can be opened is spelt so, in its last part. Raises OSError."""
         with self._lock:
+            if parts[-1] not in self._names(parts[:-1]).get(folded(parts[-1]), ()):
+                self._listed.pop(parts[:-1], None)  # it may have come since the folder was listed
             return parts[-1] in self._names(parts[:-1]).get(folded(parts[-1]), ())
 
     def _standing(self, folders: Parts, part: str) -> str:
