@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from coldchain import config
-from coldchain.catalog import exposures, files, sessions
+from coldchain.catalog import exposures, files, replicas, sessions
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
 from coldchain.formats.tiff import write_tiff_movie
 from coldchain.model.files import DataFile, ReplicaState
@@ -167,7 +167,7 @@ def standing_files(catalog: Catalog) -> list[DataFile]:
 
 def is_verified_everywhere(catalog: Catalog, file: DataFile) -> bool:
     """Whether both stores hold a verified copy of the file."""
-    replicas = files.replicas_of(catalog, file.id)
-    return len(replicas) == 2 and all(
-        replica.state is ReplicaState.VERIFIED and replica.sha256 == file.sha256 for replica in replicas
+    copies = replicas.of_file(catalog, file.id)
+    return len(copies) == 2 and all(
+        replica.state is ReplicaState.VERIFIED and replica.sha256 == file.sha256 for replica in copies
     )

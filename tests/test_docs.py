@@ -64,7 +64,8 @@ def test_every_command_has_an_example(name: str) -> None:
 
 def settings_keys(model: type[BaseModel]) -> Iterator[str]:
     """Every key of facility.toml."""
-    for name, field in model.model_fields.items():
+    for attribute, field in model.model_fields.items():
+        name = field.alias or attribute
         inner = [field.annotation, *get_args(field.annotation)]
         sections = [part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)]
         if sections:

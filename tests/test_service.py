@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import pytest
 
-from coldchain.catalog import events, exposures, files, results, sessions, steps
+from coldchain.catalog import events, exposures, replicas, results, sessions, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.formats.eer import write_eer
 from coldchain.formats.mrc import write_mrc
@@ -281,7 +281,7 @@ def test_a_full_store_stops_nothing_else_and_is_filled_when_there_is_room(
         states = {
             (replica.store, replica.state)
             for file in standing_files(catalog)
-            for replica in files.replicas_of(catalog, file.id)
+            for replica in replicas.of_file(catalog, file.id)
         }
         done = [e.state for e in all_exposures(catalog)] == [ExposureState.DONE]
         return done and states == {("live", ReplicaState.FAILED), ("archive", ReplicaState.VERIFIED)}

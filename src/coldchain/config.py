@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, get_args
-from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -33,9 +32,19 @@ from coldchain.collect.watch_section import FacilityRule, WatchSection
 from coldchain.errors import ConfigError, UsageError
 from coldchain.model import limits
 from coldchain.model.optics import Optics
+from coldchain.model.policy import CopyPlan, RetireRule
 from coldchain.model.quality import Thresholds
 from coldchain.notify.notifier import Receiver
 from coldchain.notify.sections import SECRET_KEYS, NotifySection
+from coldchain.storage.sections import (
+    Name,
+    PolicySection,
+    RetireSection,
+    StorageSection,
+    StoreSection,
+    check_places,
+    copy_plan,
+)
 
 FILE_NAME = "facility.toml"
 
@@ -46,15 +55,6 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PixelSize = Annotated[float, Field(ge=limits.PIXEL_SIZE_ANGSTROM[0], le=limits.PIXEL_SIZE_ANGSTROM[1])]
 Voltage = Annotated[float, Field(ge=limits.VOLTAGE_KILOVOLT[0], le=limits.VOLTAGE_KILOVOLT[1])]
 Dose = Annotated[float, Field(ge=limits.DOSE_E_PER_SQUARE_ANGSTROM[0], le=limits.DOSE_E_PER_SQUARE_ANGSTROM[1])]
-
-
-def _name(value: str) -> str:
-    if not value or value in {".", ".."} or "/" in value or not value.isprintable() or value != value.strip():
-        raise ValueError("a name without slashes, control characters or spaces around it")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
 
 
 class _Section(BaseModel):
@@ -115,28 +115,6 @@ class InstrumentSection(_Section):
             return value if value is None else PlacePattern(value).source
         except UsageError as error:
             raise ValueError(f"{error.expected or 'a pattern that can be used'} ({error.found})") from error
-
-
-class StoreSection(_Section):
-    """A place for copies. `url` is a folder or `file:///folder`; the folder must exist, or writing to it is refused."""
-
-    name: Name
-    tier: Literal["live", "archive", "external"] = "live"
-    url: str
-
-    @field_validator("url")
-    @classmethod
-    def _local(cls, value: str) -> str:
-        scheme = urlsplit(value).scheme
-        if scheme not in {"", "file"}:
-            raise ValueError("a folder or a file:/// URL")
-        return value
-
-    @property
-    def folder(self) -> Path:
-        """The store's root on this host."""
-        parts = urlsplit(self.url)
-        return Path(unquote(parts.path) if parts.scheme == "file" else self.url)
 
 
 class PipelineSection(_Section):
@@ -213,6 +191,9 @@ class Settings(_Section):
     results: ResultsSection = ResultsSection()
     instrument: tuple[InstrumentSection, ...] = ()
     store: tuple[StoreSection, ...] = ()
+    policy: tuple[PolicySection, ...] = ()
+    retire: tuple[RetireSection, ...] = ()
+    storage: StorageSection = StorageSection()
     pipeline: PipelineSection = PipelineSection()
     quality: QualitySection = QualitySection()
     compute: ComputeSection = ComputeSection()
@@ -222,9 +203,8 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Settings:
-        for kind in ("instrument", "store", "notify", "watch"):
-            sections: tuple[InstrumentSection | StoreSection | NotifySection | WatchSection, ...] = getattr(self, kind)
-            names = [section.name for section in sections]
+        for kind in ("instrument", "store", "policy", "retire", "notify", "watch"):
+            names = [section.name for section in getattr(self, kind)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{kind} names that differ; {twice[0]!r} stands there twice")
@@ -251,6 +231,20 @@ class Settings(_Section):
                 names = ", ".join(known) or "none"
                 raise ValueError(f"the name of a [[notify]] where watch {watch.name!r} says notify (known: {names})")
         return self
+
+    @model_validator(mode="after")
+    def _policies_can_be_met(self) -> Settings:
+        self.copy_plan()
+        check_places(self.store, self.retire)
+        return self
+
+    def copy_plan(self) -> CopyPlan:
+        """Where each kind of file goes."""
+        return copy_plan(self.store, self.policy)
+
+    def retire_rules(self) -> list[RetireRule]:
+        """What may be cleared from where, and when."""
+        return [rule.as_rule() for rule in self.retire]
 
     def watch_rules(self) -> list[FacilityRule]:
         """What is watched beside the instruments."""
@@ -396,7 +390,7 @@ def _known_keys(location: Sequence[int | str]) -> list[str]:
             annotation = model.model_fields[part].annotation
             candidates = [annotation, *get_args(annotation)]
             model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return [name for name in model.model_fields if name != "origin"]
+    return [field.alias or name for name, field in model.model_fields.items() if name != "origin"]
 
 
 def template(values: Mapping[str, str]) -> str:

@@ -32,6 +32,7 @@ from coldchain.compute.local import LocalEngine
 from coldchain.config import InstrumentSection, Settings
 from coldchain.errors import ColdchainError, ConfigError
 from coldchain.model.events import Notice, Severity
+from coldchain.model.policy import CopyPlan
 from coldchain.notify.notifier import Notifier
 from coldchain.preprocess.pipeline import Pipeline
 from coldchain.preprocess.plan import PipelineParameters
@@ -100,7 +101,7 @@ class Facility:
         # In the order in which they stop: what takes in before what works it off.
         self._parts: dict[str, Part] = {}
         for instrument in settings.instrument:
-            self._parts |= self._collectors(instrument, list(stores))
+            self._parts |= self._collectors(instrument, settings.copy_plan())
         patience_seconds = {instrument.name: instrument.orphan_seconds for instrument in settings.instrument}
         self._parts["orphan watch"] = OrphanWatch(self.catalog, patience_seconds)
         self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads)
@@ -110,13 +111,13 @@ class Facility:
         if settings.watch:
             self._parts["watcher"] = FacilityWatch(settings.watch_rules())
 
-    def _collectors(self, instrument: InstrumentSection, stores: list[str]) -> dict[str, Part]:
+    def _collectors(self, instrument: InstrumentSection, copies: CopyPlan) -> dict[str, Part]:
         """One for each of the instrument's roots."""
         intake = Intake(
             self.catalog,
             instrument_name=instrument.name,
             source_root=instrument.movie_root,
-            stores=stores,
+            copies=copies,
             metadata_roots=instrument.metadata_roots,
             pattern=None if instrument.name_pattern is None else PlacePattern(instrument.name_pattern),
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coldchain.catalog import engine, events, exposures, files, tasks
+from coldchain.catalog import engine, events, exposures, files, replicas, tasks
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
@@ -23,12 +23,13 @@ from coldchain.model.files import (
     VerificationLevel,
 )
 from coldchain.model.identity import new_id
+from coldchain.model.policy import everywhere
 from coldchain.model.session import Session
 from tests.catalog.catalog_givens import SHA256, STORES, arrive, expose, known, new_session
 
 
 def _verify(catalog: Catalog, replica: Replica, sha256: str = SHA256, kept: KeptAside | None = None) -> Replica:
-    return files.record_copy(
+    return replicas.record_copy(
         catalog,
         replica.id,
         state=ReplicaState.VERIFIED,
@@ -40,7 +41,7 @@ def _verify(catalog: Catalog, replica: Replica, sha256: str = SHA256, kept: Kept
 
 
 def _fail(catalog: Catalog, replica: Replica, detail: str = "no space", *, kept: KeptAside | None = None) -> Replica:
-    return files.record_copy(
+    return replicas.record_copy(
         catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail=detail, kept=kept
     )
 
@@ -75,7 +76,7 @@ def test_an_arrival_is_journalled_with_its_replicas_and_an_event(catalog: Catalo
         None,
         file.arrived_at.utcoffset(),
     )
-    assert [(r.store, r.state, r.attempts) for r in files.replicas_of(catalog, file.id)] == [
+    assert [(r.store, r.state, r.attempts) for r in replicas.of_file(catalog, file.id)] == [
         ("live", ReplicaState.WANTED, 0),
         ("archive", ReplicaState.WANTED, 0),
     ]
@@ -86,10 +87,10 @@ def test_an_arrival_is_journalled_with_its_replicas_and_an_event(catalog: Catalo
 def test_the_same_file_again_is_the_same_row(catalog: Catalog, session: Session) -> None:
     """A rescan adds no row, no replica, no event, and cannot undo a verified copy."""
     file = arrive(catalog, session)
-    _verify(catalog, files.replicas_of(catalog, file.id)[0])
-    replicas, noted = files.replicas_of(catalog, file.id), events.recent(catalog)
+    _verify(catalog, replicas.of_file(catalog, file.id)[0])
+    copies, noted = replicas.of_file(catalog, file.id), events.recent(catalog)
     assert arrive(catalog, session) == file
-    assert files.replicas_of(catalog, file.id) == replicas
+    assert replicas.of_file(catalog, file.id) == copies
     assert events.recent(catalog) == noted
 
 
@@ -100,7 +101,7 @@ def test_a_changed_file_is_a_new_row(catalog: Catalog, session: Session, change:
     new = arrive(catalog, session, **change)  # type: ignore[arg-type]
     assert new.id != old.id
     assert files.get(catalog, old.id).state is FileState.REPLACED
-    assert len(files.replicas_of(catalog, old.id)) == len(files.replicas_of(catalog, new.id)) == 2
+    assert len(replicas.of_file(catalog, old.id)) == len(replicas.of_file(catalog, new.id)) == 2
     assert known(catalog, session.id) == {new.relative_path: (new.size_bytes, new.modified_ns, new.state)}
     assert [task.file.id for task in _tasks(catalog)] == [new.id]
 
@@ -112,7 +113,7 @@ def test_a_damaged_file_is_copied_and_an_unreadable_one_is_not(catalog: Catalog,
     assert [task.file for task in _tasks(catalog)] == [damaged]
     readable = arrive(catalog, session, "locked")
     assert (readable.id, readable.state) == (unreadable.id, FileState.ARRIVED)
-    assert [task.file for task in _tasks(catalog)] == [damaged, readable]
+    assert [task.file for task in _tasks(catalog)] == [readable, damaged]
     assert [e.kind for e in events.recent(catalog, minimum=Severity.ERROR)] == ["file.unreadable", "file.damaged"]
 
 
@@ -129,7 +130,7 @@ def test_a_new_store_gets_its_replica(catalog: Catalog, session: Session) -> Non
     """A store that was added to the policy wants the file as well."""
     file = arrive(catalog, session, stores=("live",))
     arrive(catalog, session, stores=("live", "archive", "archive"))
-    assert [replica.store for replica in files.replicas_of(catalog, file.id)] == ["live", "archive"]
+    assert [replica.store for replica in replicas.of_file(catalog, file.id)] == ["live", "archive"]
 
 
 def test_a_store_added_later_wants_what_arrived_before(url: str, catalog: Catalog, session: Session) -> None:
@@ -142,15 +143,15 @@ def test_a_store_added_later_wants_what_arrived_before(url: str, catalog: Catalo
     there = engine.open_catalog(url, "there")
     theirs = arrive(there, session, "theirs")
     there.close()
-    _verify(catalog, files.replicas_of(catalog, fine.id)[0])
+    _verify(catalog, replicas.of_file(catalog, fine.id)[0])
     stores = (*STORES, "tape", "tape", "usb")
-    assert files.want_everywhere(catalog, session.id, stores) == 6
-    assert files.want_everywhere(catalog, session.id, stores) == 0
+    assert replicas.want_missing(catalog, session.id, everywhere(stores)) == 6
+    assert replicas.want_missing(catalog, session.id, everywhere(stores)) == 0
     for file, count in ((fine, 4), (cut, 4), (new, 4), (locked, 0), (old, 2), (elsewhere, 2), (theirs, 2)):
-        assert len({replica.store for replica in files.replicas_of(catalog, file.id)}) == count, file.relative_path
-    assert files.replicas_of(catalog, fine.id)[0].state is ReplicaState.VERIFIED
-    assert [task.file.id for task in _tasks(catalog, stores=("usb",))] == [fine.id, cut.id, new.id]
-    assert files.want_everywhere(catalog, session.id, ()) == 0
+        assert len({replica.store for replica in replicas.of_file(catalog, file.id)}) == count, file.relative_path
+    assert replicas.of_file(catalog, fine.id)[0].state is ReplicaState.VERIFIED
+    assert [task.file.id for task in _tasks(catalog, stores=("usb",))] == [new.id, cut.id, fine.id]
+    assert replicas.want_missing(catalog, session.id, everywhere(())) == 0
 
 
 def test_known_is_of_one_session(catalog: Catalog, session: Session) -> None:
@@ -167,32 +168,33 @@ def test_a_copy_task_says_where_everything_lies(catalog: Catalog, session: Sessi
     file = arrive(catalog, session)
     (task,) = _tasks(catalog)
     assert (task.file, task.instrument, task.session_folder, task.source_root) == (file, "krios", "visit", "/camera")
-    assert list(task.replicas) == files.replicas_of(catalog, file.id)
+    assert list(task.replicas) == replicas.of_file(catalog, file.id)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 8, 9, 99])
-def test_each_queue_is_walked_oldest_first_and_to_its_end(catalog: Catalog, session: Session, limit: int) -> None:
+def test_each_queue_is_walked_newest_first_and_to_its_end(catalog: Catalog, session: Session, limit: int) -> None:
     """However few a call looks at, the walk meets every copy: those never tried apart from those that failed."""
     made = [arrive(catalog, session, name) for name in ("a", "b", "c", "d")]
-    for replica in files.replicas_of(catalog, made[0].id):
+    for replica in replicas.of_file(catalog, made[0].id):
         _fail(catalog, replica)
-    _fail(catalog, files.replicas_of(catalog, made[1].id)[0])
+    _fail(catalog, replicas.of_file(catalog, made[1].id)[0])
     paths = [task.file.relative_path for task in _tasks(catalog, limit=limit, states=(ReplicaState.WANTED,))]
-    assert paths == ["b", "c", "d"]
+    assert paths == ["d", "c", "b"]
     paths = [task.file.relative_path for task in _tasks(catalog, limit=limit, states=(ReplicaState.FAILED,))]
-    assert paths == ["a", "b"]
+    assert paths == ["b", "a"]
     assert len(_tasks(catalog, limit=limit)[0].replicas) == 2
 
 
 def test_excluded_files_and_replicas_are_not_handed_out(catalog: Catalog, session: Session) -> None:
     """What is in hand, or waits for its next try, is left out, and does not lengthen a look."""
     made = [arrive(catalog, session, name) for name in ("a", "b", "c")]
-    hands = tuple(file.id for file in made[:2])
-    assert [task.file.relative_path for task in _tasks(catalog, limit=1, exclude=hands)] == ["c"]
+    hands = tuple(file.id for file in made[1:])
+    assert [task.file.relative_path for task in _tasks(catalog, limit=1, exclude=hands)] == ["a"]
     found, end = tasks.to_copy(catalog, state=ReplicaState.WANTED, stores=STORES, limit=4, exclude=hands)
-    assert (found, end) == ([], files.replicas_of(catalog, made[1].id)[1].id)
-    first, second = files.replicas_of(catalog, made[0].id)
+    assert (found, end) == ([], (50, replicas.of_file(catalog, made[1].id)[0].id))
+    first, second = replicas.of_file(catalog, made[2].id)
     assert _tasks(catalog, exclude=(first.id,))[0].replicas == (second,)
+    first, second = replicas.of_file(catalog, made[0].id)
     assert made[0] not in [task.file for task in _tasks(catalog, exclude=(first.id, second.id))]
 
 
@@ -241,14 +243,14 @@ OTHER = "cd" * 32
 
 def _versions(catalog: Catalog, session: Session) -> tuple[Replica, Replica]:
     """A verified copy of a file's first version, and the replica of the second, which wants its name."""
-    first = files.replicas_of(catalog, arrive(catalog, session, stores=("live",)).id)[0]
+    first = replicas.of_file(catalog, arrive(catalog, session, stores=("live",)).id)[0]
     _verify(catalog, first)
     second = arrive(catalog, session, size_bytes=7, stores=("live",))
-    return first, files.replicas_of(catalog, second.id)[0]
+    return first, replicas.of_file(catalog, second.id)[0]
 
 
 def _stands(catalog: Catalog, replica: Replica) -> Replica:
-    return files.replicas_of(catalog, replica.file_id)[0]
+    return replicas.of_file(catalog, replica.file_id)[0]
 
 
 @pytest.mark.parametrize("published", [True, False])
@@ -264,7 +266,7 @@ def test_the_catalog_knows_where_a_copy_lies_that_made_way(catalog: Catalog, ses
     assert (found.state, found.sha256, found.kept_as) == (ReplicaState.VERIFIED, SHA256, kept.path)
     assert "replica.kept" in [event.kind for event in events.recent(catalog, session_id=session.id)]
     # A third version makes the second one way and not the first, which lies elsewhere already.
-    third = files.replicas_of(catalog, arrive(catalog, session, size_bytes=8, stores=("live",)).id)[0]
+    third = replicas.of_file(catalog, arrive(catalog, session, size_bytes=8, stores=("live",)).id)[0]
     _verify(catalog, third, "ef" * 32, KeptAside("elsewhere", OTHER))
     assert _stands(catalog, first) == found
     assert _stands(catalog, second).kept_as == ("elsewhere" if published else None)
@@ -294,30 +296,30 @@ def test_a_copy_that_nobody_can_vouch_for_is_not_called_verified(
 
 def test_a_copy_of_the_same_content_goes_on_standing(catalog: Catalog, session: Session) -> None:
     """A file whose time alone changed has one copy, which counts for both its versions; other stores are untouched."""
-    old = files.replicas_of(catalog, arrive(catalog, session).id)
+    old = replicas.of_file(catalog, arrive(catalog, session).id)
     for replica in old:
         _verify(catalog, replica)
-    new = files.replicas_of(catalog, arrive(catalog, session, modified_ns=2).id)
+    new = replicas.of_file(catalog, arrive(catalog, session, modified_ns=2).id)
     _verify(catalog, new[0])
-    assert [replica.state for replica in files.replicas_of(catalog, old[0].file_id)] == [ReplicaState.VERIFIED] * 2
-    newest = files.replicas_of(catalog, arrive(catalog, session, modified_ns=3).id)
+    assert [replica.state for replica in replicas.of_file(catalog, old[0].file_id)] == [ReplicaState.VERIFIED] * 2
+    newest = replicas.of_file(catalog, arrive(catalog, session, modified_ns=3).id)
     _verify(catalog, newest[0], OTHER, KeptAside("aside", SHA256))
     assert [_stands(catalog, replica).kept_as for replica in (old[0], new[0])] == ["aside", "aside"]
-    assert files.replicas_of(catalog, old[0].file_id)[1].kept_as is None
+    assert replicas.of_file(catalog, old[0].file_id)[1].kept_as is None
 
 
 def test_a_copy_is_tried_until_it_is_verified(catalog: Catalog, session: Session) -> None:
     """Every try counts and is an event; a verified copy is no longer handed out."""
     file = files.set_digest(catalog, arrive(catalog, session, stores=("live",)).id, SHA256)
     assert file.sha256 == SHA256
-    (replica,) = files.replicas_of(catalog, file.id)
+    (replica,) = replicas.of_file(catalog, file.id)
     failed = _fail(catalog, replica)
     assert (failed.attempts, failed.state, failed.detail, failed.verified_at) == (1, "failed", "no space", None)
     assert [task.file.id for task in _tasks(catalog)] == [file.id]
     verified = _verify(catalog, replica)
     assert (verified.attempts, verified.level, verified.sha256) == (2, VerificationLevel.MEDIUM, SHA256)
     assert verified.verified_at is not None
-    assert files.replicas_of(catalog, file.id) == [verified]
+    assert replicas.of_file(catalog, file.id) == [verified]
     assert _tasks(catalog) == []
     kinds = [event.kind for event in events.recent(catalog, session_id=session.id, limit=2)]
     assert kinds == ["replica.verified", "replica.failed"]
@@ -329,11 +331,13 @@ def test_a_copy_is_tried_until_it_is_verified(catalog: Catalog, session: Session
 def test_no_copy_is_verified_without_proof(catalog: Catalog, session: Session) -> None:
     """VERIFIED needs a level and the file's own digest; what is refused changes nothing."""
     file = files.set_digest(catalog, arrive(catalog, session, stores=("live",)).id, SHA256)
-    (replica,) = files.replicas_of(catalog, file.id)
+    (replica,) = replicas.of_file(catalog, file.id)
     for level, sha256 in ((None, SHA256), (VerificationLevel.CACHE, None), (VerificationLevel.CACHE, "cd" * 32)):
         with pytest.raises(CatalogError):
-            files.record_copy(catalog, replica.id, state=ReplicaState.VERIFIED, level=level, sha256=sha256, detail="")
-    assert files.replicas_of(catalog, file.id) == [replica]
+            replicas.record_copy(
+                catalog, replica.id, state=ReplicaState.VERIFIED, level=level, sha256=sha256, detail=""
+            )
+    assert replicas.of_file(catalog, file.id) == [replica]
 
 
 @pytest.mark.parametrize("sha256", ["", "ab", "AB" * 32, "zz" * 32, "ab" * 33])
@@ -396,7 +400,7 @@ def test_the_standing_row_is_the_last_arrival(
     session = new_session(catalog, folder=str(new_id()))
     stores = (f"live {session.id}", f"archive {session.id}")  # earlier examples' files are not handed out
     last: dict[str, DataFile] = {}
-    replicas: dict[object, set[object]] = {}
+    copies: dict[object, set[object]] = {}
     verified: set[object] = set()
     for (path, size_bytes, modified_ns, state), copy in sequence:
         file = arrive(
@@ -404,15 +408,15 @@ def test_the_standing_row_is_the_last_arrival(
         )
         last[path] = file
         if copy:
-            for replica in files.replicas_of(catalog, file.id)[:1]:
+            for replica in replicas.of_file(catalog, file.id)[:1]:
                 verified.add(_verify(catalog, replica).id)
-        for seen, ids in replicas.items():
-            assert ids <= {replica.id for replica in files.replicas_of(catalog, seen)}  # type: ignore[arg-type]
-        replicas[file.id] = {replica.id for replica in files.replicas_of(catalog, file.id)}
+        for seen, ids in copies.items():
+            assert ids <= {replica.id for replica in replicas.of_file(catalog, seen)}  # type: ignore[arg-type]
+        copies[file.id] = {replica.id for replica in replicas.of_file(catalog, file.id)}
     assert known(catalog, session.id) == {
         path: (file.size_bytes, file.modified_ns, file.state) for path, file in last.items()
     }
-    found = [replica for seen in replicas for replica in files.replicas_of(catalog, seen)]  # type: ignore[arg-type]
+    found = [replica for seen in copies for replica in replicas.of_file(catalog, seen)]  # type: ignore[arg-type]
     assert {replica.id for replica in found if replica.state is ReplicaState.VERIFIED} == verified
     standing = {file.id for file in last.values()}
     wanted = {r.id for r in found if r.file_id in standing and r.state is ReplicaState.WANTED}

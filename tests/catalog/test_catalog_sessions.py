@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coldchain.catalog import engine, events, exposures, files, sessions, tasks
+from coldchain.catalog import engine, events, exposures, replicas, sessions, tasks
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.files import FileState, ReplicaState, VerificationLevel
@@ -211,9 +211,9 @@ def test_an_empty_session_counts_nothing(catalog: Catalog, session: Session) -> 
 
 
 def _copied(catalog: Catalog, file_id: object, *states: ReplicaState) -> None:
-    for replica, state in zip(files.replicas_of(catalog, file_id), states, strict=False):  # type: ignore[arg-type]
+    for replica, state in zip(replicas.of_file(catalog, file_id), states, strict=False):  # type: ignore[arg-type]
         verified = state is ReplicaState.VERIFIED
-        files.record_copy(
+        replicas.record_copy(
             catalog,
             replica.id,
             state=state,

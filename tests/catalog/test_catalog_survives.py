@@ -18,7 +18,20 @@ import pytest
 from sqlalchemy import Select, insert, text
 from sqlalchemy.dialects import sqlite
 
-from coldchain.catalog import engine, events, exposures, files, results, scans, sessions, steps, tasks, verdicts
+from coldchain.catalog import (
+    engine,
+    events,
+    exposures,
+    file_rows,
+    files,
+    replicas,
+    results,
+    scans,
+    sessions,
+    steps,
+    tasks,
+    verdicts,
+)
 from coldchain.catalog.columns import path_digest
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import EventRow, FileRow, ReplicaRow
@@ -31,7 +44,7 @@ from tests.catalog.catalog_givens import STORES, arrive, expose, known, new_sess
 WRITER = """
 import sys
 from uuid import UUID
-from coldchain.catalog import engine, files
+from coldchain.catalog import engine, file_rows, files, replicas
 from coldchain.model.files import FileKind
 
 url, session_id, prefix, count = sys.argv[1:]
@@ -142,7 +155,7 @@ def test_two_processes_upgrade_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.sqlite'}"
     code = "import sys; from coldchain.catalog import engine; print(engine.upgrade(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate()[0].strip() for process in both] == ["0006", "0006"]
+    assert [process.communicate()[0].strip() for process in both] == ["0007", "0007"]
     assert _integrity(url) == ["ok"]
 
 
@@ -156,7 +169,7 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
         exposures.waiting_query("here", limit=10, before=SOME),
         "exposures USING INDEX ix_exposures_site_state_id (site=? AND state=? AND id<?)",
     ),
-    "lacking": (files.lacking_query("here", SOME, "live"), "ix_files_session_id_id (session_id=?)"),
+    "lacking": (replicas.lacking_query("here", SOME, ["live"], SOME), "ix_files_session_id_id (session_id=? AND id>?)"),
     "page": (exposures.page_query(SOME, limit=10, before=SOME), "ix_exposures_session_id_id (session_id=? AND id<?)"),
     "by_name": (exposures.by_name_query(SOME, "a"), "_name_digest_id (session_id=? AND name_digest=?)"),
     "standing": (files.standing_query(SOME, "a"), "_path_digest_id (session_id=? AND path_digest=?)"),
@@ -167,15 +180,19 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
         "_folder_digest (site=? AND root_digest=? AND folder_digest=?)",
     ),
     "queue": (
-        tasks.queue_query("here", ReplicaState.WANTED, "live", 10, SOME),
-        "INDEX ix_replicas_queue (site=? AND pending=? AND state=? AND store=? AND id>?)",
+        tasks.queue_query("here", ReplicaState.WANTED, "live", 50, 10, SOME),
+        "INDEX ix_replicas_queue (site=? AND pending=? AND state=? AND store=? AND priority=? AND id<?)",
+    ),
+    "priorities": (
+        tasks.next_priority_query("here", ReplicaState.WANTED, "live", 10),
+        "INDEX ix_replicas_queue (site=? AND pending=? AND state=? AND store=? AND priority>?)",
     ),
     "hash": (
         tasks.hash_query("here", 10, SOME),
         "exposures USING INDEX ix_exposures_site_state_id (site=? AND state=? AND id<?)",
     ),
     "versions": (files.versions_query(SOME, b"d" * 32), "_path_digest_id (session_id=? AND path_digest=?)"),
-    "replicas": (files.replicas_query(SOME), "ix_replicas_file_id_id (file_id=?)"),
+    "replicas": (file_rows.replicas_query(SOME), "ix_replicas_file_id_id (file_id=?)"),
     "of_session": (files.session_query(SOME, None, 10), "ix_files_session_id_id (session_id=?)"),
     "of_session in a state": (
         files.session_query(SOME, FileState.DAMAGED, 10),
@@ -303,6 +320,6 @@ def test_readers_see_whole_transactions(catalog: Catalog, session: Session) -> N
             stop.set()
         while not stop.is_set():
             for file in files.of_session(catalog, session.id, limit=5):
-                assert len(files.replicas_of(catalog, file.id)) == 2
+                assert len(replicas.of_file(catalog, file.id)) == 2
 
     _in_threads(2, work)

@@ -25,6 +25,7 @@ from coldchain.collect.watcher import FolderWatcher
 from coldchain.errors import CatalogError
 from coldchain.model.events import Event
 from coldchain.model.files import DataFile, FileState
+from coldchain.model.policy import everywhere
 from coldchain.model.session import Exposure, ExposureState
 from tests.collect.camera_folder import DATA, STEM, movie_bytes, somebody_else, wait_for, write_movie, write_xml
 
@@ -37,7 +38,7 @@ class Collecting:
 
     def __init__(self, catalog: Catalog, root: Path, **options: object) -> None:
         self.catalog = catalog
-        self.intake = Intake(catalog, instrument_name="krios", source_root=root, stores=("live",))
+        self.intake = Intake(catalog, instrument_name="krios", source_root=root, copies=everywhere(("live",)))
         self.collector = Collector(root, self.intake, **{"timing": QUICK, "scan_seconds": 0.3, **options})  # type: ignore[arg-type]
 
     def files(self) -> list[DataFile]:
@@ -286,10 +287,11 @@ from coldchain.catalog import engine
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
 from coldchain.collect.intake import Intake
+from coldchain.model.policy import everywhere
 
 catalog = engine.open_catalog(sys.argv[1], "here")
 root = Path(sys.argv[2])
-intake = Intake(catalog, instrument_name="krios", source_root=root, stores=("live",))
+intake = Intake(catalog, instrument_name="krios", source_root=root, copies=everywhere(("live",)))
 Collector(root, intake, timing=Timing(settle_seconds=0.1), scan_seconds=0.2).start()
 print("started", flush=True)
 time.sleep(600)

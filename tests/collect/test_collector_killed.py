@@ -26,10 +26,11 @@ from coldchain.catalog import engine
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
 from coldchain.collect.intake import Intake
+from coldchain.model.policy import everywhere
 
 catalog = engine.open_catalog(sys.argv[1], "here")
 root = Path(sys.argv[2])
-intake = Intake(catalog, instrument_name="krios", source_root=root, stores=("live",))
+intake = Intake(catalog, instrument_name="krios", source_root=root, copies=everywhere(("live",)))
 Collector(root, intake, timing=Timing(settle_seconds=0.1), scan_seconds=0.5).start()
 print("started", flush=True)
 time.sleep(3600)

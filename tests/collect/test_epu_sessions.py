@@ -14,6 +14,7 @@ from coldchain.catalog.engine import Catalog
 from coldchain.collect.completeness import Examination, Verdict
 from coldchain.collect.intake import Intake
 from coldchain.model.files import FileKind, FileState
+from coldchain.model.policy import everywhere
 from coldchain.model.session import ExposureState, Layout
 from coldchain.simulate.session import SessionPlan, simulate_session
 from coldchain.simulate.specimen import generate_specimen
@@ -59,7 +60,7 @@ def test_two_sessions_of_a_visit_are_recovered_in_any_order(catalog: Catalog, ro
     random.Random(seed).shuffle(paths)
     for number, path in enumerate(paths):
         if number in (0, len(paths) // 2):
-            intake = Intake(catalog, instrument_name="krios", source_root=root, stores=())
+            intake = Intake(catalog, instrument_name="krios", source_root=root, copies=everywhere(()))
             intake.resume()
         status = path.lstat()
         taken = intake.take(Examination(str(path.relative_to(root)), (status.st_size, status.st_mtime_ns), False))

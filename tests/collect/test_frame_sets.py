@@ -15,6 +15,7 @@ from coldchain.collect.frame_sets import choose, of_many, stem_of
 from coldchain.collect.intake import Intake
 from coldchain.formats.mdoc import read_frame_sets
 from coldchain.model.files import FileKind
+from coldchain.model.policy import everywhere
 from coldchain.model.session import Exposure, ExposureState, Layout
 from tests.collect.camera_folder import write_mdoc, write_movie
 
@@ -30,7 +31,7 @@ class Taking:
 
     def restart(self) -> None:
         """Forget all that is not in the catalog."""
-        self.intake = Intake(self.catalog, instrument_name="krios", source_root=self.root, stores=())
+        self.intake = Intake(self.catalog, instrument_name="krios", source_root=self.root, copies=everywhere(()))
         self.intake.resume()
 
     def take(self, *paths: Path) -> None:

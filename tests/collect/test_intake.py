@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldchain.catalog import engine, events, exposures, files, sessions
+from coldchain.catalog import engine, events, exposures, files, replicas, sessions
 from coldchain.catalog.engine import Catalog
 from coldchain.collect import content as content_module
 from coldchain.collect.completeness import Examination, Verdict
@@ -29,6 +29,7 @@ from coldchain.errors import CatalogError, FormatError
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState
 from coldchain.model.identity import new_id
+from coldchain.model.policy import everywhere
 from coldchain.model.session import Exposure, ExposureState, Layout, Session, SessionState
 from tests.collect.camera_folder import DATA, STEM, movie_bytes, somebody_else, write_mdoc, write_movie, write_xml
 
@@ -41,7 +42,7 @@ class Facility:
     def __init__(self, catalog: Catalog, root: Path) -> None:
         self.catalog = catalog
         self.root = root
-        self.intake = Intake(catalog, instrument_name="krios", source_root=root, stores=STORES)
+        self.intake = Intake(catalog, instrument_name="krios", source_root=root, copies=everywhere(STORES))
 
     def take(self, path: Path, *, last_try: bool = False) -> Verdict:
         """Take a file as it stands now."""
@@ -126,7 +127,7 @@ def test_every_file_is_wanted_on_every_store(facility: Facility, root: Path) -> 
     """Journalled with its replicas before anybody copies it."""
     facility.take(write_movie(root / "visit/x.mrc"))
     (file,) = facility.files().values()
-    assert {replica.store for replica in files.replicas_of(facility.catalog, file.id)} == set(STORES)
+    assert {replica.store for replica in replicas.of_file(facility.catalog, file.id)} == set(STORES)
 
 
 @pytest.mark.parametrize("header_first", [True, False])
@@ -415,7 +416,7 @@ def test_a_restart_changes_nothing_that_is_in_order(facility: Facility, root: Pa
 def test_sessions_of_other_instruments_are_left_alone(facility: Facility, root: Path) -> None:
     """Two microscopes may use the same folder names."""
     facility.take(write_movie(root / "visit/x.mrc"))
-    other = Intake(facility.catalog, instrument_name="glacios", source_root=root, stores=STORES)
+    other = Intake(facility.catalog, instrument_name="glacios", source_root=root, copies=everywhere(STORES))
     other.resume()
     status = (root / "visit/x.mrc").stat()
     assert not other.known_among({"visit/x.mrc": (status.st_size, status.st_mtime_ns)})
@@ -539,10 +540,10 @@ def test_a_store_that_is_new_gets_what_arrived_before_it(facility: Facility, roo
     facility.take(write_movie(root / "other/x.mrc"))
     sessions.set_state(facility.catalog, facility.session("other").id, SessionState.CLOSED)
     stores = (*STORES, "tape")
-    Intake(facility.catalog, instrument_name="krios", source_root=root, stores=stores).resume()
+    Intake(facility.catalog, instrument_name="krios", source_root=root, copies=everywhere(stores)).resume()
     for folder in ("visit", "other"):
         (file,) = facility.files(folder).values()
-        found = [replica.store for replica in files.replicas_of(facility.catalog, file.id)]
+        found = [replica.store for replica in replicas.of_file(facility.catalog, file.id)]
         assert sorted(found) == sorted(stores)
 
 

@@ -20,6 +20,7 @@ from coldchain.collect.intake import Intake
 from coldchain.collect.orphan_watch import OrphanWatch
 from coldchain.errors import CatalogError
 from coldchain.model.events import Event
+from coldchain.model.policy import everywhere
 from coldchain.model.session import ExposureState, Orphan, OrphanKind
 from tests.collect.camera_folder import DATA, STEM, wait_for, write_mdoc, write_movie, write_xml
 
@@ -36,7 +37,7 @@ class Waiting:
 
     def restart(self) -> None:
         """Forget all that is not in the catalog."""
-        self.intake = Intake(self.catalog, instrument_name="krios", source_root=self.root, stores=())
+        self.intake = Intake(self.catalog, instrument_name="krios", source_root=self.root, copies=everywhere(()))
         self.intake.resume()
         self.watch = OrphanWatch(self.catalog, {"krios": 600.0})
 

@@ -16,6 +16,7 @@ from coldchain.collect.layout import place
 from coldchain.collect.place_pattern import PlacePattern
 from coldchain.errors import UsageError
 from coldchain.model.files import FileKind
+from coldchain.model.policy import everywhere
 from coldchain.model.session import ExposureState
 from tests.collect.camera_folder import write_mdoc, write_movie
 
@@ -100,7 +101,7 @@ class Taking:
     def __init__(self, catalog: Catalog, root: Path, pattern: str) -> None:
         self.catalog, self.root = catalog, root
         self.intake = Intake(
-            catalog, instrument_name="krios", source_root=root, stores=(), pattern=PlacePattern(pattern)
+            catalog, instrument_name="krios", source_root=root, copies=everywhere(()), pattern=PlacePattern(pattern)
         )
         self.intake.resume()
 

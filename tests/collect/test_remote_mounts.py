@@ -21,6 +21,7 @@ from coldchain.collect.intake import Intake
 from coldchain.collect.mounts import filesystem_type, is_remote
 from coldchain.collect.watcher import FolderWatcher
 from coldchain.model.files import FileState
+from coldchain.model.policy import everywhere
 from tests.collect.camera_folder import movie_bytes, wait_for, write_movie
 
 PERIOD, SETTLING = 1.0, 0.5
@@ -52,7 +53,7 @@ def backing(tmp_path: Path, root: Path) -> Iterator[Path]:
 @pytest.fixture
 def collector(catalog: Catalog, root: Path) -> Iterator[Collector]:
     """Collects from the root."""
-    intake = Intake(catalog, instrument_name="krios", source_root=root, stores=("live",))
+    intake = Intake(catalog, instrument_name="krios", source_root=root, copies=everywhere(("live",)))
     made = Collector(root, intake, timing=Timing(settle_seconds=SETTLING), scan_seconds=PERIOD)
     yield made
     made.stop()

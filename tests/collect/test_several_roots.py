@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from coldchain.catalog import engine, events, exposures, files, places, sessions, tasks
+from coldchain.catalog import engine, events, exposures, files, places, replicas, sessions, tasks
 from coldchain.catalog.engine import Catalog
 from coldchain.collect.completeness import Examination, Verdict
 from coldchain.collect.intake import Intake
 from coldchain.model.files import DataFile, FileState, ReplicaState
+from coldchain.model.policy import everywhere
 from coldchain.model.session import Exposure, ExposureState, Layout, Session
 from coldchain.storage.copier import Copier
 from coldchain.storage.posix import PosixStore
@@ -39,7 +40,7 @@ class Roots:
             self.catalog,
             instrument_name="krios",
             source_root=self.camera,
-            stores=("live",),
+            copies=everywhere(("live",)),
             metadata_roots=(self.scope,),
         )
         self.intakes = {self.camera: movies, self.scope: movies.beside(self.scope)}
@@ -253,7 +254,7 @@ def test_the_copier_reads_each_file_where_it_lies(roots: Roots, tmp_path: Path) 
     copier.stop()
     assert tasks.to_copy(roots.catalog, state=ReplicaState.WANTED, stores=["live"], limit=9, exclude=())[0] == []
     for path, file in roots.files().items():
-        (replica,) = files.replicas_of(roots.catalog, file.id)
+        (replica,) = replicas.of_file(roots.catalog, file.id)
         assert replica.state is ReplicaState.VERIFIED, replica.detail
         copied = tmp_path / "live/krios/visit/S1" / path
         assert copied.read_bytes() == (places.folder_of(roots.catalog, roots.session(), file) / path).read_bytes()

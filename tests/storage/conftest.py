@@ -114,12 +114,19 @@ def failing_medium(tmp_path: Path, make_tmpfs: MakeTmpfs) -> Iterator[Medium]:
     subprocess.run(["umount", "-l", str(made.folder)], check=True)
 
 
+@pytest.fixture(scope="session")
+def _migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("template") / "catalog.sqlite"
+    upgrade(f"sqlite:///{path}")
+    return path.read_bytes()
+
+
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
+def catalog(tmp_path: Path, _migrated: bytes) -> Iterator[Catalog]:
     """A new catalog."""
-    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
-    upgrade(url)
-    opened = open_catalog(url, "here")
+    path = tmp_path / "catalog.sqlite"
+    path.write_bytes(_migrated)
+    opened = open_catalog(f"sqlite:///{path}", "here")
     yield opened
     opened.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coldchain.catalog import events, exposures, files, sessions, tasks
+from coldchain.catalog import events, exposures, files, replicas, sessions, tasks
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
@@ -107,7 +107,7 @@ def counted_copies(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 def states(catalog: Catalog, file: DataFile) -> dict[str, ReplicaState]:
     """How far each copy of a file has come."""
-    return {replica.store: replica.state for replica in files.replicas_of(catalog, file.id)}
+    return {replica.store: replica.state for replica in replicas.of_file(catalog, file.id)}
 
 
 def parts_of(store: PosixStore) -> list[Path]:
@@ -125,7 +125,7 @@ def test_every_wanted_copy_is_made_and_proved(catalog: Catalog, arrive, make_sto
         content = random.Random(file.relative_path).randbytes(10_000)
         sha256 = hashlib.sha256(content).hexdigest()
         assert files.get(catalog, file.id).sha256 == sha256
-        for store, replica in zip(stores, files.replicas_of(catalog, file.id), strict=True):
+        for store, replica in zip(stores, replicas.of_file(catalog, file.id), strict=True):
             assert (replica.state, replica.sha256, replica.attempts) == (ReplicaState.VERIFIED, sha256, 1)
             assert replica.level is not None
             assert (store.root / "krios/2024/visit" / file.relative_path).read_bytes() == content
@@ -144,8 +144,8 @@ def test_a_restart_does_nothing_twice(
     with running(catalog, store) as again:
         wait_until(again.idle)
     assert calls == []
-    replica = files.replicas_of(catalog, file.id)[0]
-    files.record_copy(catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail="forgotten")
+    replica = replicas.of_file(catalog, file.id)[0]
+    replicas.record_copy(catalog, replica.id, state=ReplicaState.FAILED, level=None, sha256=None, detail="forgotten")
     with running(catalog, store):
         wait_until(lambda: states(catalog, file) == {"raid": ReplicaState.VERIFIED})
     assert (store.root / "krios/2024/visit/movie.tiff").stat().st_ino == inode
@@ -159,7 +159,7 @@ def test_a_missing_store_holds_up_no_other_and_is_served_when_it_comes(
     arrived = [arrive(f"{n}.tiff", ["raid", "usb"]) for n in range(5)]
     with running(catalog, make_store("raid"), usb):
         wait_until(lambda: all(states(catalog, file)["raid"] is ReplicaState.VERIFIED for file in arrived))
-        wait_until(lambda: any("not there" in r.detail for r in files.replicas_of(catalog, arrived[0].id)))
+        wait_until(lambda: any("not there" in r.detail for r in replicas.of_file(catalog, arrived[0].id)))
         usb.root.mkdir()
         wait_until(lambda: all(states(catalog, file)["usb"] is ReplicaState.VERIFIED for file in arrived))
 
@@ -194,7 +194,7 @@ def test_a_full_store_is_served_when_space_returns(
     with running(catalog, make_store("raid"), small):
         both = {"raid": ReplicaState.VERIFIED, "small": ReplicaState.FAILED}
         wait_until(lambda: states(catalog, file) == both)
-        assert "is full" in files.replicas_of(catalog, file.id)[1].detail
+        assert "is full" in replicas.of_file(catalog, file.id)[1].detail
         assert parts_of(small) == []
         filler.unlink()
         wait_until(lambda: states(catalog, file)["small"] is ReplicaState.VERIFIED)
@@ -365,7 +365,7 @@ def test_a_file_in_trouble_holds_up_no_other(catalog: Catalog, arrive, make_stor
         wait_until(at_work.idle)
     assert all(states(catalog, file) == {"raid": ReplicaState.VERIFIED} for file in rest)
     for file, reason in ((gone, "no longer there"), (changed, "as catalogued")):
-        (replica,) = files.replicas_of(catalog, file.id)
+        (replica,) = replicas.of_file(catalog, file.id)
         assert replica.state is ReplicaState.FAILED
         assert reason in replica.detail
         assert not (store.root / "krios/2024/visit" / file.relative_path).exists()
@@ -380,7 +380,7 @@ def test_the_same_failure_again_is_not_news(
     calls = counted_copies(monkeypatch)
     with running(catalog, make_store("raid")):
         wait_until(lambda: len(calls) >= 4)
-    (replica,) = files.replicas_of(catalog, file.id)
+    (replica,) = replicas.of_file(catalog, file.id)
     assert replica.attempts == 1
     assert [e.kind for e in events.recent(catalog, minimum=Severity.ERROR)] == ["replica.failed"]
 
@@ -396,7 +396,7 @@ def test_the_new_version_of_a_changed_source_is_copied(
         second = arrive("movie.tiff", ["raid"], size_bytes=20_000)
         wait_until(lambda: states(catalog, second) == {"raid": ReplicaState.VERIFIED})
     assert sorted(path.stat().st_size for path in store.root.rglob("movie*")) == [10_000, 20_000]
-    (older,) = files.replicas_of(catalog, first.id)
+    (older,) = replicas.of_file(catalog, first.id)
     assert older.kept_as is not None
     kept = (store.root / older.kept_as).read_bytes()
     assert (older.state, older.sha256) == (ReplicaState.VERIFIED, hashlib.sha256(kept).hexdigest())
@@ -406,7 +406,7 @@ def test_stopping_finishes_what_is_in_hand(
     catalog: Catalog, arrive, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copier that is stopped in the middle of a copy ends it, records it, and takes no other."""
-    arrived = [arrive(f"{n}.tiff", ["raid"]) for n in range(2)]
+    arrived = [arrive(f"{n}.tiff", ["raid"], size_bytes=2_000_000) for n in range(2)]
     begun, go_on = threading.Event(), threading.Event()
     copy = copier.copy_verified
 
@@ -427,7 +427,7 @@ def test_stopping_finishes_what_is_in_hand(
     stopper.join(DEADLINE_SECONDS)
     assert not stopper.is_alive()
     assert not at_work.alive()
-    assert [states(catalog, file)["raid"] for file in arrived] == [ReplicaState.VERIFIED, ReplicaState.WANTED]
+    assert [states(catalog, file)["raid"] for file in arrived] == [ReplicaState.WANTED, ReplicaState.VERIFIED]
 
 
 def test_what_a_killed_copier_left_is_removed_on_every_store(
@@ -450,14 +450,14 @@ def test_a_catalog_that_refuses_for_a_while_loses_nothing(
     catalog: Catalog, arrive, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy whose result could not be written down is recognised and written down later."""
-    record, refusals = files.record_copy, iter(range(3))
+    record, refusals = replicas.record_copies, iter(range(3))
 
     def refuse(*given, **named):
         if next(refusals, None) is not None:
             raise CatalogError("another process holds the catalog")
         return record(*given, **named)
 
-    monkeypatch.setattr(files, "record_copy", refuse)
+    monkeypatch.setattr(replicas, "record_copies", refuse)
     file = arrive("movie.tiff", ["raid"])
     with running(catalog, make_store("raid")):
         wait_until(lambda: states(catalog, file) == {"raid": ReplicaState.VERIFIED})
@@ -471,6 +471,6 @@ def test_a_source_whose_bytes_differ_at_the_second_reading_is_not_believed(
     files.set_digest(catalog, file.id, "0" * 64)
     with running(catalog, make_store("raid")) as at_work:
         wait_until(at_work.idle)
-    (replica,) = files.replicas_of(catalog, file.id)
+    (replica,) = replicas.of_file(catalog, file.id)
     assert replica.state is ReplicaState.FAILED
     assert "touch it" in replica.detail

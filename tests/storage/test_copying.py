@@ -12,10 +12,11 @@ import pytest
 
 from coldchain.errors import SourceChangedError, StorageError
 from coldchain.model.files import KeptAside, ReplicaState
-from coldchain.storage import copying, posix_incoming
+from coldchain.storage import posix_incoming
 from coldchain.storage.copying import CopyOutcome, CopyReport, SourceVersion, copy_verified
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.ring import BUFFER_BYTES
+from coldchain.storage.source import CameraFile
 from coldchain.storage.store import FileFacts
 
 MakeStore = Callable[[str], PosixStore]
@@ -53,16 +54,16 @@ def outcome_of(source: Path, store: PosixStore, name: str = NAME) -> CopyOutcome
 
 def while_reading(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something once, after the first piece of a source was read."""
-    fill, done = copying._Source.fill, [False]
+    fill, done = CameraFile.fill, [False]
 
-    def fill_and_act(self: copying._Source, view: memoryview) -> int:
+    def fill_and_act(self: CameraFile, view: memoryview) -> int:
         count_bytes = fill(self, view)
         if not done[0]:
             done[0] = True
             act()
         return count_bytes
 
-    monkeypatch.setattr(copying._Source, "fill", fill_and_act)
+    monkeypatch.setattr(CameraFile, "fill", fill_and_act)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, BUFFER_BYTES, BUFFER_BYTES + 1, TWO_CHUNKS])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from coldchain.catalog import files, sessions
+from coldchain.catalog import files, replicas, sessions
 from coldchain.catalog.engine import Catalog
 from coldchain.model.files import FileKind, ReplicaState
 from coldchain.model.session import Layout
@@ -136,4 +136,4 @@ def test_kill_at_any_moment_leaves_only_whole_copies(catalog: Catalog, tmp_path:
         assert _copies(tmp_path / name) == truth
         assert list((tmp_path / name).rglob(".*")) == []
     for file in arrived:
-        assert [r.state for r in files.replicas_of(catalog, file.id)] == [ReplicaState.VERIFIED] * 2
+        assert [r.state for r in replicas.of_file(catalog, file.id)] == [ReplicaState.VERIFIED] * 2

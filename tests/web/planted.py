@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 from PIL import Image
 
-from coldchain.catalog import events, exposures, files, sessions, steps
+from coldchain.catalog import events, exposures, files, replicas, sessions, steps
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState, ReplicaState, VerificationLevel
@@ -116,14 +116,14 @@ class Facility:
             detail=detail,
         )
         digest = f"{self.planted:064x}"
-        for replica in files.replicas_of(self.catalog, arrived.id):
+        for replica in replicas.of_file(self.catalog, arrived.id):
             if copies is ReplicaState.VERIFIED:
                 files.set_digest(self.catalog, arrived.id, digest)
                 level, sha256, why = VerificationLevel.MEDIUM, digest, ""
             else:
                 level, sha256, why = None, None, "no space is left on the device"
             if copies is not ReplicaState.WANTED:
-                files.record_copy(self.catalog, replica.id, state=copies, level=level, sha256=sha256, detail=why)
+                replicas.record_copy(self.catalog, replica.id, state=copies, level=level, sha256=sha256, detail=why)
         if exposure_id is not None and kind is FileKind.MOVIE and state is FileState.ARRIVED:
             exposures.attach_input(self.catalog, exposure_id, arrived.id)
         return arrived.id

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, case, func, orm, select
 
-from coldchain.catalog import exposures, files, sessions, steps
+from coldchain.catalog import exposures, files, replicas, sessions, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import (
     CtfRow,
@@ -319,7 +319,7 @@ def failed_copies(catalog: Catalog, session_id: UUID, *, limit: int) -> list[tup
     return [
         (files.get(catalog, file_id), replica)
         for replica_id, file_id in found
-        for replica in files.replicas_of(catalog, file_id)
+        for replica in replicas.of_file(catalog, file_id)
         if replica.id == replica_id
     ]
 

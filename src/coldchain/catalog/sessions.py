@@ -19,6 +19,7 @@ from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, Projec
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import FileState, ReplicaState
+from coldchain.model.policy import GIVEN_UP
 from coldchain.model.session import (
     ExposureState,
     Instrument,
@@ -64,6 +65,7 @@ def create(
         if standing is not None:
             return _session(*standing)
         project = _named(unit, catalog.site, ProjectRow, project_name) if project_name else None
+        now = datetime.now(UTC)
         row = SessionRow(
             site=catalog.site,
             name=name,
@@ -77,7 +79,8 @@ def create(
             owner_mail=owner_mail,
             state=SessionState.OPEN,
             parameters=parameters_to_json(parameters),
-            created_at=datetime.now(UTC),
+            created_at=now,
+            state_since=now,
         )
         unit.add(row)
         unit.flush()
@@ -187,7 +190,7 @@ def set_state(catalog: Catalog, session_id: UUID, state: SessionState) -> Sessio
         row = _row(unit, session_id)
         if row.state != state:
             _note(unit, row, f"session.{state}", f"session {printable(row.name)}: {row.state} → {state}")
-            row.state = state
+            row.state, row.state_since = state, datetime.now(UTC)
             unit.flush()
         return _load(unit, session_id)
 
@@ -241,12 +244,13 @@ def exposure_counts_query(session_id: UUID) -> Select[ExposureState, int]:
 def file_counts_query(session_id: UUID) -> Select[int, int, int, int, int, int]:
     """One row: arrived, copied, verified, failed, bytes_arrived, bytes_verified."""
     verified = _total(ReplicaRow.state == ReplicaState.VERIFIED)
-    failed = _total(ReplicaRow.state == ReplicaState.FAILED)
+    failed = _total(ReplicaRow.state.in_((ReplicaState.FAILED, ReplicaState.DAMAGED)))
+    given_up = _total(ReplicaRow.state.in_(GIVEN_UP))
     per_file = (
         select(
             FileRow.size_bytes.label("size_bytes"),
             (verified > 0).label("copied"),
-            and_(verified > 0, verified == func.count(ReplicaRow.id)).label("verified"),
+            and_(verified > 0, verified + given_up == func.count(ReplicaRow.id)).label("verified"),
             or_(failed > 0, FileRow.state.in_([FileState.DAMAGED, FileState.UNREADABLE])).label("failed"),
         )
         .join(ReplicaRow, ReplicaRow.file_id == FileRow.id, isouter=True)
@@ -370,4 +374,5 @@ def _session(row: SessionRow, instrument: InstrumentRow, project: ProjectRow | N
         state=row.state,
         parameters=parameters_from_json(row.parameters),
         created_at=row.created_at,
+        state_since=row.state_since,
     )

@@ -28,6 +28,7 @@ from coldchain.catalog.columns import (
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState, ReplicaState, VerificationLevel
 from coldchain.model.identity import new_id
+from coldchain.model.policy import Tier
 from coldchain.model.quality import Grade, Quantity
 from coldchain.model.results import Step, StepState
 from coldchain.model.session import ExposureState, Layout, SessionState
@@ -99,6 +100,7 @@ class SessionRow(Base):
     state: Mapped[SessionState] = mapped_column(Word(SessionState))
     parameters: Mapped[JsonObject]
     created_at: Mapped[datetime]
+    state_since: Mapped[datetime | None]
 
 
 class SessionPlaceRow(Base):
@@ -178,13 +180,17 @@ class ReplicaRow(Base):
     """One copy of a file on one store. `kept_as` is where it lies since other content took its name.
 
     `pending` says whether a copier is still to try: it is False once the copy is verified, and when its file was
-    replaced, so that the queue's index holds nothing that must be skipped.
+    replaced, so that the queue's index holds nothing that must be skipped. `size_bytes` is the file's, here so that a
+    store's backlog and its scrub are summed from an index. `stored_as` is NULL where the store calls the copy as its
+    path says. `checked_at` is when it was last proved, at first by the copy itself.
     """
 
     __tablename__ = "replicas"
     __table_args__ = (
         Index("ix_replicas_file_id_id", "file_id", "id"),
-        Index("ix_replicas_queue", "site", "pending", "state", "store", "id"),
+        Index("ix_replicas_queue", "site", "pending", "state", "store", "priority", "id"),
+        Index("ix_replicas_backlog", "site", "pending", "store", "priority", "size_bytes"),
+        Index("ix_replicas_scrub", "site", "store", "state", "checked_at", "id", "size_bytes"),
     )
 
     file_id: Mapped[UUID] = mapped_column(ForeignKey("files.id"))
@@ -197,6 +203,87 @@ class ReplicaRow(Base):
     detail: Mapped[str] = mapped_column(Prose())
     verified_at: Mapped[datetime | None]
     kept_as: Mapped[str | None] = mapped_column(PathBytes())
+    priority: Mapped[int] = mapped_column(Integer(), server_default="50")
+    size_bytes: Mapped[int] = mapped_column(BigInteger(), server_default="0")
+    stored_as: Mapped[str | None] = mapped_column(PathBytes())
+    checked_at: Mapped[datetime | None]
+    trashed_at: Mapped[datetime | None]
+    trashed_as: Mapped[str | None] = mapped_column(PathBytes())
+
+
+class StoreRow(Base):
+    """A store as one site knows it: which it is, and how it was when it was last looked at.
+
+    `marked_at` is NULL until the store was seen to bear `identity`: only until then may it be given it. `trouble` is ""
+    while it is well. `about` is what its file system tells of itself.
+    """
+
+    __tablename__ = "stores"
+    __table_args__ = (Index("ix_stores_site_name", "site", "name"),)
+
+    name: Mapped[str]
+    identity: Mapped[UUID]
+    marked_at: Mapped[datetime | None]
+    tier: Mapped[Tier] = mapped_column(Word(Tier))
+    url: Mapped[str] = mapped_column(PathBytes())
+    about: Mapped[str] = mapped_column(Prose())
+    seen_at: Mapped[datetime | None]
+    trouble: Mapped[str] = mapped_column(Prose())
+    trouble_since: Mapped[datetime | None]
+    total_bytes: Mapped[int | None] = mapped_column(BigInteger())
+    free_bytes: Mapped[int | None] = mapped_column(BigInteger())
+    free_files: Mapped[int | None] = mapped_column(BigInteger())
+    backlog_bytes: Mapped[int] = mapped_column(BigInteger())
+    backlog_files: Mapped[int] = mapped_column(BigInteger())
+    bytes_per_second: Mapped[float | None] = mapped_column(Double())
+
+
+class StoreSampleRow(Base):
+    """How full a store was at one time, and what had arrived for it since the sample before."""
+
+    __tablename__ = "store_samples"
+    __table_args__ = (Index("ix_store_samples_site_store_at", "site", "store", "at"),)
+
+    store: Mapped[str]
+    at: Mapped[datetime]
+    total_bytes: Mapped[int | None] = mapped_column(BigInteger())
+    free_bytes: Mapped[int | None] = mapped_column(BigInteger())
+    arrived_bytes: Mapped[int] = mapped_column(BigInteger())
+    backlog_bytes: Mapped[int] = mapped_column(BigInteger())
+
+
+class HoldRow(Base):
+    """Staff's word that nothing of a session is cleared anywhere, until it is lifted."""
+
+    __tablename__ = "holds"
+    __table_args__ = (Index("ix_holds_session_id_lifted_at", "session_id", "lifted_at"),)
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
+    reason: Mapped[str] = mapped_column(Prose())
+    set_by: Mapped[str]
+    set_at: Mapped[datetime]
+    lifted_by: Mapped[str | None]
+    lifted_at: Mapped[datetime | None]
+
+
+class AnnouncementRow(Base):
+    """That a rule will clear a session's files from a store at `due_at`; open while `ended_at` is NULL."""
+
+    __tablename__ = "announcements"
+    __table_args__ = (
+        Index("ix_announcements_session_id_ended_at_id", "session_id", "ended_at", "id"),
+        Index("ix_announcements_site_ended_at_id", "site", "ended_at", "id"),
+    )
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
+    rule: Mapped[str]
+    store: Mapped[str]
+    files: Mapped[int] = mapped_column(BigInteger())
+    bytes: Mapped[int] = mapped_column(BigInteger())
+    announced_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str] = mapped_column(Prose())
 
 
 class FrameSetRow(Base):

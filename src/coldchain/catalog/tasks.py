@@ -1,21 +1,26 @@
 """What there is to do with files: copies that stores still want, and digests that exposures wait for.
 
-Both are walked: a call looks at a stated number of entries and says where it ended, so that however many of them wait
-for their next try, one call costs the same, and going on reaches every one.
+Copies go by priority, and the newest first within one: what is being looked at now is of more use than what waits
+already. Both are walked: a call looks at a stated number of entries and says where it ended, so that however many of
+them wait for their next try, one call costs the same, and going on reaches every one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from uuid import UUID
 
-from sqlalchemy import Select, orm, select
+from sqlalchemy import ColumnElement, Select, func, orm, select
 
 from coldchain.catalog.engine import Catalog
-from coldchain.catalog.files import COPIED_STATES, as_file, as_replica
+from coldchain.catalog.file_rows import COPIED_STATES, as_file, as_replica
 from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ReplicaRow, SessionPlaceRow, SessionRow
 from coldchain.model.files import CopyTask, Replica, ReplicaState
 from coldchain.model.session import ExposureState
+
+Position = tuple[int, UUID]
+"""Where a walk through the copies ended: priority and replica."""
 
 
 def to_copy(
@@ -25,29 +30,42 @@ def to_copy(
     stores: Sequence[str],
     limit: int,
     exclude: Collection[UUID],
-    after: UUID | None = None,
-) -> tuple[list[CopyTask], UUID | None]:
-    """This site's files of which a copy on one of those stores is in that state (WANTED or FAILED), oldest first.
+    after: Position | None = None,
+) -> tuple[list[CopyTask], Position | None]:
+    """This site's files of which a copy on one of those stores is in that state (WANTED, FAILED or DAMAGED), by
+    priority, the newest first.
 
     It looks at `limit` copies, from the one after `after` on, and returns the files among them with all that these
-    stores still want of them, and the id of the last copy that it looked at, or None at the queue's end.
+    stores still want of them, and the position of the last copy that it looked at, or None at the queue's end.
 
     `exclude` holds ids of files, or of single replicas, that are in hand or wait for their next try.
     """
     excluded = frozenset(exclude)
     with catalog.reading() as unit:
-        # One query for each store: an index gives each in order, and only its beginning is read.
+        # One query for each store and priority: an index gives each in order, and only its beginning is read.
         found = [
-            (replica_id, file_id)
+            entry
             for store in dict.fromkeys(stores)
-            for replica_id, file_id in unit.execute(queue_query(catalog.site, state, store, limit, after))
+            for entry in islice(_queue(unit, catalog.site, state, store, limit, after), limit)
         ]
-        seen = sorted(found)[:limit]
+        seen = sorted(found, key=lambda entry: (entry[0], -entry[1].int))[:limit]
         chosen = dict.fromkeys(
-            file_id for replica_id, file_id in seen if replica_id not in excluded and file_id not in excluded
+            file_id for _, replica_id, file_id in seen if replica_id not in excluded and file_id not in excluded
         )
         tasks = _tasks(unit, catalog.site, list(chosen), stores, excluded)
-    return tasks, seen[-1][0] if seen and len(seen) == limit else None
+    return tasks, seen[-1][:2] if seen and len(seen) == limit else None
+
+
+def _queue(
+    unit: orm.Session, site: str, state: ReplicaState, store: str, limit: int, after: Position | None
+) -> Iterator[tuple[int, UUID, UUID]]:
+    priority, before = (None, None) if after is None else after
+    if priority is None:
+        priority = unit.scalar(next_priority_query(site, state, store, None))
+    while priority is not None:
+        for replica_id, file_id in unit.execute(queue_query(site, state, store, priority, limit, before)):
+            yield priority, replica_id, file_id
+        priority, before = unit.scalar(next_priority_query(site, state, store, priority)), None
 
 
 def to_hash(
@@ -68,20 +86,33 @@ def to_hash(
     return tasks, seen[-1][0] if seen and len(seen) == limit else None
 
 
-def queue_query(site: str, state: ReplicaState, store: str, limit: int, after: UUID | None) -> Select[UUID, UUID]:
-    """Replica and file of the copies that a store still wants, oldest first, from the one after `after` on."""
+def queue_query(
+    site: str, state: ReplicaState, store: str, priority: int, limit: int, before: UUID | None
+) -> Select[UUID, UUID]:
+    """Replica and file of the copies of one priority that a store still wants, newest first, from the one before
+    `before` on."""
     query = (
         select(ReplicaRow.id, ReplicaRow.file_id)
-        .where(
-            ReplicaRow.site == site,
-            ReplicaRow.pending.is_(True),
-            ReplicaRow.state == state,
-            ReplicaRow.store == store,
-        )
-        .order_by(ReplicaRow.id)
+        .where(*_pending(site, state, store), ReplicaRow.priority == priority)
+        .order_by(ReplicaRow.id.desc())
         .limit(limit)
     )
-    return query if after is None else query.where(ReplicaRow.id > after)
+    return query if before is None else query.where(ReplicaRow.id < before)
+
+
+def next_priority_query(site: str, state: ReplicaState, store: str, after: int | None) -> Select[int]:
+    """The next priority of which a store still wants a copy; NULL where there is none."""
+    query = select(func.min(ReplicaRow.priority)).where(*_pending(site, state, store))
+    return query if after is None else query.where(ReplicaRow.priority > after)
+
+
+def _pending(site: str, state: ReplicaState, store: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        ReplicaRow.site == site,
+        ReplicaRow.pending.is_(True),
+        ReplicaRow.state == state,
+        ReplicaRow.store == store,
+    )
 
 
 def hash_query(site: str, limit: int, before: UUID | None) -> Select[UUID, UUID]:
@@ -113,10 +144,13 @@ def _tasks(
     )
     by_id = {file.id: (file, instrument, session, place) for file, instrument, session, place in rows}
     replicas: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
+    good: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
     # Chosen here and not by the database, which would search the whole queue for the few replicas of these files.
     for row in unit.scalars(select(ReplicaRow).where(ReplicaRow.file_id.in_(file_ids)).order_by(ReplicaRow.id)):
         if row.pending and row.site == site and row.store in stores and row.id not in excluded:
             replicas[row.file_id].append(as_replica(row))
+        elif row.state == ReplicaState.VERIFIED:
+            good[row.file_id].append(as_replica(row))
     tasks = []
     for file_id in file_ids:
         file, instrument, session, place = by_id[file_id]
@@ -127,6 +161,7 @@ def _tasks(
             source_root=session.source_root if place is None else place.root,
             source_folder=session.folder if place is None else place.folder,
             replicas=tuple(replicas[file_id]),
+            good=tuple(good[file_id]),
         )
         tasks.append(task)
     return tasks

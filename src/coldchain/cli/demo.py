@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from coldchain import config
-from coldchain.catalog import exposures, files, results, sessions
+from coldchain.catalog import exposures, files, replicas, results, sessions
 from coldchain.catalog.engine import Catalog, upgrade
 from coldchain.cli.console import output, plain, within
 from coldchain.cli.signals import stop_on_signals
@@ -260,8 +260,8 @@ def _verified_copies(catalog: Catalog, exposure: Exposure) -> int:
     if exposure.input_file_id is None:
         return 0
     file = files.get(catalog, exposure.input_file_id)
-    replicas = files.replicas_of(catalog, file.id)
-    return sum(replica.state is ReplicaState.VERIFIED and replica.sha256 == file.sha256 for replica in replicas)
+    copies = replicas.of_file(catalog, file.id)
+    return sum(replica.state is ReplicaState.VERIFIED and replica.sha256 == file.sha256 for replica in copies)
 
 
 def _tell_found(catalog: Catalog) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from coldchain.catalog import events, exposures, files, page, scans
+from coldchain.catalog import events, exposures, files, page, replicas, scans
 from coldchain.catalog.engine import Catalog
 from coldchain.collect.completeness import Examination, Signature, Verdict
 from coldchain.collect.content import IMAGES, REFERENCES, Content, Identity, identity_of, look_inside, words
@@ -33,6 +33,7 @@ from coldchain.collect.roster import SessionRoster
 from coldchain.errors import FormatError, IncompleteFileError, StorageError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState
+from coldchain.model.policy import CopyPlan
 from coldchain.model.session import Exposure, ExposureState, Session, SessionState
 
 _EVERY = 1 << 62
@@ -51,7 +52,7 @@ class Intake:
     catalog : where everything is journalled.
     instrument_name : as facility.toml names it.
     source_root : the root whose files are taken: the movie root, or with `beside` a metadata root.
-    stores : the names of the stores that want a copy of every file.
+    copies : on which stores each kind of file is wanted.
     metadata_roots : the instrument's other roots, where this one is the movie root.
     pattern : the facility's own pattern of paths.
     """
@@ -62,7 +63,7 @@ class Intake:
         *,
         instrument_name: str,
         source_root: Path,
-        stores: Sequence[str],
+        copies: CopyPlan,
         metadata_roots: Sequence[Path] = (),
         pattern: PlacePattern | None = None,
         _of: Intake | None = None,
@@ -70,7 +71,7 @@ class Intake:
         self._catalog = catalog
         self._instrument_name = instrument_name
         self._root = source_root
-        self._stores = tuple(stores)
+        self._copies = copies
         self._roots: tuple[Path, ...] = (source_root, *metadata_roots) if _of is None else _of._roots
         self._pattern = pattern
         self._roster = SessionRoster(
@@ -93,7 +94,7 @@ class Intake:
             self._catalog,
             instrument_name=self._instrument_name,
             source_root=root,
-            stores=self._stores,
+            copies=self._copies,
             pattern=self._pattern,
             _of=self,
         )
@@ -112,7 +113,7 @@ class Intake:
             for session in found:
                 if self._may_be_unfinished(session):
                     self._adopt(session)
-                files.want_everywhere(self._catalog, session.id, self._stores)
+                replicas.want_missing(self._catalog, session.id, self._copies)
 
     def known_among(self, seen: Mapping[str, Signature]) -> set[str]:
         """Which of these files, by their paths relative to the root, need not be taken: they were before, as they are.
@@ -309,7 +310,8 @@ class Intake:
             kind=placement.kind,
             size_bytes=signature[0],
             modified_ns=signature[1],
-            stores=self._stores,
+            stores=self._copies.stores(placement.kind),
+            priority=self._copies.priority(placement.kind),
             exposure_id=None if exposure is None else exposure.id,
             state=state,
             detail=detail,

@@ -79,7 +79,8 @@ class Replica:
     """One copy of a file on one store. `sha256` is what was read back.
 
     `kept_as` is where a verified copy lies, relative to the store's root, since other content took its name; None while
-    it lies under its own name.
+    it lies under its own name. `stored_as` is what the store calls it, None where that is as its path says.
+    `checked_at` is when it was last proved; `trashed_as` is where it lies in its store's trash, or is to lie.
     """
 
     id: UUID
@@ -92,6 +93,10 @@ class Replica:
     detail: str
     verified_at: datetime | None
     kept_as: str | None = None
+    stored_as: str | None = None
+    checked_at: datetime | None = None
+    trashed_at: datetime | None = None
+    trashed_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +109,29 @@ class KeptAside:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyRecord:
+    """How one try to copy ended, for the catalog. VERIFIED has its proof's level and the digest that was read back.
+
+    `kept` is what was renamed to make way for the copy; `stored_as` is what the store calls it, where that is not as
+    its path says.
+    """
+
+    replica_id: UUID
+    state: ReplicaState
+    level: VerificationLevel | None
+    sha256: str | None
+    detail: str = ""
+    kept: KeptAside | None = None
+    stored_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CopyTask:
     """Work for the copier: a file and the stores that still want it; with no replicas, a file to be hashed.
 
     The file lies at `<source_root>/<source_folder>/<relative path>`, a copy of it at
-    `<store root>/<instrument>/<session_folder>/<relative path>`.
+    `<store root>/<instrument>/<session_folder>/<relative path>`. `good` are its verified copies, from which it can be
+    copied where the source is gone.
     """
 
     file: DataFile
@@ -117,3 +140,4 @@ class CopyTask:
     source_root: str
     source_folder: str
     replicas: tuple[Replica, ...]
+    good: tuple[Replica, ...] = ()

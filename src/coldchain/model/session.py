@@ -70,7 +70,10 @@ class SessionParameters:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One visit's data. `folder` is the session's root relative to its instrument's movie root ("." for itself)."""
+    """One visit's data. `folder` is the session's root relative to its instrument's movie root ("." for itself).
+
+    `state_since` is when it came into its state.
+    """
 
     id: UUID
     name: str
@@ -84,6 +87,7 @@ class Session:
     state: SessionState
     parameters: SessionParameters
     created_at: datetime
+    state_since: datetime | None = None
 
     @property
     def shell_word(self) -> str:

@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from coldchain.catalog import events, files, orphans, page, results, sessions, steps, verdicts
+from coldchain.catalog import events, files, orphans, page, replicas, results, sessions, steps, verdicts
 from coldchain.model.events import Severity
 from coldchain.model.results import Reading
 from coldchain.web.encoding import PlainResponse
@@ -96,7 +96,7 @@ def api_router(site: Site) -> APIRouter:
                 "verdict": verdicts.newest(catalog, exposure_id),
                 "runs": steps.runs_of(catalog, exposure_id),
                 "files": [
-                    {"file": file, "replicas": files.replicas_of(catalog, file.id)}
+                    {"file": file, "replicas": replicas.of_file(catalog, file.id)}
                     for file in files.of_exposure(catalog, exposure_id)
                 ],
             }

@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from coldchain.catalog import events, files, orphans, page, results, sessions, steps, verdicts
+from coldchain.catalog import events, files, orphans, page, replicas, results, sessions, steps, verdicts
 from coldchain.catalog.page import ExposureFilter
 from coldchain.model.events import Severity
 from coldchain.model.quality import Grade
@@ -190,5 +190,5 @@ def _exposure_page(site: Site, session_id: UUID, exposure_id: UUID) -> Response:
         profile_url=view.output_url(site.results_root, runs, "profile"),
         optics=view.optics_rows(session, exposure, assumed),
         runs=list(reversed(runs)),
-        files=[(file, files.replicas_of(catalog, file.id)) for file in files.of_exposure(catalog, exposure_id)],
+        files=[(file, replicas.of_file(catalog, file.id)) for file in files.of_exposure(catalog, exposure_id)],
     )

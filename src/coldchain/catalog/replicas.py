@@ -1,0 +1,267 @@
+"""Copies of files: wanted, made, proved, damaged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Select, func, insert, orm, select
+
+from coldchain.catalog import events
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.file_rows import COPIED_STATES, as_replica, checked_digest, file_row, note, replicas_query
+from coldchain.catalog.tables import Base, FileRow, ReplicaRow
+from coldchain.errors import CatalogError, printable
+from coldchain.model.events import Severity
+from coldchain.model.files import CopyRecord, FileKind, FileState, KeptAside, Replica, ReplicaState, VerificationLevel
+from coldchain.model.policy import CopyPlan, missing
+
+_AT_ONCE = 500
+_BAD = frozenset({ReplicaState.FAILED, ReplicaState.DAMAGED})
+
+T = TypeVar("T")
+RowT = TypeVar("RowT", bound=Base)
+
+
+def of_file(catalog: Catalog, file_id: UUID) -> list[Replica]:
+    """A file's copies, oldest first."""
+    with catalog.reading() as unit:
+        return [as_replica(row) for row in unit.scalars(replicas_query(file_id))]
+
+
+def want(unit: orm.Session, row: FileRow, stores: Iterable[str], priority: int) -> None:
+    """Add the WANTED replicas that a file lacks on these stores, in a transaction that this room has begun."""
+    present = {replica.store for replica in unit.scalars(replicas_query(row.id))}
+    for store in dict.fromkeys(stores):
+        if store not in present:
+            unit.add(ReplicaRow(**_wanted(unit.info["site"], row.id, row.size_bytes, store, priority)))
+
+
+def want_missing(catalog: Catalog, session_id: UUID, plan: CopyPlan) -> int:
+    """Add the WANTED replicas that a session's files lack by the facility's policies; how many were added.
+
+    A store that was added, or a policy that changed, counts for what arrived before, too. Only files that this
+    site took in, and whose content stands and can be copied, are meant. It is done in pages, each one transaction.
+    """
+    added = 0
+    after: UUID | None = None
+    stores = [place.name for place in plan.places]
+    while True:
+        with catalog.writing() as unit:
+            query = lacking_query(catalog.site, session_id, stores, after).limit(_AT_ONCE)
+            page = unit.execute(query).all()
+            added += _want_all(unit, session_id, page, plan)
+        if len(page) < _AT_ONCE:
+            return added
+        after = page[-1][0]
+
+
+def _want_all(unit: orm.Session, session_id: UUID, page: Sequence[tuple[UUID, FileKind, int]], plan: CopyPlan) -> int:
+    there: defaultdict[UUID, dict[str, ReplicaState]] = defaultdict(dict)
+    of_page = select(ReplicaRow.file_id, ReplicaRow.store, ReplicaRow.state)
+    for file_id, store, state in unit.execute(of_page.where(ReplicaRow.file_id.in_([file_id for file_id, *_ in page]))):
+        there[file_id][store] = state
+    rows = [
+        _wanted(unit.info["site"], file_id, size_bytes, store, plan.priority(kind))
+        for file_id, kind, size_bytes in page
+        for store in missing(kind, there[file_id], plan)
+    ]
+    if rows:
+        unit.execute(insert(ReplicaRow), rows)
+    for store, group in groupby(sorted(row["store"] for row in rows)):
+        message = f"{len(list(group))} files that arrived before are wanted on {printable(store)} too"
+        events.add(unit, Severity.INFO, "replica.wanted", message, session_id=session_id)
+    return len(rows)
+
+
+def record_copy(
+    catalog: Catalog,
+    replica_id: UUID,
+    *,
+    state: ReplicaState,
+    level: VerificationLevel | None,
+    sha256: str | None,
+    detail: str,
+    kept: KeptAside | None = None,
+    stored_as: str | None = None,
+) -> Replica:
+    """Write down how one try to copy ended; see `record_copies`."""
+    record = CopyRecord(replica_id, state, level, sha256, detail, kept, stored_as)
+    return record_copies(catalog, [record])[0]
+
+
+def record_copies(
+    catalog: Catalog, records: Sequence[CopyRecord], digests: Mapping[UUID, str] | None = None
+) -> list[Replica]:
+    """Write down how tries to copy ended, in one transaction: each one more attempt, the new state, and an event.
+
+    VERIFIED needs the level of the proof and the digest that was read back, which must be the file's own. A record's
+    `kept` is what was renamed to make way for the copy: earlier versions' verified copies that lay there are said to be
+    where they are now, kept aside, or, where their bytes were not what was kept, FAILED.
+
+    `digests` are those of files, by id, that are known since.
+    """
+    with catalog.writing() as unit:
+        replicas = _by_id(unit, ReplicaRow, [record.replica_id for record in records])
+        known = digests or {}
+        files = _by_id(unit, FileRow, {*(replica.file_id for replica in replicas.values()), *known})
+        for file_id, sha256 in known.items():
+            files[file_id].sha256 = checked_digest(sha256)
+        others = _others(unit, list(files.values()))
+        now = datetime.now(UTC)
+        for record in records:
+            replica = replicas[record.replica_id]
+            file = files[replica.file_id]
+            _apply(file, replica, record, now)
+            _note_replica(unit, file, replica)
+            if record.state == ReplicaState.VERIFIED or record.kept is not None:
+                _displace(unit, others.get(file.id, ()), replica, record.kept)
+        return [as_replica(replicas[record.replica_id]) for record in records]
+
+
+def record_check(catalog: Catalog, replica_id: UUID, *, detail: str) -> Replica:
+    """Write down that a verified copy was proved again ("" as `detail`), or that it is DAMAGED, and why.
+
+    A damaged copy is `pending`: it is made again from whatever good copy there is. A copy that is no longer VERIFIED
+    (it was retired meanwhile) is left as it is.
+    """
+    with catalog.writing() as unit:
+        replica = _by_id(unit, ReplicaRow, [replica_id])[replica_id]
+        if replica.state == ReplicaState.VERIFIED:
+            replica.checked_at = datetime.now(UTC)
+            if detail:
+                file = file_row(unit, replica.file_id)
+                replica.state, replica.level, replica.detail = ReplicaState.DAMAGED, None, detail
+                replica.pending = file.state != FileState.REPLACED
+                _note_replica(unit, file, replica)
+        return as_replica(replica)
+
+
+def lacking_query(
+    site: str, session_id: UUID, stores: Sequence[str], after: UUID | None
+) -> Select[UUID, FileKind, int]:
+    """A session's files, in the order of their ids from the one after `after` on, that a site took in and that have
+    no replica on some of these stores."""
+    there = (
+        select(func.count())
+        .select_from(ReplicaRow)
+        .where(ReplicaRow.file_id == FileRow.id, ReplicaRow.store.in_(stores))
+        .scalar_subquery()
+    )
+    query = (
+        select(FileRow.id, FileRow.kind, FileRow.size_bytes)
+        .where(
+            FileRow.session_id == session_id,
+            FileRow.site == site,
+            FileRow.state.in_(COPIED_STATES),
+            there < len(stores),
+        )
+        .order_by(FileRow.id)
+    )
+    return query if after is None else query.where(FileRow.id > after)
+
+
+def _wanted(site: str, file_id: UUID, size_bytes: int, store: str, priority: int) -> dict[str, Any]:
+    return {
+        "site": site,
+        "file_id": file_id,
+        "store": store,
+        "state": ReplicaState.WANTED,
+        "pending": True,
+        "attempts": 0,
+        "detail": "",
+        "priority": priority,
+        "size_bytes": size_bytes,
+    }
+
+
+def _apply(file: FileRow, replica: ReplicaRow, record: CopyRecord, now: datetime) -> None:
+    verified = record.state == ReplicaState.VERIFIED
+    if verified:
+        _check_proof(file, record.level, record.sha256)
+        replica.kept_as, replica.stored_as = None, record.stored_as
+    replica.state, replica.level, replica.detail = record.state, record.level, record.detail
+    replica.sha256 = None if record.sha256 is None else checked_digest(record.sha256)
+    replica.attempts += 1
+    replica.pending = not verified and file.state != FileState.REPLACED
+    replica.verified_at = replica.checked_at = now if verified else None
+
+
+def _by_id(unit: orm.Session, kind: type[RowT], ids: Iterable[UUID]) -> dict[UUID, RowT]:
+    """Rows by their ids; CatalogError where one is not there."""
+    wanted = list(dict.fromkeys(ids))
+    found: dict[UUID, RowT] = {}
+    for some in _pages(wanted):
+        for row in unit.scalars(select(kind).where(kind.id.in_(some))):
+            found[row.id] = row
+    for wanted_id in wanted:
+        if wanted_id not in found:
+            raise CatalogError(f"there is no {kind.__tablename__[:-1]} with the id {wanted_id}")
+    return found
+
+
+def _others(unit: orm.Session, files: Sequence[FileRow]) -> dict[UUID, list[FileRow]]:
+    """By the files' ids, those other versions that ever stood under a file's path, where there are any."""
+    others: defaultdict[UUID, list[FileRow]] = defaultdict(list)
+    by_path = {(file.session_id, file.path_digest): file for file in files}
+    for session_id in {file.session_id for file in files}:
+        digests = [file.path_digest for file in files if file.session_id == session_id]
+        for some in _pages(digests):
+            query = select(FileRow).where(FileRow.session_id == session_id, FileRow.path_digest.in_(some))
+            for row in unit.scalars(query):
+                file = by_path[session_id, row.path_digest]
+                if row is not file:
+                    others[file.id].append(row)
+    return others
+
+
+def _pages(things: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (things[start : start + _AT_ONCE] for start in range(0, len(things), _AT_ONCE))
+
+
+def _note_replica(unit: orm.Session, file: FileRow, replica: ReplicaRow) -> None:
+    why = f": {replica.detail}" if replica.detail else ""
+    severity = Severity.ERROR if replica.state in _BAD else Severity.INFO
+    message = f"{printable(file.relative_path)} on {printable(replica.store)} is {replica.state}{why}"
+    note(unit, file, severity, f"replica.{replica.state}", message)
+
+
+def _displace(unit: orm.Session, others: Sequence[FileRow], replica: ReplicaRow, kept: KeptAside | None) -> None:
+    """Say where the copies of other versions are, whose name a copy has taken or was about to take.
+
+    A process that is killed after it renamed them and before it said so leaves `kept` unknown: what nobody can vouch
+    for is not called verified.
+    """
+    for its_file, older in [(row, copy) for row in others for copy in unit.scalars(replicas_query(row.id))]:
+        was_here = (older.site, older.store, older.kept_as) == (replica.site, replica.store, None)
+        if older.state != ReplicaState.VERIFIED or not was_here or older.sha256 == replica.sha256:
+            continue  # of the same content, what lies under the name is the copy, too
+        if kept is not None and kept.sha256 == older.sha256:
+            older.kept_as = kept.path
+            message = (
+                f"{printable(its_file.relative_path)} on {printable(older.store)} is kept as {printable(kept.path)}"
+            )
+            note(unit, its_file, Severity.INFO, "replica.kept", message)
+            continue
+        where = (
+            f"NAME.replaced-{(older.sha256 or '')[:8]} beside it" if kept is None else f"{kept.path}, as other bytes"
+        )
+        older.state, older.level, older.pending = ReplicaState.FAILED, None, False
+        older.detail = f"another version has its name now; look for {where}"
+        _note_replica(unit, its_file, older)
+
+
+def _check_proof(file: FileRow, level: VerificationLevel | None, sha256: str | None) -> None:
+    if level is None or sha256 is None:
+        raise CatalogError("a copy is to be verified without a proof", expected="a level and the digest read back")
+    if file.sha256 is not None and file.sha256 != sha256:
+        raise CatalogError(
+            f"the copy's digest is {printable(sha256)}",
+            expected=f"{file.sha256}, the file's own",
+            remedy="Copy the file again",
+            path=file.relative_path,
+        )

@@ -1,0 +1,185 @@
+"""What a copy is made from: the camera's file, or a verified copy on another store where that is gone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from coldchain.errors import SourceChangedError, StorageError
+from coldchain.formats.beneath import lstat_beneath, open_beneath
+from coldchain.storage.store import FileFacts, Reading, Store
+
+
+@dataclass(frozen=True, slots=True)
+class SourceVersion:
+    """Which version of a source is meant: what the catalog knows of it. `sha256` is None before its first copy."""
+
+    size_bytes: int
+    modified_ns: int
+    sha256: str | None = None
+
+
+class SourceFile(Protocol):
+    """An open source, and what it was when it was opened."""
+
+    @property
+    def facts(self) -> FileFacts:
+        """Its size, time and mode."""
+
+    def rewind(self) -> None:
+        """Begin again."""
+
+    def fill(self, view: memoryview) -> int:
+        """Read on into the view; how many bytes, 0 at the end."""
+
+    def require_unchanged(self, read_bytes: int) -> None:
+        """Raise SourceChangedError unless it still is what it was, and was read whole."""
+
+    def require_digest(self, sha256: str, known_sha256: str | None) -> None:
+        """Raise SourceChangedError where the bytes differ from those of an earlier reading of the same version."""
+
+
+class CameraFile:
+    """A file below a root; no symbolic link below the root is followed.
+
+    Raises StorageError where it is missing, unreadable, no regular file or behind a link, SourceChangedError where it
+    is not the version that is meant.
+    """
+
+    def __init__(self, root: Path, relative: str, expected: SourceVersion | None) -> None:
+        self.path = root / relative
+        self._root = root
+        self._relative = relative
+        with self._stating("opening"):
+            self._descriptor = open_beneath(root, relative)
+        self._status = os.fstat(self._descriptor)
+        self.facts = FileFacts(self._status.st_size, self._status.st_mtime_ns, self._status.st_mode)
+        try:
+            self._require(expected)
+        except StorageError:
+            os.close(self._descriptor)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def rewind(self) -> None:
+        """See `SourceFile`."""
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+
+    def fill(self, view: memoryview) -> int:
+        """See `SourceFile`."""
+        with self._stating("reading"):
+            return os.readv(self._descriptor, [view])
+
+    def require_unchanged(self, read_bytes: int) -> None:
+        """Raise SourceChangedError unless the name still leads to the same file of the same size and time."""
+        with self._stating("looking at"):
+            now = (os.fstat(self._descriptor), lstat_beneath(self._root, self._relative))
+        before = (self._status.st_ino, self._status.st_dev, self.facts.size_bytes, self.facts.modified_ns)
+        if read_bytes != self.facts.size_bytes or any(
+            (status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns) != before for status in now
+        ):
+            raise self._changed("the source changed while it was being read")
+
+    def require_digest(self, sha256: str, known_sha256: str | None) -> None:
+        """See `SourceFile`."""
+        if known_sha256 not in (None, sha256):
+            raise SourceChangedError(
+                f"the source's SHA-256 is {sha256}, though its size and time are as before",
+                expected=f"{known_sha256}, as it was read before",
+                remedy="Compare the source with a verified copy; if the source is right, touch it to take it in anew",
+                path=self.path,
+            )
+
+    def _require(self, expected: SourceVersion | None) -> None:
+        facts = self.facts
+        if not stat.S_ISREG(facts.mode):
+            raise StorageError(
+                "the source is not a regular file", remedy="Remove it from the camera's folder", path=self.path
+            )
+        if expected and (facts.size_bytes, facts.modified_ns) != (expected.size_bytes, expected.modified_ns):
+            raise self._changed(
+                f"the source has {facts.size_bytes:,} bytes and time {facts.modified_ns} ns",
+                expected=f"{expected.size_bytes:,} bytes and time {expected.modified_ns} ns, as catalogued",
+            )
+
+    def _changed(self, found: str, expected: str = "") -> SourceChangedError:
+        return SourceChangedError(
+            found, expected=expected, remedy="Nothing to do: it is copied again when it stands still", path=self.path
+        )
+
+    @contextmanager
+    def _stating(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StorageError(
+                "the source is no longer there",
+                remedy="Bring it back, or accept that this version has no copy",
+                path=self.path,
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"{doing} the source failed: {error.strerror or error}",
+                remedy="See that the service's user may read it, that it is no symbolic link and that its disk is well",
+                path=self.path,
+            ) from error
+
+
+class StoredFile:
+    """A verified copy on a store, as a source. Its digest is known, and what is read of it is held against that.
+
+    Its time is `expected`'s: a store need not keep it.
+    """
+
+    def __init__(self, store: Store, stored_as: str, expected: SourceVersion) -> None:
+        self._store = store
+        self._stored_as = stored_as
+        self._open = ExitStack()
+        self._reading = self._open.enter_context(self._opened())
+        self.facts = FileFacts(expected.size_bytes, expected.modified_ns, self._reading.facts.mode)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def _opened(self) -> AbstractContextManager[Reading]:
+        return self._store.reading(self._stored_as)
+
+    def rewind(self) -> None:
+        """See `SourceFile`."""
+        self._open.close()
+        self._reading = self._open.enter_context(self._opened())
+
+    def fill(self, view: memoryview) -> int:
+        """See `SourceFile`."""
+        return self._reading.fill(view)
+
+    def require_unchanged(self, read_bytes: int) -> None:
+        """Raise SourceChangedError unless it was read whole."""
+        if read_bytes != self.facts.size_bytes:
+            raise self._other(f"{read_bytes:,} bytes", f"{self.facts.size_bytes:,} bytes")
+
+    def require_digest(self, sha256: str, known_sha256: str | None) -> None:
+        """See `SourceFile`."""
+        if sha256 != known_sha256:
+            raise self._other(f"SHA-256 {sha256}", f"{known_sha256}")
+
+    def _other(self, found: str, expected: str) -> SourceChangedError:
+        return SourceChangedError(
+            f"the copy on store {self._store.name!r} is no longer what was verified: {found}",
+            expected=expected,
+            remedy="Run `coldchain store verify` on that store; another copy is taken meanwhile",
+            path=self._stored_as,
+        )

@@ -1,0 +1,97 @@
+"""What stands in a copier's way: by store, and by copy or file. `backoff` decides when each is tried again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from threading import Lock
+from uuid import UUID
+
+from coldchain.errors import StorageError, StoreFullError
+from coldchain.storage import backoff
+from coldchain.storage.backoff import Trouble, after_failure, is_stale, may_try
+from coldchain.storage.store import Space, Store
+
+_HOPEFUL_FAILURES = 3
+
+
+class Troubles:
+    """The troubles of these stores, and of what is copied to them. Threads may share it."""
+
+    def __init__(self, stores: Mapping[str, Store]) -> None:
+        self._stores = stores
+        self._lock = Lock()
+        self._of_stores: dict[str, Trouble] = {}
+        self._of_copies: dict[UUID, Trouble] = {}  # by replica; by file where its source, or the catalog, is at fault
+
+    def is_well(self, store: str) -> bool:
+        """Whether a store may be written to now."""
+        trouble = self._of_stores.get(store)
+        full = trouble is not None and trouble.space_when_full is not None
+        return may_try(trouble, time.monotonic(), _space_of(self._stores[store]) if full else None)
+
+    def is_hopeful(self, store: str) -> bool:
+        """Whether a store may be well soon: it has not failed often yet."""
+        trouble = self._of_stores.get(store)
+        return trouble is None or trouble.failures < _HOPEFUL_FAILURES or self.is_well(store)
+
+    def of_store(self, store: str) -> str:
+        """Why a store is not well; "" while it is."""
+        trouble = self._of_stores.get(store)
+        return "" if trouble is None else trouble.reason
+
+    def waiting(self) -> set[UUID]:
+        """Copies and files whose next try is not due yet."""
+        now_seconds = time.monotonic()
+        with self._lock:
+            self._of_copies = {key: t for key, t in self._of_copies.items() if not is_stale(t, now_seconds)}
+            return {key for key, trouble in self._of_copies.items() if not may_try(trouble, now_seconds)}
+
+    def hopeless(self) -> set[UUID]:
+        """Those of `waiting` that have failed often."""
+        now_seconds = time.monotonic()
+        with self._lock:
+            return {
+                key
+                for key, trouble in self._of_copies.items()
+                if trouble.failures >= _HOPEFUL_FAILURES and not may_try(trouble, now_seconds)
+            }
+
+    def note(self, key: UUID, reason: str) -> Trouble:
+        """A copy, or a file, has failed once more."""
+        with self._lock:
+            trouble = self._of_copies[key] = after_failure(self._of_copies.get(key), reason, time.monotonic())
+            return trouble
+
+    def forget(self, key: UUID) -> None:
+        """It is well."""
+        with self._lock:
+            self._of_copies.pop(key, None)
+
+    def note_outcome(self, store: str, replica_id: UUID, error: StorageError | None, size_bytes: int) -> None:
+        """Keep or clear the trouble of the store, or of this copy where the store is not at fault: what waits for a
+        store goes on as soon as that is back."""
+        at_fault = error is not None and self._stores[store].is_at_fault(error)
+        if error is not None and not at_fault:
+            self.note(replica_id, str(error))
+        space = _space_of(self._stores[store]) if isinstance(error, StoreFullError) else None
+        with self._lock:
+            before = self._of_stores.pop(store, None)
+            if error is None:
+                self._of_copies.pop(replica_id, None)
+            if at_fault:
+                self._of_stores[store] = after_failure(
+                    before,
+                    str(error),
+                    time.monotonic(),
+                    longest_seconds=backoff.LONGEST_STORE_WAIT_SECONDS,
+                    space_when_full=space,
+                    wanted_bytes=size_bytes,
+                )
+
+
+def _space_of(store: Store) -> Space | None:
+    try:
+        return store.space()
+    except StorageError:
+        return None
