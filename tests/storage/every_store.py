@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -12,7 +12,9 @@ import pytest
 
 from coldchain.storage.memory import MemoryStore
 from coldchain.storage.posix import PosixStore
+from coldchain.storage.retrying import Retrying
 from coldchain.storage.store import Store
+from coldchain.storage.throttled import Limit, Throttled
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,6 @@ class Subject:
     swap: Callable[[], None] | None = None
     keeps_modes: bool = True
     time_step_ns: int = 1
-    beneath: list[str] = field(default_factory=list)
 
 
 def flipped_in(root: Path) -> Callable[[str, int], None]:
@@ -85,6 +86,20 @@ def _memory(request: pytest.FixtureRequest) -> Subject:
     return Subject(store, again=lambda: store, flip=store.flip, swap=store.swap)
 
 
+def _throttled(request: pytest.FixtureRequest) -> Subject:
+    inner = _folder(request)
+    return replace(
+        inner,
+        store=Throttled(inner.store, Limit(500e6)),
+        again=lambda: Throttled(inner.again(), Limit(None)),
+    )
+
+
+def _retrying(request: pytest.FixtureRequest) -> Subject:
+    inner = _folder(request)
+    return replace(inner, store=Retrying(inner.store), again=lambda: Retrying(inner.again()))
+
+
 def elsewhere(module: str, function: str) -> Callable[[pytest.FixtureRequest], Subject]:
     """A maker in a test module that may not be there."""
 
@@ -106,6 +121,8 @@ MAKERS: dict[str, Callable[[pytest.FixtureRequest], Subject]] = {
     "exfat": _drive("exfat", keeps_modes=False, time_step_ns=2_000_000_000),
     "ntfs": _drive("ntfs", keeps_modes=False, time_step_ns=100),
     "memory": _memory,
+    "throttled": _throttled,
+    "retrying": _retrying,
 }
 
 
