@@ -2,6 +2,7 @@
 
     collectors (one for each root)        camera folder → catalog
     orphan watch                          catalog → events, where a partner does not come
+    keepers (one for each store)          stores → catalog: that they are well, how full, what is wanted on them
     copier                                catalog → stores, each copy read back
     pipeline                              catalog → results, by way of the compute engine
     notifier                              catalog → mail, syslog, webhooks
@@ -16,12 +17,14 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Protocol
 from uuid import UUID
 
 from coldchain.catalog import events, notices
 from coldchain.catalog.engine import Catalog, open_catalog
+from coldchain.catalog.stores import enrol
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
 from coldchain.collect.facility_watch import FacilityWatch
@@ -37,7 +40,10 @@ from coldchain.notify.notifier import Notifier
 from coldchain.preprocess.pipeline import Pipeline
 from coldchain.preprocess.plan import PipelineParameters
 from coldchain.storage.copier import Copier
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.keeper import StoreKeeper
+from coldchain.storage.opening import describe, make_store
+from coldchain.storage.store import Store
+from coldchain.storage.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +102,11 @@ class Facility:
             raise ConfigError("there is no store to copy to", remedy="Add a [[store]].", path=settings.origin)
         self.settings = settings
         self.catalog = open_catalog(settings.catalog.url, settings.facility.site)
-        stores = {store.name: PosixStore(store.name, store.folder) for store in settings.store}
+        stores: dict[str, Store] = {
+            store.name: make_store(store, enrol(self.catalog, name=store.name, tier=store.tier, url=store.url).identity)
+            for store in settings.store
+        }
+        troubles = Troubles(stores)
         self._engine = LocalEngine(settings.compute.workers)
         # In the order in which they stop: what takes in before what works it off.
         self._parts: dict[str, Part] = {}
@@ -104,12 +114,17 @@ class Facility:
             self._parts |= self._collectors(instrument, settings.copy_plan())
         patience_seconds = {instrument.name: instrument.orphan_seconds for instrument in settings.instrument}
         self._parts["orphan watch"] = OrphanWatch(self.catalog, patience_seconds)
-        self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads)
+        self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads, troubles=troubles)
         self._parts["pipeline"] = self._pipeline()
         if settings.notify:
             self._parts["notifier"] = self._notifier()
         if settings.watch:
             self._parts["watcher"] = FacilityWatch(settings.watch_rules())
+        # They start first: a new store is given its identity before anything is written to it.
+        self._parts |= {
+            f"keeper of {name}": StoreKeeper(self.catalog, store, troubles, describe=partial(describe, store))
+            for name, store in stores.items()
+        }
 
     def _collectors(self, instrument: InstrumentSection, copies: CopyPlan) -> dict[str, Part]:
         """One for each of the instrument's roots."""

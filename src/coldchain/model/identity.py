@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import PurePosixPath
 from uuid import UUID
 
@@ -18,6 +19,12 @@ import uuid_utils.compat
 def new_id() -> UUID:
     """A new UUIDv7: unique everywhere, and sortable by the time of its making."""
     return uuid_utils.compat.uuid7()
+
+
+def first_id_at(time: datetime) -> UUID:
+    """The least UUIDv7 that could have been minted at a time: keys that are greater were minted then or later."""
+    milliseconds = max(0, int(time.timestamp() * 1000))
+    return UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62)
 
 
 def digest_of(value: Mapping[str, object]) -> str:

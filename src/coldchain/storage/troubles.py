@@ -22,6 +22,7 @@ class Troubles:
         self._stores = stores
         self._lock = Lock()
         self._of_stores: dict[str, Trouble] = {}
+        self._copied_bytes = dict.fromkeys(stores, 0)
         self._of_copies: dict[UUID, Trouble] = {}  # by replica; by file where its source, or the catalog, is at fault
 
     def is_well(self, store: str) -> bool:
@@ -39,6 +40,10 @@ class Troubles:
         """Why a store is not well; "" while it is."""
         trouble = self._of_stores.get(store)
         return "" if trouble is None else trouble.reason
+
+    def copied_bytes(self, store: str) -> int:
+        """How many bytes of copies a store was given since the start."""
+        return self._copied_bytes[store]
 
     def waiting(self) -> set[UUID]:
         """Copies and files whose next try is not due yet."""
@@ -79,6 +84,7 @@ class Troubles:
             before = self._of_stores.pop(store, None)
             if error is None:
                 self._of_copies.pop(replica_id, None)
+                self._copied_bytes[store] += size_bytes
             if at_fault:
                 self._of_stores[store] = after_failure(
                     before,

@@ -1,0 +1,103 @@
+"""A keeper gives a new store its identity, and knows when another one, or none, lies in its place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from coldchain.catalog import events, stores
+from coldchain.catalog.engine import Catalog
+from coldchain.errors import StorageError
+from coldchain.model.policy import Tier
+from coldchain.storage.keeper import StoreKeeper
+from coldchain.storage.posix import PosixStore
+from coldchain.storage.store import IDENTITY_NAME, FileFacts
+from coldchain.storage.troubles import Troubles
+
+FACTS = FileFacts(1, 0, 0o644)
+
+
+def enrolled(catalog: Catalog, root: Path) -> PosixStore:
+    """A store of the facility's, as the service makes it."""
+    state = stores.enrol(catalog, name="raid", tier=Tier.LIVE, url=str(root))
+    return PosixStore("raid", root, identity=state.identity)
+
+
+def keeper_of(catalog: Catalog, store: PosixStore) -> StoreKeeper:
+    """A keeper that looks when it is told to."""
+    return StoreKeeper(catalog, store, Troubles({store.name: store}))
+
+
+def write(store: PosixStore) -> None:
+    """Begin a copy."""
+    with store.receive("a", FACTS):
+        pass
+
+
+def test_a_new_store_is_given_its_identity_at_the_first_look(catalog: Catalog, tmp_path: Path) -> None:
+    """Before it nothing is written to the store; after it folder and catalog say the same, and copies come in."""
+    store = enrolled(catalog, tmp_path)
+    with pytest.raises(StorageError, match="bears no identity"):
+        write(store)
+    state = keeper_of(catalog, store).look()
+    assert (state.trouble, state.is_marked) == ("", True)
+    assert store.mark() == stores.find(catalog, "raid").identity
+    write(store)
+
+
+def test_an_empty_folder_in_a_stores_place_is_not_taken_for_it(catalog: Catalog, tmp_path: Path) -> None:
+    """What is mounted elsewhere leaves an empty folder behind: it is said, told once, and nothing is written there; the
+    store that is back is well again by itself."""
+    root = tmp_path / "raid"
+    root.mkdir()
+    store = enrolled(catalog, root)
+    keeper = keeper_of(catalog, store)
+    keeper.look()
+    root.rename(tmp_path / "away")
+    root.mkdir()
+    for _ in range(2):
+        assert "bears no identity" in keeper.look().trouble
+    with pytest.raises(StorageError, match="store adopt raid"):
+        write(store)
+    assert list(root.iterdir()) == []
+    root.rmdir()
+    (tmp_path / "away").rename(root)
+    assert keeper.look().trouble == ""
+    write(store)
+    kinds = [event.kind for event in events.recent(catalog)]
+    assert [kinds.count(kind) for kind in ("store.trouble", "store.well")] == [1, 1]
+
+
+def test_another_disk_is_not_taken_for_the_store(catalog: Catalog, tmp_path: Path) -> None:
+    """A store of another catalog is refused, whether this one's is new or was seen before."""
+    other = tmp_path / "other"
+    other.mkdir()
+    enrolled(catalog, other).set_mark(stores.find(catalog, "raid").identity)
+    (other / IDENTITY_NAME).write_text('{"store": "01a20000-0000-7000-8000-000000000000"}')
+    store = PosixStore("raid", other)
+    assert "is another store" in keeper_of(catalog, store).look().trouble
+
+
+def test_a_store_that_moved_is_still_the_store(catalog: Catalog, tmp_path: Path) -> None:
+    """The same disk mounted elsewhere, under a changed URL, goes on as it was."""
+    root = tmp_path / "raid"
+    root.mkdir()
+    keeper_of(catalog, enrolled(catalog, root)).look()
+    shutil.copytree(root, tmp_path / "moved")
+    assert keeper_of(catalog, enrolled(catalog, tmp_path / "moved")).look().trouble == ""
+
+
+def test_a_look_writes_down_how_full_a_store_is(catalog: Catalog, tmp_path: Path) -> None:
+    """Sizes come from the file system, and stay as they were last seen while the store is away."""
+    root = tmp_path / "raid"
+    root.mkdir()
+    keeper = keeper_of(catalog, enrolled(catalog, root))
+    seen = keeper.look()
+    assert seen.total_bytes and seen.free_bytes and 0 < (seen.used_share or 0) < 1
+    shutil.rmtree(root)
+    away = keeper.look()
+    assert away.trouble
+    assert away.total_bytes == seen.total_bytes
+    assert len(stores.samples(catalog, "raid", site="here", days=1)) == 1
