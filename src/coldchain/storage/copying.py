@@ -7,7 +7,6 @@ nothing is published anywhere. Small files go in batches (`small_copies`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from coldchain.errors import StorageError
 from coldchain.model.files import KeptAside, ReplicaState, VerificationLevel
+from coldchain.storage.digests import new_digest
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import RingPool, stream
 from coldchain.storage.source import CameraFile, SourceFile, SourceVersion, StoredFile
@@ -162,7 +162,7 @@ def _pass(
 
 
 def _pump(source: SourceFile, takers: Sequence[Callable[[memoryview], None]]) -> str:
-    digest = hashlib.sha256()
+    digest = new_digest(source.facts.size_bytes)
     source.rewind()
     with RINGS.borrow() as ring:
         read_bytes = stream(source.fill, source.facts.size_bytes, [digest.update, *takers], ring)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _PROCESSOR = Path("/proc/cpuinfo")
 _FLAGS = {"flags", "Features"}  # on x86, on ARM
 _ONCE = Lock()
+# What is shorter is hashed by itself: being served together with others would take as long.
+_ALONE_BYTES = 1 << 20
 
 
 class Digest(Protocol):
@@ -31,8 +33,10 @@ class Digest(Protocol):
         """The digest of all bytes so far, as 64 lower-case hexadecimal digits."""
 
 
-def new_digest() -> Digest:
-    """A digest for one of the files that are copied at the same time."""
+def new_digest(size_bytes: int | None = None) -> Digest:
+    """A digest for one of the files that are copied at the same time; `size_bytes` is about how long it will be."""
+    if size_bytes is not None and size_bytes <= _ALONE_BYTES:
+        return hashlib.sha256()
     with _ONCE:
         hasher = _hasher()
     return hashlib.sha256() if hasher is None else hasher.new_digest()

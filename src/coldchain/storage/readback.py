@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import mmap
 import os
 import stat
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coldchain.model.files import VerificationLevel
+from coldchain.storage.digests import new_digest
 from coldchain.storage.ring import Ring, stream
 
 # fmt: off
@@ -75,7 +75,7 @@ def read_back(
             os.fsync(descriptor)  # only clean pages can be dropped
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         reader = _PastCache(descriptor, status.st_size, direct=direct)
-        digest = hashlib.sha256()
+        digest = new_digest(status.st_size)
         size_bytes = stream(reader.fill, status.st_size, [digest.update], ring)
         kind = (types or {}).get(status.st_dev) or filesystem_type(descriptor)
         proved = reader.direct and kind in MEDIUM_TYPES
