@@ -11,12 +11,12 @@ import pytest
 
 from coldchain.errors import StorageError, StoreFullError, VerificationError
 from coldchain.model.files import ReplicaState, VerificationLevel
-from coldchain.storage import copying
 from coldchain.storage.copying import CopyReport, copy_verified
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.posix_incoming import PosixIncoming
 from coldchain.storage.readback import filesystem_type
 from coldchain.storage.ring import BUFFER_BYTES
+from coldchain.storage.source import CameraFile
 
 MakeTmpfs = Callable[..., Path]
 NAME = "krios/session/movie.tiff"
@@ -141,15 +141,15 @@ def test_a_store_that_fills_up_while_a_copy_is_written(
     store = PosixStore("small", make_tmpfs("small", size_bytes=TWO_CHUNKS + (1 << 20)))
     filler = store.root / "filler"
 
-    fill = copying._Source.fill
+    fill = CameraFile.fill
 
-    def fill_up(self: copying._Source, view: memoryview) -> int:
+    def fill_up(self: CameraFile, view: memoryview) -> int:
         with suppress(OSError):  # however far the copy has come: it takes what is left
             filler.write_bytes(bytes(3 << 20))
         return fill(self, view)
 
     with monkeypatch.context() as patched:
-        patched.setattr(copying._Source, "fill", fill_up)
+        patched.setattr(CameraFile, "fill", fill_up)
         full = copied(movie, NAME, [store]).outcomes[0]
     assert isinstance(full.error, StoreFullError)
     assert files_below(store.root) == {"filler"}

@@ -6,14 +6,16 @@ the person who finds the disk in a drawer. Whatever lies under its name is hosti
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from contextlib import suppress
 from uuid import UUID, uuid4
 
 from coldchain.errors import StorageError
 from coldchain.storage.store import IDENTITY_NAME
-from coldchain.storage.system_calls import rename_new, require_regular, sync_folder
+from coldchain.storage.system_calls import rename_new, sync_folder
 
 LIMIT_BYTES = 4096
 """What is longer is no identity file."""
@@ -32,22 +34,25 @@ def identity_of(content: bytes) -> UUID:
     try:
         return UUID(str(json.loads(content[: LIMIT_BYTES + 1].decode("utf-8"))["store"]))
     except (ValueError, RecursionError, LookupError, TypeError) as error:
-        raise StorageError(
-            f"what is in {IDENTITY_NAME} is no store's identity: {type(error).__name__}: {error}",
-            expected='{"store": "<UUID>", "name": "…"}',
-            remedy="See what wrote it; if it is damaged, remove it and run `coldchain store adopt`",
-            path=IDENTITY_NAME,
-        ) from error
+        raise _no_identity(f"{type(error).__name__}: {error}") from error
 
 
 def read_identity(folder: int) -> UUID | None:
-    """The identity in an open folder; None where there is no such file. Raises OSError, and StorageError as above."""
+    """The identity in an open folder; None where there is no such file.
+
+    Raises OSError where it cannot be read, StorageError as above, and for what is no regular file.
+    """
     try:
         descriptor = os.open(IDENTITY_NAME, _READ_FLAGS, dir_fd=folder)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise _no_identity("it is a symbolic link") from error
     try:
-        require_regular(os.fstat(descriptor))
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _no_identity("it is no regular file")
         return identity_of(_first_bytes(descriptor, LIMIT_BYTES + 1))
     finally:
         os.close(descriptor)
@@ -73,6 +78,15 @@ def write_identity(folder: int, identity: UUID, name: str, partial: str) -> None
             os.unlink(partial, dir_fd=folder)
         raise
     sync_folder(folder)
+
+
+def _no_identity(why: str) -> StorageError:
+    return StorageError(
+        f"what is in {IDENTITY_NAME} is no store's identity: {why}",
+        expected='{"store": "<UUID>", "name": "…"}',
+        remedy="See what wrote it; if it is damaged, remove it and run `coldchain store adopt`",
+        path=IDENTITY_NAME,
+    )
 
 
 def _first_bytes(descriptor: int, count: int) -> bytes:

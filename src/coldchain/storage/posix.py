@@ -89,8 +89,10 @@ class PosixStore:
 
     def stored_name(self, relative: str) -> str:
         """What a copy of that path is called in the root's file system (see `portable_names`)."""
-        with self._keeper.place.stating("asking for its names' rules", relative):
+        try:
             return name_under(relative, self._keeper.rules())
+        except OSError as error:
+            raise self._keeper.place.stated(error, "asking what names it holds", relative) from error
 
     def size_of(self, stored_as: str) -> int | None:
         """Size in bytes of the regular file of that name; None where there is none. StorageError as for `receive`."""
@@ -114,7 +116,7 @@ class PosixStore:
         Missing folders below the root are made, and made durable. Raises StorageError (root missing, no right, a link
         or a file in the path, a name that cannot be) and StoreFullError.
         """
-        incoming = PosixIncoming(self._keeper, self.stored_name(relative), facts)
+        incoming = PosixIncoming(self._keeper, relative, facts)
         try:
             yield incoming
         finally:
@@ -226,7 +228,7 @@ class PosixStore:
     def is_at_fault(self, error: StorageError) -> bool:
         """Whether an error of this store is the whole store's and not one name's: it is full, read-only, failing, away,
         or something else lies in its place. Other files then need not be tried before it is well again."""
-        return self._keeper.place.is_at_fault(error) or self._keeper.is_another_store()
+        return self._keeper.place.is_at_fault(error) or self._keeper.is_unusable()
 
     def _tidy(self, held: HeldRoot, parts: Parts) -> None:
         """Remove the folder where it is empty, and those above it, and make what is left durable."""

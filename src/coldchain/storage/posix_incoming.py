@@ -11,7 +11,7 @@ from coldchain.errors import StorageError, VerificationError
 from coldchain.model.files import KeptAside
 from coldchain.storage.portable_names import NameRules
 from coldchain.storage.posix_keeper import RootKeeper
-from coldchain.storage.posix_names import Parts, free_name, partial_name, parts_for_copy
+from coldchain.storage.posix_names import Parts, free_name, name_under, partial_name, parts_for_copy
 from coldchain.storage.posix_root import HeldRoot
 from coldchain.storage.readback import ReadBack, read_back, set_direct
 from coldchain.storage.ring import Ring
@@ -33,13 +33,13 @@ class PosixIncoming:
     its name and was renamed for it, also where publishing failed after that.
     """
 
-    def __init__(self, keeper: RootKeeper, stored_name: str, facts: FileFacts) -> None:
+    def __init__(self, keeper: RootKeeper, relative: str, facts: FileFacts) -> None:
         self.kept: KeptAside | None = None
         self.skip_bytes = 0
-        self.stored_as = stored_name
+        self.stored_as = relative
         self._keeper = keeper
         self._facts = facts
-        self._parts = parts_for_copy(stored_name)
+        self._parts: Parts = ()
         self._partial = ""
         self._descriptor = -1
         self._direct = False
@@ -54,8 +54,10 @@ class PosixIncoming:
 
     def _begin(self) -> None:
         try:
-            self._held.require_room(self._facts.size_bytes)
             rules = self._keeper.rules_at(self._held)
+            self.stored_as = name_under(self.stored_as, rules)
+            self._parts = parts_for_copy(self.stored_as)
+            self._held.require_room(self._facts.size_bytes)
             if rules is not NameRules.POSIX:
                 self._parts = self._reserved = self._held.spelling.reserve(self._parts, rules)
                 self.stored_as = "/".join(self._parts)

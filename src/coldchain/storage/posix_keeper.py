@@ -140,14 +140,12 @@ class RootKeeper:
             self._seen = (this, mark)
         return mark
 
-    def is_another_store(self) -> bool:
-        """Whether something lies in the store's place that does not bear its identity."""
+    def is_unusable(self) -> bool:
+        """Whether the root cannot be opened, or does not bear the store's identity."""
         try:
             self.give_back(self.take())
-        except StorageError:
+        except (StorageError, OSError):
             return True
-        except OSError:
-            return False
         return False
 
     def _require_identity(self, held: HeldRoot) -> None:
