@@ -4,6 +4,7 @@
     orphan watch                          catalog → events, where a partner does not come
     keepers (one for each store)          stores → catalog: that they are well, how full, what is wanted on them
     copier                                catalog → stores, each copy read back
+    scrubbers (one for each store)        stores → catalog: copies that are not whole any more
     pipeline                              catalog → results, by way of the compute engine
     notifier                              catalog → mail, syslog, webhooks
     watcher                               any folder → commands; it alone has nothing to do with the catalog
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Protocol
@@ -42,6 +43,7 @@ from coldchain.preprocess.plan import PipelineParameters
 from coldchain.storage.copier import Copier
 from coldchain.storage.keeper import StoreKeeper
 from coldchain.storage.opening import describe, make_store
+from coldchain.storage.scrub import Scrubber
 from coldchain.storage.store import Store
 from coldchain.storage.troubles import Troubles
 
@@ -76,6 +78,14 @@ class FacilityLock:
         self._file.close()
 
 
+def open_stores(catalog: Catalog, settings: Settings) -> dict[str, Store]:
+    """The facility's stores by name, each with the identity that it must bear. Nothing of them is touched yet."""
+    return {
+        store.name: make_store(store, enrol(catalog, name=store.name, tier=store.tier, url=store.url).identity)
+        for store in settings.store
+    }
+
+
 class Part(Protocol):
     """What runs by itself in a facility, in threads of its own."""
 
@@ -102,10 +112,7 @@ class Facility:
             raise ConfigError("there is no store to copy to", remedy="Add a [[store]].", path=settings.origin)
         self.settings = settings
         self.catalog = open_catalog(settings.catalog.url, settings.facility.site)
-        stores: dict[str, Store] = {
-            store.name: make_store(store, enrol(self.catalog, name=store.name, tier=store.tier, url=store.url).identity)
-            for store in settings.store
-        }
+        stores = open_stores(self.catalog, settings)
         troubles = Troubles(stores)
         self._engine = LocalEngine(settings.compute.workers)
         # In the order in which they stop: what takes in before what works it off.
@@ -115,6 +122,7 @@ class Facility:
         patience_seconds = {instrument.name: instrument.orphan_seconds for instrument in settings.instrument}
         self._parts["orphan watch"] = OrphanWatch(self.catalog, patience_seconds)
         self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads, troubles=troubles)
+        self._parts |= self._scrubbers(stores, troubles)
         self._parts["pipeline"] = self._pipeline()
         if settings.notify:
             self._parts["notifier"] = self._notifier()
@@ -144,6 +152,23 @@ class Facility:
                 root, taker, timing=timing, scan_seconds=instrument.scan_seconds
             )
             for root, taker in intakes.items()
+        }
+
+    def _scrubbers(self, stores: Mapping[str, Store], troubles: Troubles) -> dict[str, Part]:
+        """One for each store, if the facility wants its copies read again."""
+        storage = self.settings.storage
+        if storage.scrub_days is None:
+            return {}
+        rate = storage.scrub_megabyte_per_second
+        return {
+            f"scrubber of {name}": Scrubber(
+                self.catalog,
+                store,
+                days=storage.scrub_days,
+                bytes_per_second=None if rate is None else rate * 1e6,
+                is_busy=partial(troubles.is_busy, name),
+            )
+            for name, store in stores.items()
         }
 
     def _pipeline(self) -> Pipeline:

@@ -116,8 +116,9 @@ def record_copies(
         for record in records:
             replica = replicas[record.replica_id]
             file = files[replica.file_id]
+            was_damaged = replica.state == ReplicaState.DAMAGED
             _apply(file, replica, record, now)
-            _note_replica(unit, file, replica)
+            _note_replica(unit, file, replica, was_damaged=was_damaged)
             if record.state == ReplicaState.VERIFIED or record.kept is not None:
                 _displace(unit, others.get(file.id, ()), replica, record.kept)
         return [as_replica(replicas[record.replica_id]) for record in records]
@@ -223,7 +224,11 @@ def _pages(things: Sequence[T]) -> Iterator[Sequence[T]]:
     return (things[start : start + _AT_ONCE] for start in range(0, len(things), _AT_ONCE))
 
 
-def _note_replica(unit: orm.Session, file: FileRow, replica: ReplicaRow) -> None:
+def _note_replica(unit: orm.Session, file: FileRow, replica: ReplicaRow, *, was_damaged: bool = False) -> None:
+    if was_damaged and replica.state == ReplicaState.VERIFIED:
+        message = f"{printable(file.relative_path)} on {printable(replica.store)} was damaged and is whole again"
+        note(unit, file, Severity.INFO, "replica.repaired", message)
+        return
     why = f": {replica.detail}" if replica.detail else ""
     severity = Severity.ERROR if replica.state in _BAD else Severity.INFO
     message = f"{printable(file.relative_path)} on {printable(replica.store)} is {replica.state}{why}"

@@ -18,7 +18,21 @@ from coldchain.errors import ColdchainError, printable
 
 # Each is a module beside this one whose `app` is the command. They are imported when they are called: the kernels'
 # compiler alone takes a second, which nobody who lists sessions should wait for.
-COMMANDS = ("align", "ctf", "pick", "demo", "init", "run", "serve", "session", "simulate", "notify", "watch", "catalog")
+COMMANDS = (
+    "align",
+    "ctf",
+    "pick",
+    "demo",
+    "init",
+    "run",
+    "serve",
+    "session",
+    "simulate",
+    "notify",
+    "watch",
+    "store",
+    "catalog",
+)
 
 _PURPOSE = "Runs the computing of a cryo-EM facility: from the camera closing a movie to a copy that is proved whole."
 

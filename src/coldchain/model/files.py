@@ -141,3 +141,13 @@ class CopyTask:
     source_folder: str
     replicas: tuple[Replica, ...]
     good: tuple[Replica, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTask:
+    """A copy that is to be proved again: `relative` is its path, as `Store.stored_name` takes it."""
+
+    replica: Replica
+    relative: str
+    size_bytes: int
+    sha256: str

@@ -39,7 +39,8 @@ class Copier:
     """Copies every wanted replica of `stores`, `threads` files (or batches of small ones) at a time, until it stops.
 
     A file that an exposure waits for is hashed even while no store can take it. One copier owns its stores: at start it
-    removes the `.part` files that a killed one left there. `troubles` may be looked at by others.
+    removes the `.part` files that a killed one left there. `troubles` may be looked at by others. `mends` names a store
+    of which only damaged copies, and ones that failed, are made again.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Copier:
         *,
         threads: int = 2,
         troubles: Troubles | None = None,
+        mends: str | None = None,
     ) -> None:
         self._catalog = catalog
         self._stores = dict(stores)
         self._stopping = Event()
         self._troubles = Troubles(self._stores) if troubles is None else troubles
-        self._queue = CopyQueue(catalog, self._stores, self._troubles)
+        self._queue = CopyQueue(catalog, self._stores, self._troubles, mends=mends)
         self._workers = [Thread(target=self._work, name=f"copier-{n}") for n in range(threads)]
         self._sweeper = Thread(target=self._sweep, name="copier-sweep")
 

@@ -25,11 +25,17 @@ _Walk = Callable[[Position | None], tuple[list[CopyTask], Position | None]]
 
 
 class CopyQueue:
-    """The work of one copier, over the queues of the catalog. Its threads share it."""
+    """The work of one copier, over the queues of the catalog. Its threads share it.
 
-    def __init__(self, catalog: Catalog, stores: Mapping[str, Store], troubles: Troubles) -> None:
+    `mends` names a store of which only damaged copies, and ones that failed, are to be made.
+    """
+
+    def __init__(
+        self, catalog: Catalog, stores: Mapping[str, Store], troubles: Troubles, *, mends: str | None = None
+    ) -> None:
         self._catalog = catalog
         self._stores = stores
+        self._mends = mends
         self._troubles = troubles
         self._lock = Lock()
         self._found: deque[CopyTask] = deque()
@@ -69,8 +75,11 @@ class CopyQueue:
         with self._lock:
             if self._in_hand or self._found:
                 return False
-            stores = [name for name in self._stores if self._troubles.is_hopeful(name)]
+            stores = [name for name in self._meant() if self._troubles.is_hopeful(name)]
             return not any(_finds_any(walk) for walk in self._walks(stores, self._troubles.hopeless()))
+
+    def _meant(self) -> list[str]:
+        return list(self._stores) if self._mends is None else [self._mends]
 
     def _now(self, task: CopyTask) -> CopyTask | None:
         """The task with what can be done of it now; None for nothing."""
@@ -88,7 +97,7 @@ class CopyQueue:
     def _due(self) -> list[CopyTask]:
         """Work whose time has come: of each walk what stands at its front, else from where it last ended, the first
         that has any."""
-        well = [name for name in self._stores if self._troubles.is_well(name)]
+        well = [name for name in self._meant() if self._troubles.is_well(name)]
         for number, walk in enumerate(self._walks(well, self._troubles.waiting() | self._in_hand)):
             due, end = walk(None)
             if not due and end is not None:
@@ -110,6 +119,8 @@ class CopyQueue:
             found, end = tasks.to_hash(self._catalog, limit=_BATCH, exclude=exclude, before=before)
             return found, None if end is None else (0, end)
 
+        if self._mends is not None:
+            return to_copy(ReplicaState.DAMAGED), to_copy(ReplicaState.FAILED)
         states = (ReplicaState.WANTED, ReplicaState.DAMAGED, ReplicaState.FAILED)
         return (*(to_copy(state) for state in states), to_hash)
 

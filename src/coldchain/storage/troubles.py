@@ -13,6 +13,7 @@ from coldchain.storage.backoff import Trouble, after_failure, is_stale, may_try
 from coldchain.storage.store import Space, Store
 
 _HOPEFUL_FAILURES = 3
+_BUSY_SECONDS = 30.0
 
 
 class Troubles:
@@ -23,6 +24,7 @@ class Troubles:
         self._lock = Lock()
         self._of_stores: dict[str, Trouble] = {}
         self._copied_bytes = dict.fromkeys(stores, 0)
+        self._copied_at: dict[str, float] = {}
         self._of_copies: dict[UUID, Trouble] = {}  # by replica; by file where its source, or the catalog, is at fault
 
     def is_well(self, store: str) -> bool:
@@ -44,6 +46,10 @@ class Troubles:
     def copied_bytes(self, store: str) -> int:
         """How many bytes of copies a store was given since the start."""
         return self._copied_bytes[store]
+
+    def is_busy(self, store: str) -> bool:
+        """Whether a store was given a copy within the last seconds."""
+        return time.monotonic() - self._copied_at.get(store, -_BUSY_SECONDS) < _BUSY_SECONDS
 
     def waiting(self) -> set[UUID]:
         """Copies and files whose next try is not due yet."""
@@ -85,6 +91,7 @@ class Troubles:
             if error is None:
                 self._of_copies.pop(replica_id, None)
                 self._copied_bytes[store] += size_bytes
+                self._copied_at[store] = time.monotonic()
             if at_fault:
                 self._of_stores[store] = after_failure(
                     before,

@@ -1,0 +1,15 @@
+"""`coldchain store`: the facility's stores, what lies on them, and what may go."""
+
+from __future__ import annotations
+
+import typer
+
+from coldchain.cli.store_mend import adopt, repair, verify
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="List stores and what they hold, prove and mend copies, clear what may go.",
+)
+for command in (verify, repair, adopt):
+    app.command()(command)
