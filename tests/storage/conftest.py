@@ -15,6 +15,15 @@ import pytest
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
 from coldchain.storage import posix_incoming, readback
 from coldchain.storage.posix import PosixStore
+from tests.storage.s3_servers import (  # noqa: F401  # fixtures
+    moto,
+    no_other_certificates,
+    on_moto,
+    on_rclone,
+    own_rclone,
+    place,
+    rclone,
+)
 
 MakeStore = Callable[[str], PosixStore]
 MakeTmpfs = Callable[..., Path]
