@@ -16,10 +16,10 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from coldchain.model.files import VerificationLevel
 from coldchain.storage.digests import new_digest
+from coldchain.storage.mounts import mount_of
 from coldchain.storage.ring import Ring, stream
 
 # fmt: off
@@ -45,17 +45,7 @@ class ReadBack:
 
 def filesystem_type(descriptor: int) -> str:
     """Type of the file system on which an open file lies, as the kernel names it; "" where it does not tell."""
-    try:
-        about = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
-        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    except OSError:
-        return ""
-    mount_id = dict(line.split(":\t", 1) for line in about.splitlines() if ":\t" in line).get("mnt_id", "")
-    for line in mounts:
-        head, _, tail = line.partition(b" - ")
-        if head.split(b" ", 1)[0] == mount_id.strip().encode("ascii"):
-            return tail.split(b" ", 1)[0].decode("ascii", "replace")
-    return ""
+    return mount_of(descriptor).type
 
 
 def read_back(
