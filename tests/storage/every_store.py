@@ -121,8 +121,11 @@ MAKERS: dict[str, Callable[[pytest.FixtureRequest], Subject]] = {
     "exfat": _drive("exfat", keeps_modes=False, time_step_ns=2_000_000_000),
     "ntfs": _drive("ntfs", keeps_modes=False, time_step_ns=100),
     "memory": _memory,
+    "s3-rclone": elsewhere("s3_servers", "subject_on_rclone"),
+    "s3-moto": elsewhere("s3_servers", "subject_on_moto"),
     "throttled": _throttled,
     "retrying": _retrying,
+    "ssh": elsewhere("ssh_servers", "ssh_subject"),
 }
 
 

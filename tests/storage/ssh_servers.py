@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 import pytest
 
+from coldchain.storage.ssh import SshStore
 from coldchain.storage.ssh_settings import SshSettings
+from tests.storage.every_store import Subject, flipped_in, swapped_for_empty
 
 _CONFIG = """
 Port {port}
@@ -145,3 +147,21 @@ def ssh_server(tmp_path: Path) -> Iterator[SshServer]:
     server = make_server(folder)
     yield server
     server.stop()
+
+
+def ssh_subject(request: pytest.FixtureRequest) -> Subject:
+    """A store on another host for the suite that every store must pass."""
+    folder: Path = request.getfixturevalue("tmp_path") / "far"
+    (folder / "sshd").mkdir(parents=True)
+    root = folder / "root"
+    root.mkdir()
+    server = make_server(folder / "sshd")
+    request.addfinalizer(server.stop)
+
+    def make() -> SshStore:
+        store = SshStore("far", PurePosixPath(root), server.settings)
+        request.addfinalizer(store.close)
+        return store
+
+    other = make()  # a connection costs half a second: one other object serves as all others
+    return Subject(make(), again=lambda: other, flip=flipped_in(root), swap=swapped_for_empty(root))

@@ -472,7 +472,7 @@ def test_what_is_in_the_way_of_one_name_is_not_the_stores_fault(store: SshStore,
     (root / "file").write_bytes(b"")
     (root / "krios" / "folder").mkdir(parents=True)
     (root / "krios" / "leaf").symlink_to(outside / "target")
-    for name in ("link/inside", "file/inside", "krios/folder", "krios/leaf", "krios/" + "n" * 256):
+    for name in ("link/inside", "file/inside", "krios/folder", "krios/leaf"):
         with pytest.raises(StorageError) as caught:
             _put(store, name, SMALL)
         assert not store.is_at_fault(caught.value), name
@@ -514,7 +514,7 @@ def test_a_stored_file_is_moved_and_removed_but_never_over_another(store: SshSto
     _put(store, NAME, SMALL)
     _put(store, "krios/other", b"other")
     store.set_mark(uuid4())
-    with pytest.raises(StorageError, match="already"):
+    with pytest.raises(StorageError, match="exists"):
         store.move(NAME, "krios/other")
     store.move(NAME, f"{TRASH_FOLDER}/1/{NAME}")
     assert store.size_of(NAME) is None

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 MAGIC = b"\0coldchain-helper 1\n"
 IDENTITY_NAME = b".coldchain-store"
 TRASH_FOLDER = b".coldchain-trash"
+OF_OTHERS = (b"lost+found", b"System Volume Information")  # they belong to the root's file system
 BLOCK_BYTES = 4 << 20  # also the largest payload, and what a part is resumed by
 PAGE_ENTRIES = 2000  # of a listing, in one answer
 PROOFS_AHEAD = 8  # small copies that are read back at once: each waits for the disk, not for the processor
@@ -53,6 +54,8 @@ PARTIAL = re.compile(rb"\..*\.[0-9a-f]{32}\.part", re.DOTALL)
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO that stands where a file should must fail, not wait for a writer.
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+NO_SUCH_CALL = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+NO_LINKS = (*NO_SUCH_CALL, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
 
@@ -189,7 +192,42 @@ def sync_folder(folder: int) -> None:
             raise
 
 
-def call_c(name: str, *arguments: "ctypes.c_longlong | int") -> None:
+def require_regular(found: os.stat_result) -> None:
+    """Raise OSError unless it is a regular file."""
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EISDIR, "something that is not a file has its name")
+
+
+def is_own(name: bytes) -> bool:
+    """Whether a name in the root is the store's own, in any spelling, or the file system's."""
+    return name in OF_OTHERS or name.lower() in (IDENTITY_NAME, TRASH_FOLDER)
+
+
+def rename_new(folder: int, name: bytes, target: int, to: bytes) -> None:
+    """Rename a file where its new name is free; FileExistsError where it is not."""
+    try:
+        call_c("renameat2", folder, name, target, to, 1)
+    except (OSError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_SUCH_CALL:
+            raise
+    else:
+        return
+    try:
+        os.link(name, to, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    else:
+        os.unlink(name, dir_fd=folder)
+        return
+    if to in names_in(target):  # without links either, one looks first: one service owns a store
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    os.rename(name, to, src_dir_fd=folder, dst_dir_fd=target)
+
+
+def call_c(name: str, *arguments: "ctypes.c_longlong | int | bytes") -> None:
     """Call a function of the C library that Python does not have. AttributeError where the library has it not."""
     library = ctypes.CDLL(None, use_errno=True)
     if getattr(library, name)(*arguments):
@@ -276,8 +314,7 @@ class Proof:
         """Digest, size and level of the regular file `name` of the open folder."""
         descriptor, direct = self._open(folder, name)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.EISDIR, "something that is not a file has its name")
+            require_regular(os.fstat(descriptor))
             os.fsync(descriptor)  # only clean pages can be dropped
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             source = PastCache(descriptor, direct)
@@ -326,6 +363,10 @@ class Tree:
 
     def __init__(self, root: bytes) -> None:
         self.path = root
+        self.synced_whole: list[str] = []
+        self.sync_points: dict[int, int] = {}
+        self.needs_flush = False
+        self.types: dict[int, str] = {}
         self.durable_folders: set[tuple[bytes, ...]] = set()
 
     @contextlib.contextmanager
@@ -378,6 +419,34 @@ class Tree:
             self.durable_folders.add(whole)
         return inner
 
+    def flushes_whole(self, descriptor: int) -> bool:
+        """Whether `flush` makes durable what is on the file system of an open file, down through the device's cache."""
+        device = os.fstat(descriptor).st_dev
+        if device not in self.types:
+            self.types[device] = filesystem_type(descriptor)
+        return self.types[device] in self.synced_whole
+
+    def note_writing(self, folder: int) -> None:
+        """Hold a file system open from before it is written to: the kernel tells what it lost since then. It is let go
+        by the flush, or when nothing is in hand that needs one."""
+        device = os.fstat(folder).st_dev
+        if device not in self.sync_points:
+            self.sync_points[device] = os.dup(folder)
+
+    def flush(self, folder: int) -> None:
+        """Make all of the file system durable on which an open folder lies."""
+        point = self.sync_points.pop(os.fstat(folder).st_dev, None)
+        try:
+            sync_file_system(folder if point is None else point)
+        finally:
+            if point is not None:
+                os.close(point)
+
+    def let_go(self) -> None:
+        """Keep no file system open: it may be unmounted."""
+        while self.sync_points:
+            os.close(self.sync_points.popitem()[1])
+
     def walk(self, root: int) -> "Iterator[tuple[list[bytes], int, list[tuple[bytes, os.stat_result]]]]":
         """Each folder but the trash: its path, itself open, and its regular files. However deep or wide the tree, what
         is held is one path for each folder that is still to come."""
@@ -391,7 +460,7 @@ class Tree:
             try:
                 files = []
                 for name in names_in(folder):
-                    if not parts and name in (IDENTITY_NAME, TRASH_FOLDER):
+                    if not parts and is_own(name):
                         continue
                     with contextlib.suppress(FileNotFoundError):
                         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -417,7 +486,7 @@ def read_identity(root: int) -> "str | None":
         os.close(descriptor)
     try:
         return str(uuid.UUID(json.loads(content.decode("utf-8"))["store"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError({"kind": "mark"}) from error
 
 
@@ -436,6 +505,7 @@ class Copy:
         self.error: dict[str, object] | None = None
         self.kept: dict[str, object] | None = None
         self._can_lock = True
+        self._tries = 4
 
     def open(self, key: str, lock_seconds: float) -> int:
         """Take the part of that key, and say how many whole blocks' bytes lie there; a new one where that part stays in
@@ -526,29 +596,32 @@ class Copy:
         """Give it its final name; other content of that name is kept aside first."""
         if not same_file(self.folder, self.part, self.descriptor):
             raise OSError(errno.ENOENT, "the part of the copy is gone")
-        self._keep_aside(sha256, proof)
-        os.rename(self.part, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+        while not self._name(sha256, proof):
+            self._tries -= 1
+            if not self._tries:
+                raise FileExistsError(errno.EEXIST, "something else takes its name again and again")
         if durable:
             sync_folder(self.folder)
 
-    def _keep_aside(self, sha256: str, proof: Proof) -> None:
-        try:
-            standing = os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        if stat.S_ISLNK(standing.st_mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        if not stat.S_ISREG(standing.st_mode):
-            raise OSError(errno.EISDIR, "something that is not a file has its name")
-        try:
-            found = str(proof.read_back(self.folder, self.name)["sha256"])
-        except OSError:
-            found = ""  # its bytes may still be wanted by somebody with better tools
-        if found != sha256:
+    def _name(self, sha256: str, proof: Proof) -> bool:
+        """Give it its name, or else what has it another; whether it has it."""
+        with contextlib.suppress(FileExistsError):
+            rename_new(self.folder, self.part, self.folder, self.name)
+            return True
+        with contextlib.suppress(FileNotFoundError, FileExistsError):  # somebody was quicker: look again
+            require_regular(os.stat(self.name, dir_fd=self.folder, follow_symlinks=False))
+            try:
+                found = str(proof.read_back(self.folder, self.name)["sha256"])
+            except OSError:
+                found = ""  # its bytes may still be wanted by somebody with better tools
+            if found == sha256:
+                os.rename(self.part, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+                return True
             suffix = ".replaced-" + (found[:8] or "unreadable")
             aside = free_name(self.folder, self.name, suffix.encode("ascii"))
-            os.rename(self.name, aside, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+            rename_new(self.folder, self.name, self.folder, aside)
             self.kept = {"name": text_of(aside), "sha256": found or None}
+        return False
 
     def discard(self) -> None:
         """Remove the part, where it is still there."""
@@ -610,6 +683,8 @@ class Helper:
         """Answer until the channel ends."""
         while True:
             PROGRESS.in_hand = bool(self.handles)
+            if not self.handles and not self.tree.needs_flush:
+                self.tree.let_go()
             frame = self.link.receive(self.idle_seconds)
             if frame is None:
                 return
@@ -672,6 +747,7 @@ class Helper:
         beats = threading.Thread(target=PROGRESS.beat, args=(self.link, float(str(request["beat"]))))
         beats.daemon = True
         beats.start()
+        self.tree.synced_whole = [str(name) for name in list_of(request["whole"])]
         return {"boot": boot_id()}
 
     def do_mark(self, request: "dict[str, object]") -> "dict[str, object]":
@@ -680,10 +756,10 @@ class Helper:
         with self.tree.root(None) as root:
             return {"store": read_identity(root)}
 
-    def do_ping(self, request: "dict[str, object]") -> "dict[str, object]":
-        """All that was sent before is done."""
-        del request
-        return {}
+    def do_kind(self, request: "dict[str, object]") -> "dict[str, object]":
+        """The type of the root's file system."""
+        with self.tree.root(request["store"]) as root:
+            return {"type": filesystem_type(root)}
 
     def do_set_mark(self, request: "dict[str, object]") -> "dict[str, object]":
         """Give the root an identity; it never changes one."""
@@ -703,7 +779,7 @@ class Helper:
         try:
             os.write(descriptor, json.dumps(content).encode("ascii") + b"\n")
             os.fsync(descriptor)
-            os.rename(part, IDENTITY_NAME, src_dir_fd=root, dst_dir_fd=root)
+            rename_new(root, part, root, IDENTITY_NAME)
         except OSError:
             os.unlink(part, dir_fd=root)
             raise
@@ -744,6 +820,7 @@ class Helper:
             parts = file_parts_of(request["name"])
             with self.tree.root(request["store"]) as root:
                 copy.folder = self.tree.open_folder(root, parts[:-1], make=True)
+            self.tree.note_writing(copy.folder)
             copy.name = parts[-1]
             return {"skip": copy.open(str(request["key"]), self.lock_seconds)}
         except (OSError, RequestError):
@@ -761,7 +838,10 @@ class Helper:
 
     def do_seal(self, request: "dict[str, object]") -> "dict[str, object]":
         """All is written."""
-        self._copy(request).seal(int(str(request["mode"])), int(str(request["time"])), bool(request["durable"]))
+        copy = self._copy(request)
+        durable = request["durable"] or not self.tree.flushes_whole(copy.folder)
+        self.tree.needs_flush = self.tree.needs_flush or not durable
+        copy.seal(int(str(request["mode"])), int(str(request["time"])), bool(durable))
         return {}
 
     def do_prove(self, request: "dict[str, object]") -> "dict[str, object]":
@@ -777,8 +857,14 @@ class Helper:
     def do_publish(self, request: "dict[str, object]") -> "dict[str, object]":
         """Give it its name."""
         copy = self._copy(request)
+        parts = file_parts_of(request["name"])
+        with self.tree.folder(request["store"], parts[:-1]) as folder:
+            if not os.path.samestat(os.fstat(folder), os.fstat(copy.folder)):
+                raise OSError(errno.ESTALE, "another store lies in its place since the copy was begun")
+        durable = request["durable"] or not self.tree.flushes_whole(copy.folder)
+        self.tree.needs_flush = self.tree.needs_flush or not durable
         try:
-            copy.publish(str(request["sha256"]), self.proof, bool(request["durable"]))
+            copy.publish(str(request["sha256"]), self.proof, bool(durable))
         except OSError as error:
             raise RequestError(dict(self._refusal_of(error), kept=copy.kept)) from error
         del self.handles[int(str(request["h"]))]
@@ -804,12 +890,14 @@ class Helper:
     def do_flush(self, request: "dict[str, object]") -> "dict[str, object]":
         """Make durable the file systems on which these folders lie."""
         done = set()
-        for name in list_of(request["folders"]):
-            with self.tree.folder(request["store"], parts_of(name)) as folder:
-                device = os.fstat(folder).st_dev
-                if device not in done:
-                    sync_file_system(folder)
-                    done.add(device)
+        self.tree.needs_flush = False
+        with self.tree.root(request["store"]) as root:
+            for name in list_of(request["folders"]):
+                with self._closing(self.tree.open_folder(root, parts_of(name))) as folder:
+                    device = os.fstat(folder).st_dev
+                    if device not in done and self.tree.flushes_whole(folder):
+                        self.tree.flush(folder)
+                        done.add(device)
         return {}
 
     def do_read_back(self, request: "dict[str, object]") -> "dict[str, object]":
@@ -826,9 +914,11 @@ class Helper:
         with self.tree.folder(request["store"], parts[:-1]) as folder:
             reader = Reader(os.open(parts[-1], READ_FLAGS, dir_fd=folder))
         found = os.fstat(reader.descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        try:
+            require_regular(found)
+        except OSError:
             reader.close()
-            raise OSError(errno.EISDIR, "something that is not a file has its name")
+            raise
         self._hold(request, reader)
         return {"size": found.st_size, "time": found.st_mtime_ns, "mode": stat.S_IMODE(found.st_mode)}
 
@@ -846,12 +936,9 @@ class Helper:
         """Rename a stored file, durably, never over another."""
         parts, to = file_parts_of(request["name"]), file_parts_of(request["to"])
         with self.tree.root(request["store"]) as root, self._closing(self.tree.open_folder(root, parts[:-1])) as folder:
-            if not stat.S_ISREG(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode):
-                raise OSError(errno.EISDIR, "something that is not a file has its name")
+            require_regular(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False))
             with self._closing(self.tree.open_folder(root, to[:-1], make=True)) as target:
-                if to[-1] in names_in(target):
-                    raise OSError(errno.EEXIST, "something has the new name already")
-                os.rename(parts[-1], to[-1], src_dir_fd=folder, dst_dir_fd=target)
+                rename_new(folder, parts[-1], target, to[-1])
                 sync_folder(target)
                 sync_folder(folder)
         return {}
@@ -862,6 +949,7 @@ class Helper:
         with self.tree.root(request["store"]) as root:
             try:
                 with self._closing(self.tree.open_folder(root, parts[:-1])) as folder:
+                    require_regular(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False))
                     os.unlink(parts[-1], dir_fd=folder)
                     sync_folder(folder)
             except FileNotFoundError:

@@ -8,10 +8,11 @@ with all the rest, by the digest of what was read back; if it is not, the part i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import PurePosixPath
 from threading import Lock
@@ -21,22 +22,24 @@ from uuid import UUID, uuid4
 
 from coldchain.errors import SourceChangedError, StorageError, StoreFullError, VerificationError
 from coldchain.model.files import KeptAside, VerificationLevel
-from coldchain.model.identity import is_safe_relative
+from coldchain.storage.portable_names import NameRules, rules_of
+from coldchain.storage.posix_names import name_under, parts_for_copy, parts_of
 from coldchain.storage.readback import ReadBack
-from coldchain.storage.remote_helper import BLOCK_BYTES, PARTIAL
+from coldchain.storage.remote_helper import BLOCK_BYTES
 from coldchain.storage.ring import Ring
 from coldchain.storage.ssh_channel import Answer, Channel, RemoteError
 from coldchain.storage.ssh_faults import WholeStoreError, remote_error
 from coldchain.storage.ssh_pool import ChannelPool
 from coldchain.storage.ssh_settings import SshSettings
-from coldchain.storage.store import IDENTITY_NAME, TRASH_FOLDER, FileFacts, Found, Space, wrong_store
+from coldchain.storage.store import FileFacts, Found, Space, wrong_store
 
 RESUMABLE_SECONDS = 7 * 86400.0
 """How long a part is kept to be gone on with."""
 
-# After the host was found to have started anew, this long no `flush` is believed: what was published without being
-# durable, by whichever thread, may be gone, and whoever published it flushes within this time.
+# After the host was found to have started anew, or its disk to have lost something, no `flush` is believed for so long:
+# what was published without being durable, by whichever thread, may be gone, and who published it flushes soon.
 _DISTRUST_SECONDS = 60.0
+_LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
 class SshStore:
@@ -88,17 +91,11 @@ class SshStore:
             return Space(found.number("free"), found.number("files"), found.number("total"))
 
     def stored_name(self, relative: str) -> str:
-        """The path itself. StorageError where it cannot be a copy's."""
-        path = _path(relative)
-        if PARTIAL.fullmatch(os.fsencode(path.name)):
-            raise StorageError(
-                "this name is one that unfinished copies bear", remedy="Rename the file at its source", path=relative
-            )
-        if path.parts[0] in (IDENTITY_NAME, TRASH_FOLDER):
-            raise StorageError(
-                "this name is one that the store keeps for itself", remedy="Rename it at its source", path=relative
-            )
-        return str(path)
+        """The path itself, but for parts that no file system holds (see `portable_names`). StorageError where it cannot
+        be a copy's."""
+        stored_as = name_under(relative, NameRules.POSIX)
+        parts_for_copy(stored_as)
+        return stored_as
 
     def size_of(self, stored_as: str) -> int | None:
         """Size in bytes of the regular file of that name; None where there is none."""
@@ -131,8 +128,9 @@ class SshStore:
         with ExitStack() as loading:
             with self.stating("beginning the copy", stored_as):
                 channel = loading.enter_context(self._pool.lease())
+                self._require_any_names(channel)
                 handle = channel.new_handle()
-                fields = {"store": self._identity(), "name": _sent(stored_as), "size": facts.size_bytes, "key": key}
+                fields = {"store": self.sent_identity(), "name": _sent(stored_as), "size": facts.size_bytes, "key": key}
                 skip_bytes = 0
                 if facts.size_bytes > BLOCK_BYTES:
                     skip_bytes = channel.call("begin", h=handle, **fields).number("skip")
@@ -145,26 +143,38 @@ class SshStore:
         """Make durable whatever was sealed or published with `durable` False: one `syncfs` for each file system."""
         with self._lock:
             wanted = dict(self._undurable)
-        self._require_same_start()
-        if not wanted:
-            return
-        with self.stating("making the copies durable"), self._pool.lease() as channel:
-            self._require_same_start()  # once more: a new connection tells
-            for other in self._pool.channels:
-                if other is not channel and other.is_behind:
-                    other.call("ping")
-            channel.call("flush", store=self._identity(), folders=sorted(wanted))
+        self._require_trust()
+        if wanted or self.identity is not None:
+            with self._pool.lease() as channel:
+                self._require_trust()  # once more: a new connection tells
+                self._flush_all(channel, sorted(wanted))
         with self._lock:
             for folder, sequence in wanted.items():
                 if self._undurable.get(folder) == sequence:
                     del self._undurable[folder]
 
-    def note_undurable(self, stored_as: str) -> None:
+    def _flush_all(self, channel: Channel, folders: Sequence[str]) -> None:
+        """Each helper that wrote flushes itself: it has held the file system open, so the kernel tells it what was
+        lost; and its answer comes after all that it was sent before."""
+        channels = [other for other in self._pool.channels if other.is_undurable and other is not channel]
+        try:
+            for each in (channel, *channels):
+                each.is_undurable = False
+                with self.stating("making the copies durable"):
+                    each.call("flush", store=self.sent_identity(), folders=folders)
+        except StorageError as error:
+            if getattr(error.__cause__, "errno", None) in _LOST:
+                with self._lock:  # the kernel tells it once, and it may be another thread's loss
+                    self._distrusted_until = time.monotonic() + _DISTRUST_SECONDS
+            raise
+
+    def note_undurable(self, stored_as: str, channel: Channel) -> None:
         """Remember that something in the folder of that name is to be made durable by the next `flush`."""
-        folder = str(PurePosixPath(stored_as).parent)
+        channel.is_undurable = True
+        folder = stored_as.rpartition("/")[0]
         with self._lock:
             self._sequence += 1
-            self._undurable["" if folder == "." else _sent(folder)] = self._sequence
+            self._undurable[_sent(folder) if folder else ""] = self._sequence
 
     def read_back(self, stored_as: str, ring: Ring) -> ReadBack:
         """Have the host read a stored file in full, past its page cache, and see that its name is durable."""
@@ -191,7 +201,7 @@ class SshStore:
         with self._pool.lease() as channel:
             with self.stating("opening it", stored_as):
                 handle = channel.new_handle()
-                opened = channel.call("read", h=handle, store=self._identity(), name=_sent(stored_as))
+                opened = channel.call("read", h=handle, store=self.sent_identity(), name=_sent(stored_as))
                 facts = FileFacts(opened.number("size"), opened.number("time"), opened.number("mode"))
             try:
                 yield SshReading(self, channel, handle, stored_as, facts)
@@ -212,7 +222,7 @@ class SshStore:
         with self._pool.lease() as channel:
             with self.stating(doing):
                 handle = channel.new_handle()
-                channel.call("walk", h=handle, store=self._identity())
+                channel.call("walk", h=handle, store=self.sent_identity())
             try:
                 while files := self._page(channel, handle, doing):
                     yield from files
@@ -224,7 +234,7 @@ class SshStore:
             files = channel.call("page", h=handle).fields["files"]
             if not isinstance(files, list):
                 raise TypeError("no list")
-            return [Found(str(_path(_received(name))), int(size_bytes)) for name, size_bytes in files]
+            return [Found("/".join(parts_of(_received(name))), int(size_bytes)) for name, size_bytes in files]
 
     def remove_partials(self) -> int:
         """Remove what killed copies left: what is less than a block at once, what could be resumed after a week."""
@@ -268,13 +278,26 @@ class SshStore:
 
     def _call(self, doing: str, stored_as: str, op: str, **fields: object) -> Answer:
         with self.stating(doing, stored_as), self._pool.lease() as channel:
-            return channel.call(op, store=self._identity(), **fields)
+            return channel.call(op, store=self.sent_identity(), **fields)
 
-    def _identity(self) -> str | None:
+    def sent_identity(self) -> str | None:
+        """The identity that the far side shall require, as it travels."""
         return None if self.identity is None else str(self.identity)
 
-    def _require_same_start(self) -> None:
-        """Raise StorageError where the host went down with copies that were not durable yet."""
+    def _require_any_names(self, channel: Channel) -> None:
+        """Raise StorageError where the root's file system, like a drive for Windows, takes two names for one."""
+        if channel.kind is None:
+            channel.kind = channel.call("kind", store=self.sent_identity()).text("type")
+        if rules_of(channel.kind) is not NameRules.POSIX:
+            raise StorageError(
+                f"store {self.name!r} lies on {channel.kind}, which cannot hold every name",
+                expected="a file system of Linux on that host, such as ext4, XFS or Lustre",
+                remedy="Attach that drive to this host and use it as a store here, or take another folder there",
+                path=self.place(),
+            ) from WholeStoreError(channel.kind)
+
+    def _require_trust(self) -> None:
+        """Raise StorageError where the host lost what was not durable yet: it went down, or its disk failed."""
         with self._lock:
             if self._pool.boots != self._boots:
                 self._boots = self._pool.boots
@@ -284,10 +307,10 @@ class SshStore:
             distrusted = time.monotonic() < self._distrusted_until
         if distrusted:
             raise StorageError(
-                f"the host of store {self.name!r} has started anew before what was written there was durable",
+                f"store {self.name!r}: the host started anew, or its disk failed, before what was written was durable",
                 remedy="Nothing to do: the copies are looked at and made again",
                 path=self.place(),
-            ) from WholeStoreError("the host has started anew")
+            ) from WholeStoreError("what was written may be lost")
 
     def pool(self) -> ChannelPool:
         """Its channels."""
@@ -352,7 +375,7 @@ class SshIncoming:
                 self._call("seal", mode=mode, time=modified_ns, durable=True)
             else:  # `flush` sees that it is done
                 self._channel.post("seal", self._handle, mode=mode, time=modified_ns, durable=False)
-                self._store.note_undurable(self.stored_as)
+                self._store.note_undurable(self.stored_as, self._channel)
         self._unload()
 
     def prove(self, sha256: str, ring: Ring) -> ReadBack:
@@ -375,10 +398,11 @@ class SshIncoming:
         """Give the copy its final name; other content of that name is kept aside first."""
         del ring
         if not durable:
-            self._store.note_undurable(self.stored_as)
+            self._store.note_undurable(self.stored_as, self._channel)
         with self._stating("giving the copy its name"):
             try:
-                done = self._call("publish", sha256=sha256, durable=durable)
+                where = {"store": self._store.sent_identity(), "name": _sent(self.stored_as)}
+                done = self._call("publish", sha256=sha256, durable=durable, **where)
             except RemoteError as refusal:
                 self._note_kept(refusal.fields.get("kept"))
                 raise
@@ -389,7 +413,7 @@ class SshIncoming:
         if isinstance(kept, dict):
             aside = PurePosixPath(self.stored_as).parent / _received(kept["name"])
             sha256 = kept["sha256"]
-            self.kept = KeptAside(path=str(_path(str(aside))), sha256=None if sha256 is None else str(sha256))
+            self.kept = KeptAside(path=str(aside), sha256=None if sha256 is None else str(sha256))
 
     def _call(self, op: str, **fields: object) -> Answer:
         with self._store.pool().use(self._channel):
@@ -436,22 +460,13 @@ def read_back_of(answer: Answer) -> ReadBack:
     return ReadBack(answer.text("sha256"), answer.number("size"), VerificationLevel(answer.text("level")))
 
 
-def _path(relative: str) -> PurePosixPath:
-    path = PurePosixPath(relative)
-    if not is_safe_relative(path) or "\0" in relative:
-        raise StorageError("this name leads out of the store", expected="a relative path without `..`", path=relative)
+def _sent(stored_as: str) -> str:
+    """A stored name as it travels: its bytes as Latin-1. StorageError where it can be none."""
+    parts_of(stored_as)
     try:
-        os.fsencode(relative)
+        return os.fsencode(stored_as).decode("latin-1")
     except UnicodeEncodeError as error:
-        raise StorageError(
-            "no file can have this name", remedy="Rename it at its source", path=ascii(relative)
-        ) from error
-    return path
-
-
-def _sent(relative: str) -> str:
-    """A path as it travels: its bytes as Latin-1."""
-    return os.fsencode(_path(relative)).decode("latin-1")
+        raise StorageError("no file can have this name", remedy="Rename it", path=ascii(stored_as)) from error
 
 
 def _uuid(text: object) -> UUID | None:

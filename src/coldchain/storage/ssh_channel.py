@@ -26,6 +26,7 @@ from pathlib import PurePosixPath
 from threading import Lock, Thread
 
 from coldchain.errors import StorageError
+from coldchain.storage.posix_root import SYNCED_WHOLE
 from coldchain.storage.readback import MEDIUM_TYPES
 from coldchain.storage.remote_helper import BLOCK_BYTES, LENGTHS, MAGIC
 from coldchain.storage.ssh_faults import link_error
@@ -77,7 +78,8 @@ class Channel:
     def __init__(self, store: str, root: PurePosixPath, settings: SshSettings) -> None:
         self.load = 0  # what is under way on it; its pool counts
         self.boot = ""
-        self.is_behind = False  # whether something may not be done yet that was posted
+        self.kind: str | None = None  # of the root's file system; its store asks
+        self.is_undurable = False  # whether its helper has written what a flush shall make durable; its store knows
         self.failures: dict[int, Mapping[str, object]] = {}
         self._store = store
         self._settings = settings
@@ -123,7 +125,6 @@ class Channel:
             except BaseException:  # also an interrupt: half a frame leaves nothing to go on with
                 self.end()
                 raise
-            self.is_behind = False
         error = answer.fields.get("error")
         if error is not None:
             raise RemoteError(error if isinstance(error, dict) else {})
@@ -146,7 +147,6 @@ class Channel:
             except BaseException:
                 self.end()
                 raise
-            self.is_behind = True
 
     def new_handle(self) -> int:
         """A number for something that is to be begun there."""
@@ -155,9 +155,12 @@ class Channel:
             return self._handle
 
     def close(self) -> None:
-        """End it from outside: a call that is under way fails."""
+        """End it from outside: a call that is under way fails. A helper at rest goes first, and lets go of its disk."""
         if self._lock.acquire(blocking=False):
             try:
+                if not self._ended and self._process.stdin is not None:
+                    self._process.stdin.close()
+                    self._listener.thread.join(_ENDING_SECONDS)
                 self.end()
             finally:
                 self._lock.release()
@@ -211,6 +214,7 @@ class Channel:
         fields = {
             "root": os.fsencode(root).decode("latin-1"),
             "medium": sorted(MEDIUM_TYPES),
+            "whole": sorted(SYNCED_WHOLE),
             "beat": min(_BEAT_SECONDS, self._settings.silence_seconds / 4),
             "idle": _IDLE_SECONDS,
             "lock": min(_LOCK_SECONDS, self._settings.silence_seconds),

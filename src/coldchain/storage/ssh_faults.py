@@ -25,6 +25,8 @@ _REMEDIES = {
     "EFBIG": "The store's file system cannot hold so large a file: use another store for it",
     "ELOOP": "Move the symbolic link out of the store",
     "ENOTDIR": "Move what stands there out of the way: the store needs a folder of that name",
+    "EEXIST": "Move what stands there out of the way: nothing in a store is overwritten",
+    "ENOENT": "See what removed it; `coldchain store verify` lists what is missing",
     "EISDIR": "Move the folder out of the way: the store needs a file of that name",
     "EMFILE": "Raise the limit of open files of the user that logs in there",
 }
@@ -75,19 +77,21 @@ def link_error(store: str, settings: SshSettings, why: str, status: int | None, 
     last_words : the end of its standard error.
     """
     remedy = "See that the host is up and the network is well; the store is tried again by itself"
+    number = errno.ECONNRESET  # which may pass; what has a meaning below stays until somebody acts
     lines = [line.strip() for line in last_words.splitlines() if line.strip()]
     said = f': "{printable(lines[-1])[:300]}"' if lines else ""
     if status in _NO_PROGRAM:
+        number = errno.ENOTCONN
         why = f"there is no {settings.python!r} to run on the host"
         remedy = (
             "Install Python 3.6 or newer there, or name the one that there is as `python` in the store's table `ssh`"
         )
     for pattern, meaning, better in _LAST_WORDS:
         if re.search(pattern, last_words):
-            why, remedy = meaning, better
+            number, why, remedy = errno.ENOTCONN, meaning, better
             break
     error = StorageError(f"store {store!r} on {settings.words}: {why}{said}", remedy=remedy)
-    error.__cause__ = WholeStoreError(errno.ENOTCONN, why)
+    error.__cause__ = WholeStoreError(number, why)
     return error
 
 
