@@ -184,6 +184,7 @@ class Facility:
             ),
             instrument_optics={i.name: i.optics.as_optics() for i in settings.instrument},
             thresholds=settings.quality.as_thresholds(),
+            copies=settings.copy_plan(),
         )
 
     def _notifier(self) -> Notifier:

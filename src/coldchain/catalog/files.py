@@ -65,41 +65,73 @@ def record_arrival(
     Where a file of another place stands for the path, that one stays, whatever comes: the second is noted as REPLACED
     with an event, once for each content of it, and the row that is returned is the first's.
     """
+    with catalog.writing() as unit:
+        return arrive(
+            unit,
+            session_id=session_id,
+            relative_path=relative_path,
+            kind=kind,
+            size_bytes=size_bytes,
+            modified_ns=modified_ns,
+            stores=stores,
+            priority=priority,
+            exposure_id=exposure_id,
+            state=state,
+            detail=detail,
+            place_id=place_id,
+        )
+
+
+def arrive(
+    unit: orm.Session,
+    *,
+    session_id: UUID,
+    relative_path: str,
+    kind: FileKind,
+    size_bytes: int,
+    modified_ns: int,
+    stores: Sequence[str],
+    priority: int,
+    exposure_id: UUID | None = None,
+    state: FileState = FileState.ARRIVED,
+    detail: str = "",
+    place_id: UUID | None = None,
+) -> DataFile:
+    """As `record_arrival`, in a transaction that this room has begun."""
     if not is_safe_relative(PurePosixPath(relative_path)):
         raise CatalogError(f"the path {printable(relative_path)!r}", expected="a path inside its session's folder")
-    with catalog.writing() as unit:
-        row = unit.scalars(standing_query(session_id, relative_path)).first()
-        if row is not None and row.place_id != place_id:
-            _note_second(unit, row, place_id, size_bytes, modified_ns)
-            return as_file(row)
-        if row is not None and (row.size_bytes, row.modified_ns) != (size_bytes, modified_ns):
-            _move(unit, row, FileState.REPLACED, "its content changed")
-            row = None
-        if row is None:
-            row = FileRow(
-                site=catalog.site,
-                session_id=session_id,
-                exposure_id=exposure_id,
-                relative_path=relative_path,
-                path_digest=path_digest(relative_path),
-                kind=kind,
-                size_bytes=size_bytes,
-                modified_ns=modified_ns,
-                state=state,
-                detail=detail,
-                arrived_at=datetime.now(UTC),
-                place_id=place_id,
-            )
-            unit.add(row)
-            unit.flush()
-            _note_state(unit, row)
-        else:
-            row.kind = kind
-            row.exposure_id = exposure_id or row.exposure_id
-            _move(unit, row, state, detail)
-        if state in COPIED_STATES:
-            replicas.want(unit, row, stores, priority)
+    row = unit.scalars(standing_query(session_id, relative_path)).first()
+    if row is not None and row.place_id != place_id:
+        _note_second(unit, row, place_id, size_bytes, modified_ns)
         return as_file(row)
+    if row is not None and (row.size_bytes, row.modified_ns) != (size_bytes, modified_ns):
+        _move(unit, row, FileState.REPLACED, "its content changed")
+        row = None
+    if row is None:
+        row = FileRow(
+            site=unit.info["site"],
+            session_id=session_id,
+            exposure_id=exposure_id,
+            relative_path=relative_path,
+            path_digest=path_digest(relative_path),
+            kind=kind,
+            size_bytes=size_bytes,
+            modified_ns=modified_ns,
+            state=state,
+            detail=detail,
+            arrived_at=datetime.now(UTC),
+            place_id=place_id,
+        )
+        unit.add(row)
+        unit.flush()
+        _note_state(unit, row)
+    else:
+        row.kind = kind
+        row.exposure_id = exposure_id or row.exposure_id
+        _move(unit, row, state, detail)
+    if state in COPIED_STATES:
+        replicas.want(unit, row, stores, priority)
+    return as_file(row)
 
 
 def standing(catalog: Catalog, session_id: UUID, relative_path: str) -> DataFile | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import orm, select
 
 from coldchain.catalog import events
 from coldchain.catalog.engine import Catalog
@@ -23,17 +23,20 @@ from coldchain.model.session import Session, SessionPlace
 def ensure(catalog: Catalog, session_id: UUID, *, root: str, folder: str) -> SessionPlace:
     """The session's place in that folder of that root, made with an event where there is none."""
     with catalog.writing() as unit:
-        of_session = (
-            select(SessionPlaceRow).where(SessionPlaceRow.session_id == session_id).order_by(SessionPlaceRow.id)
-        )
-        row = next((row for row in unit.scalars(of_session) if (row.root, row.folder) == (root, folder)), None)
-        if row is None:
-            row = SessionPlaceRow(site=catalog.site, session_id=session_id, root=root, folder=folder)
-            unit.add(row)
-            where = printable(str(Path(root, folder)))
-            events.add(unit, Severity.INFO, "session.joined", f"files of {where} belong to it", session_id=session_id)
-            unit.flush()
-        return _place(row)
+        return ensure_in(unit, session_id, root=root, folder=folder)
+
+
+def ensure_in(unit: orm.Session, session_id: UUID, *, root: str, folder: str) -> SessionPlace:
+    """As `ensure`, in a transaction that this room has begun."""
+    of_session = select(SessionPlaceRow).where(SessionPlaceRow.session_id == session_id).order_by(SessionPlaceRow.id)
+    row = next((row for row in unit.scalars(of_session) if (row.root, row.folder) == (root, folder)), None)
+    if row is None:
+        row = SessionPlaceRow(site=unit.info["site"], session_id=session_id, root=root, folder=folder)
+        unit.add(row)
+        where = printable(str(Path(root, folder)))
+        events.add(unit, Severity.INFO, "session.joined", f"files of {where} belong to it", session_id=session_id)
+        unit.flush()
+    return _place(row)
 
 
 def of_instrument(catalog: Catalog, instrument_name: str) -> list[SessionPlace]:

@@ -8,11 +8,12 @@ from uuid import UUID
 
 from sqlalchemy import Select, orm, select
 
-from coldchain.catalog import exposures, results
+from coldchain.catalog import exposures, files, places, results
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ExposureRow, StepRunRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
+from coldchain.model.files import ProducedFile
 from coldchain.model.results import Step, StepResult, StepRun, StepState
 from coldchain.model.session import ExposureState
 
@@ -46,8 +47,11 @@ def finish(
     result: StepResult | None,
     settle_to: ExposureState | None = None,
     warnings: Sequence[str] = (),
+    produced: Sequence[ProducedFile] = (),
 ) -> StepRun:
     """End a running run as DONE, with its outputs (role → path relative to the results folder) and its result.
+
+    `produced` are those of its files that are to be copied like what a camera wrote: they are journalled with it.
 
     In the same transaction the exposure moves to `settle_to`, if it is still PROCESSING, and each warning becomes an
     event. A run that has ended already is returned as it is and nothing changes: after a CatalogError, which leaves
@@ -60,8 +64,26 @@ def finish(
             if result is not None:
                 results.add(unit, row, result)
             exposure = _end(unit, row, StepState.DONE, " ".join(warnings), seconds)
+            _journal(unit, exposure, produced)
             _settle(unit, row, exposure, settle_to, "", warnings)
         return _run(row)
+
+
+def _journal(unit: orm.Session, exposure: ExposureRow, produced: Sequence[ProducedFile]) -> None:
+    for file in produced:
+        place = places.ensure_in(unit, exposure.session_id, root=file.root, folder=file.folder)
+        files.arrive(
+            unit,
+            session_id=exposure.session_id,
+            relative_path=file.relative_path,
+            kind=file.kind,
+            size_bytes=file.size_bytes,
+            modified_ns=file.modified_ns,
+            stores=file.stores,
+            priority=file.priority,
+            exposure_id=exposure.id,
+            place_id=place.id,
+        )
 
 
 def fail(

@@ -144,6 +144,20 @@ class CopyTask:
 
 
 @dataclass(frozen=True, slots=True)
+class ProducedFile:
+    """A file that this facility computed, at `<root>/<folder>/<relative path>`, and the stores that want it."""
+
+    root: str
+    folder: str
+    relative_path: str
+    kind: FileKind
+    size_bytes: int
+    modified_ns: int
+    stores: tuple[str, ...]
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckTask:
     """A copy that is to be proved again: `relative` is its path, as `Store.stored_name` takes it."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from uuid import UUID
 
 from coldchain.catalog import events, exposures, sessions, steps
@@ -24,8 +24,9 @@ from coldchain.catalog.engine import Catalog
 from coldchain.compute.engine import Engine
 from coldchain.errors import CatalogError, ComputeError, ProcessingError, printable
 from coldchain.model.events import Severity
-from coldchain.model.files import FileKind
+from coldchain.model.files import FileKind, ProducedFile
 from coldchain.model.optics import Optics
+from coldchain.model.policy import CopyPlan
 from coldchain.model.quality import Thresholds
 from coldchain.model.results import Step, StepRun
 from coldchain.model.session import Exposure, ExposureState, Session
@@ -33,6 +34,7 @@ from coldchain.preprocess import room
 from coldchain.preprocess.failure import Pause, after_failure
 from coldchain.preprocess.judge import Judge
 from coldchain.preprocess.plan import PipelineParameters, StepPlan, missing_values, next_step, overtaken, standing_runs
+from coldchain.preprocess.produced import produced_files
 from coldchain.preprocess.sources import ExposureSources, SourceFinder
 from coldchain.preprocess.steps import StepJob, StepOutcome, run_step
 
@@ -56,6 +58,7 @@ _FAULTS = (
 )
 
 
+_NO_COPIES = CopyPlan(())
 # Rings and brightness are those of the plain sum; the picker and the eye get the dose-weighted one.
 _READ_OF_SUMS: Mapping[Step, str] = {
     Step.CTF: "unweighted",
@@ -75,7 +78,10 @@ class _InFlight:
 
 
 class Pipeline:
-    """Runs the steps of ready exposures on an engine, from a thread of its own."""
+    """Runs the steps of ready exposures on an engine, from a thread of its own.
+
+    What `copies` wants of sums and results is journalled as files to be copied.
+    """
 
     def __init__(
         self,
@@ -86,8 +92,10 @@ class Pipeline:
         parameters: PipelineParameters,
         instrument_optics: Mapping[str, Optics],
         thresholds: Thresholds = Thresholds(),
+        copies: CopyPlan = _NO_COPIES,
     ) -> None:
         self._catalog = catalog
+        self._copies = copies
         self._engine = engine
         self._results_root = results_root
         self._parameters = parameters
@@ -203,6 +211,7 @@ class Pipeline:
             result=outcome.result,
             warnings=outcome.warnings,
             settle_to=ExposureState.READY if self._stopping.is_set() else None,
+            produced=self._produced(flight, outcome.outputs),
         )
         del self._failures[flight.run.key]
         del self._in_flight[flight.exposure.id]
@@ -210,6 +219,17 @@ class Pipeline:
             exposure = exposures.get(self._catalog, flight.exposure.id)
             if exposure.state is ExposureState.PROCESSING:  # else something changed meanwhile, and it is ready anew
                 self._go_on(exposure)
+
+    def _produced(self, flight: _InFlight, outputs: Mapping[str, str]) -> list[ProducedFile]:
+        session = self._session(flight.exposure)
+        return produced_files(
+            flight.run.step,
+            outputs,
+            folder=flight.folder,
+            root=self._results_root,
+            session_folder=str(PurePosixPath(session.instrument.name, session.folder)),
+            copies=self._copies,
+        )
 
     def _record_failure(self, flight: _InFlight, error: BaseException) -> None:
         decided = after_failure(error, self._failures[flight.run.key] + 1, self._parameters.attempts)
