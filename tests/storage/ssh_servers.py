@@ -122,7 +122,7 @@ def make_server(folder: Path) -> SshServer:
         port=port,
         identity_file=folder / "user_key",
         known_hosts_file=folder / "known_hosts",
-        options=("ControlMaster=no",),
+        options=("KexAlgorithms=curve25519-sha256",),
         python=sys.executable,
     )
     server = SshServer(folder, settings)

@@ -893,7 +893,11 @@ class Helper:
         self.tree.needs_flush = False
         with self.tree.root(request["store"]) as root:
             for name in list_of(request["folders"]):
-                with self._closing(self.tree.open_folder(root, parts_of(name))) as folder:
+                try:
+                    opened = self.tree.open_folder(root, parts_of(name))
+                except FileNotFoundError:
+                    continue  # somebody has removed it since, with what was in it
+                with self._closing(opened) as folder:
                     device = os.fstat(folder).st_dev
                     if device not in done and self.tree.flushes_whole(folder):
                         self.tree.flush(folder)

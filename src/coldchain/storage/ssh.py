@@ -342,7 +342,7 @@ class SshIncoming:
         self._unload = unload
         self._published = False
         self._keep = True
-        self._told = False
+        self._used = False
 
     def __enter__(self) -> Self:
         return self
@@ -353,9 +353,9 @@ class SshIncoming:
         if self._published:
             return
         keep = self._keep and not isinstance(error, SourceChangedError)
-        if error is not None or self._told:
+        if error is not None or self._used:
             leave(self._channel, self._handle, keep=keep)
-        else:  # what nobody waited for may have failed
+        else:  # nobody has waited for its beginning, which may have failed
             with self._stating("beginning the copy"):
                 self._call("leave", keep=keep)
 
@@ -421,11 +421,11 @@ class SshIncoming:
 
     @contextmanager
     def _stating(self, doing: str) -> Iterator[None]:
+        self._used = True
         try:
             with self._store.stating(doing, self.stored_as):
                 yield
         except StorageError as error:
-            self._told = True
             if isinstance(error, StoreFullError):
                 self._keep = False  # what cannot be finished shall not take the room of what can
             raise

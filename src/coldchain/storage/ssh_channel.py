@@ -286,7 +286,7 @@ class Channel:
         try:
             while self._take_frame():
                 pass
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             lost = self._lost("what came from the host is not what the helper says")
             raise lost from lost.__cause__
 
@@ -322,8 +322,9 @@ class Channel:
                 self._moved = time.monotonic()
             self._done = int(str(header["beat"]))
         elif "failed" in header:
-            error = header["error"]
-            self.failures[int(str(header["failed"]))] = error if isinstance(error, dict) else {}
+            handle, error = int(str(header["failed"])), header["error"]
+            if handle <= self._handle:
+                self.failures[handle] = error if isinstance(error, dict) else {}
         else:
             self._moved = time.monotonic()
             int(str(header["n"]))
