@@ -94,9 +94,9 @@ def record(
         unit.add_all(NoticeToldRow(site=catalog.site, rule=rule, event_id=each) for each in told if each > event_id)
 
 
-def _with_names(catalog: Catalog) -> Select[EventRow, str, str]:
+def _with_names(catalog: Catalog) -> Select[EventRow, str, str, str]:
     return (
-        select(EventRow, SessionRow.name, InstrumentRow.name)
+        select(EventRow, SessionRow.name, InstrumentRow.name, SessionRow.owner_mail)
         .outerjoin(SessionRow, EventRow.session_id == SessionRow.id)
         .outerjoin(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
         .where(EventRow.site == catalog.site)
@@ -104,10 +104,11 @@ def _with_names(catalog: Catalog) -> Select[EventRow, str, str]:
     )
 
 
-def _told_of(catalog: Catalog, query: Select[EventRow, str, str]) -> list[Notice]:
+def _told_of(catalog: Catalog, query: Select[EventRow, str, str, str]) -> list[Notice]:
     with catalog.reading() as unit:
         return [
-            Notice(as_event(row), session or "", instrument or "") for row, session, instrument in unit.execute(query)
+            Notice(as_event(row), session or "", instrument or "", owner_mail or "")
+            for row, session, instrument, owner_mail in unit.execute(query)
         ]
 
 

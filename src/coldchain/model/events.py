@@ -32,9 +32,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An event for somebody who is not looking at the page: with the names of its session and its instrument, both ""
-    where it belongs to no session."""
+    """An event for somebody who is not looking at the page: with the names of its session and its instrument, and the
+    mail address of the session's owner as it was written down; all "" where it belongs to no session."""
 
     event: Event
     session_name: str = ""
     instrument_name: str = ""
+    owner_mail: str = ""

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from coldchain.model.events import Severity
 from coldchain.notify.channel import Channel
-from coldchain.notify.mail import PORTS, Mail, Security
+from coldchain.notify.mail import PORTS, Mail, Security, is_mail_address
 from coldchain.notify.notifier import Receiver
 from coldchain.notify.rules import Pace, Rule
 from coldchain.notify.secret import Secret
@@ -21,13 +21,11 @@ from coldchain.notify.webhook import Webhook
 # What names a secret. A mistake in one of these is not shown: it may be the secret itself.
 SECRET_KEYS = frozenset({"password_file", "password_variable", "url_file", "url_variable"})
 
-_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9:](?:[A-Za-z0-9.:_-]{0,251}[A-Za-z0-9.:])?")
 
 
 def _mail_address(value: str) -> str:
-    local = value.partition("@")[0]
-    if not _MAIL_ADDRESS.fullmatch(value) or ".." in value or local.startswith(".") or local.endswith("."):
+    if not is_mail_address(value):
         raise ValueError("an address like name@example.org, without a name around it")
     return value
 
@@ -56,7 +54,8 @@ Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
 
 
 class MailSection(_Section):
-    """A mail server, and whom it is to reach. The password stands in a file or in an environment variable."""
+    """A mail server, and whom it is to reach: `to`, sessions' owners, or both. The password stands in a file or in an
+    environment variable."""
 
     host: Host
     port: Port | None = None
@@ -65,8 +64,15 @@ class MailSection(_Section):
     password_file: NameOfSecret | None = None
     password_variable: NameOfSecret | None = None
     sender: MailAddress
-    to: Annotated[tuple[MailAddress, ...], Field(min_length=1)]
+    to: tuple[MailAddress, ...] = ()
+    owner: bool = False
     ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _somebody(self) -> MailSection:
+        if not self.to and not self.owner:
+            raise ValueError("to, a list of addresses, or owner = true")
+        return self
 
     @model_validator(mode="after")
     def _login(self) -> MailSection:
@@ -87,6 +93,7 @@ class MailSection(_Section):
             security=self.security,
             sender=self.sender,
             to=self.to,
+            owner=self.owner,
             user=self.user,
             password=None if self.user is None else _secret(key, self.password_file, self.password_variable, base),
             ca_file=None if self.ca_file is None else base / self.ca_file,
