@@ -77,10 +77,12 @@ class PosixStore:
                     path=self.root,
                 )
 
-    def space(self) -> Space:
-        """What is left. Raises StorageError where the root is missing."""
+    def space(self) -> Space | None:
+        """What is left; None where the file system does not tell. Raises StorageError where the root is missing."""
         with self._keeper.holding("asking for its free space") as held:
             usage = os.fstatvfs(held.descriptor)
+        if not usage.f_blocks:  # some FUSE file systems
+            return None
         return Space(
             free_bytes=usage.f_bavail * usage.f_frsize,
             free_files=usage.f_favail,
