@@ -36,12 +36,16 @@ def mount_of(descriptor: int) -> Mount:
 
 def mount_in(mountinfo: bytes, mount_id: str) -> Mount:
     """The mount of that number in the content of `mountinfo`; `NOWHERE` where it is not there."""
-    for line in mountinfo.splitlines():
-        head, _, tail = line.partition(b" - ")
-        before, after = head.split(b" "), tail.split(b" ")
-        if before[0] == mount_id.encode("ascii") and len(before) > 4 and len(after) > 1:
-            return Mount(point=_plain(before[4]), type=_plain(after[0]), source=_plain(after[1]))
-    return NOWHERE
+    # Found as bytes: a computer of a cluster may have thousands of mounts, and this is asked for every large copy.
+    mounts = b"\n" + mountinfo
+    begin = mounts.find(b"\n" + mount_id.encode("ascii") + b" ")
+    if begin < 0:
+        return NOWHERE
+    head, _, tail = mounts[begin + 1 :].split(b"\n", 1)[0].partition(b" - ")
+    before, after = head.split(b" "), tail.split(b" ")
+    if len(before) < 5 or len(after) < 2:
+        return NOWHERE
+    return Mount(point=_plain(before[4]), type=_plain(after[0]), source=_plain(after[1]))
 
 
 def _plain(field: bytes) -> str:
