@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import alignment, chain, ctf, hashing, pick, ssh, storage, watch, watch_engine
+from benchmarks import alignment, chain, ctf, hashing, pick, s3, ssh, storage, watch, watch_engine
 
 PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "alignment": alignment.main,
@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "ctf": ctf.main,
     "hashing": hashing.main,
     "pick": pick.main,
+    "s3": s3.main,
     "ssh": ssh.main,
     "storage": storage.main,
     "watch": watch.main,

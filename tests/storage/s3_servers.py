@@ -22,6 +22,7 @@ import pytest
 from coldchain.storage.s3 import S3Store
 from coldchain.storage.s3_bucket import Bucket
 from coldchain.storage.s3_settings import MEBIBYTE, S3Settings
+from tests.storage.every_store import Subject, flipped_in
 
 KEY_ID, SECRET = "COLDCHAINTESTID", "aSecretThatNoMessageShows"
 PART_BYTES = 5 * MEBIBYTE
@@ -204,6 +205,20 @@ def own_rclone(tmp_path: Path, no_other_certificates: None) -> Iterator[Place]:
         made = Place(server)
         made.make()
         yield made
+
+
+def subject_on_rclone(request: pytest.FixtureRequest) -> Subject:
+    """An S3 store on rclone's server, for the suite of all stores."""
+    place: Place = request.getfixturevalue("on_rclone")
+    root = place.file_of("")
+    return Subject(place.store(attempts=4), again=place.store, flip=flipped_in(root))
+
+
+def subject_on_moto(request: pytest.FixtureRequest) -> Subject:
+    """An S3 store on moto's server, for the suite of all stores."""
+    place: Place = request.getfixturevalue("on_moto")
+    # It answers 500 to two that write one key at the same time.
+    return Subject(place.store(attempts=4), again=place.store)
 
 
 Change = Callable[[bytes], bytes]

@@ -133,7 +133,6 @@ def raising(kind: type[StorageError], *words: str) -> Iterator[pytest.ExceptionI
 def test_a_copy_is_whole_and_keeps_its_time_and_mode(place: Place, size: int) -> None:
     """A file of any size comes back whole, proved by the server, with its time and mode."""
     store: S3Store = place.store()
-    sent(store, b"the first tells what the server's answers prove", "first")
     content = content_of(size)
     found, incoming = sent(store, content)
     assert found == ReadBack(digest_of(content), size, VerificationLevel.SERVER)
@@ -144,35 +143,32 @@ def test_a_copy_is_whole_and_keeps_its_time_and_mode(place: Place, size: int) ->
     assert store.size_of(NAME) == size
     assert store.read_back(NAME, RING) == found
     assert store.confirm(NAME, digest_of(content), size, RING) == found
-    assert names_in(store) == {NAME, "first"}
+    assert names_in(store) == {NAME}
     assert unfinished(place) == 0
 
 
-def test_the_first_small_file_is_proved_before_it_is_there(place: Place) -> None:
-    """Until it is known what a server's answers prove, a small file goes as a part, and is proved before it appears."""
+@pytest.mark.parametrize("size", [0, 1000])
+def test_what_the_answers_prove_is_known_before_the_first_file(place: Place, size: int) -> None:
+    """The first small file of a process has the level of all others, and nothing stays of asking for it."""
     store = place.store()
-    content = content_of(1000)
-    with store.receive(NAME, facts_of(content)) as incoming:
-        write(incoming, content)
-        incoming.seal()
-        assert incoming.prove(digest_of(content), RING).level is VerificationLevel.SERVER
-        assert store.size_of(NAME) is None
-        incoming.publish(digest_of(content), RING)
+    content = content_of(size)
+    assert sent(store, content)[0].level is VerificationLevel.SERVER
     assert got(store) == content
+    assert keys_in(place) == {f"facility/{NAME}"}
+    assert not list(place.raw().uploads(""))
 
 
 @pytest.mark.parametrize("size", [1000, 2 * PART_BYTES])
 def test_nothing_is_there_before_it_is_published(place: Place, size: int) -> None:
     """A copy that is left before it was published leaves no object, whatever was sent of it."""
     store = place.store()
-    sent(store, b"first", "first")
     content = content_of(size)
     with store.receive(NAME, facts_of(content)) as incoming:
         write(incoming, content)
         incoming.seal()
         incoming.prove(digest_of(content), RING)
     assert store.size_of(NAME) is None
-    assert names_in(store) == {"first"}
+    assert names_in(store) == set()
 
 
 def test_a_killed_upload_is_gone_on_with(place: Place, tmp_path: Path) -> None:
@@ -272,7 +268,6 @@ def test_a_byte_that_flips_on_the_way_is_found(place: Place, size: int) -> None:
     content[200 : 200 + len(MARK)] = MARK
     with wire_to(place.server.port) as wire:
         store = place.store(port=wire.port)
-        sent(store, b"first", "first")
         wire.outward = lambda data: data.replace(MARK, MARK.swapcase())
         with raising(StorageError):
             sent(store, bytes(content))
@@ -307,7 +302,6 @@ def test_a_server_whose_answers_prove_nothing_is_read_in_full(place: Place, size
 def test_what_is_to_be_sent_is_compared_too(place: Place) -> None:
     """A small copy whose bytes are not those that were hashed is refused."""
     store = place.store()
-    sent(store, b"first", "first")
     with raising(VerificationError), store.receive(NAME, facts_of(b"abc")) as incoming:
         write(incoming, b"abc")
         incoming.seal()
@@ -348,7 +342,6 @@ def test_a_server_that_forgets_is_read_in_full(own_rclone: Place) -> None:
     """A server that has lost the metadata of its objects is asked for their content; its own checksum still counts."""
     store = own_rclone.store()
     small, large = content_of(1000), content_of(2 * PART_BYTES)
-    sent(store, small, "first")
     sent(store, small, "small")
     sent(store, large, "large")
     own_rclone.server.stop()
@@ -362,7 +355,6 @@ def test_a_server_that_goes_away_is_the_stores_fault(own_rclone: Place) -> None:
     """The server dies in the middle of an upload: the copy fails, the whole store is at fault, and it works again when
     the server is back."""
     store = own_rclone.store(attempts=2)
-    sent(store, b"first", "first")
     content = content_of(3 * PART_BYTES)
     with raising(StorageError, "cloud", "127.0.0.1") as caught, store.receive(NAME, facts_of(content)) as incoming:
         write(incoming, content[: 2 * PART_BYTES])
@@ -504,7 +496,6 @@ def test_what_is_the_stores_own_is_no_copys_name(on_moto: Place, own: str) -> No
 def test_any_name_is_kept(place: Place, name: str) -> None:
     """Names of any bytes are stored so that they come back, and the object says of what it is a copy."""
     store = place.store()
-    sent(store, b"first", "first")
     content = content_of(100)
     _, incoming = sent(store, content, name)
     stored_as = store.stored_name(name)
@@ -657,7 +648,6 @@ def test_encrypted_content_comes_back_and_is_not_readable_there(on_rclone: Place
     """What is encrypted comes back whole with its facts and its plain size; what is stored shows nothing of it."""
     identity, recipient = _keys(tmp_path)
     store = on_rclone.store(recipients=(recipient,), identity_file=identity)
-    sent(store, b"first", "first")
     content = (MARK * (size // len(MARK) + 1))[:size]
     found, _ = sent(store, content)
     assert found == ReadBack(digest_of(content), size, VerificationLevel.SERVER)
@@ -678,7 +668,6 @@ def test_the_key_may_stay_where_it_is_not_needed(on_moto: Place, tmp_path: Path)
     """With a recipient alone a store writes and confirms; reading says what is missing, and the key is never shown."""
     identity, recipient = _keys(tmp_path)
     store = on_moto.store(recipients=(recipient,))
-    sent(store, b"first", "first")
     content = content_of(1000)
     assert sent(store, content)[0].level is VerificationLevel.SERVER
     assert store.confirm(NAME, digest_of(content), 1000, RING).level is VerificationLevel.SERVER
@@ -703,7 +692,6 @@ def test_damaged_encrypted_content_is_refused(on_rclone: Place, tmp_path: Path, 
     """Encrypted content that was changed or cut short anywhere is an error, never other content."""
     identity, _ = _keys(tmp_path)
     store = on_rclone.store(identity_file=identity)
-    sent(store, b"first", "first")
     sent(store, content_of(size))
     path = on_rclone.file_of(NAME)
     stored = bytearray(path.read_bytes())
@@ -734,7 +722,6 @@ def test_a_server_that_goes_away_ends_an_encrypted_upload(own_rclone: Place, tmp
     """What stops the sending stops the encrypting, and says why."""
     identity, _ = _keys(tmp_path)
     store = own_rclone.store(identity_file=identity)
-    sent(store, b"first", "first")
     content = content_of(4 * PART_BYTES)
     with raising(StorageError, "127.0.0.1"), store.receive(NAME, facts_of(content)) as incoming:
         write(incoming, content[:PART_BYTES])

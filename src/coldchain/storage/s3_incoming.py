@@ -111,9 +111,8 @@ class S3Incoming:
     def _begun(self) -> Whole | InParts:
         size_bytes = sealed_limit(self._facts.size_bytes) if self._sealed else self._facts.size_bytes
         part_bytes = part_bytes_for(size_bytes, self._place.settings.part_bytes)
-        # A file of parts can be proved before it is an object. The first one is sent so, whatever its size: then it is
-        # known whether this server's answers prove anything.
-        if not self._facts.size_bytes or (size_bytes <= part_bytes and self._place.proves is not None):
+        if size_bytes <= part_bytes or not self._facts.size_bytes:
+            self._place.learn()
             return Whole(self._place.bucket, self._key, self._place.sums)
         return self._begun_in_parts(part_bytes)
 

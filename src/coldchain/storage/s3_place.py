@@ -94,6 +94,21 @@ class S3Place:
                 return None
         return identity_of(content)
 
+    def learn(self) -> None:
+        """Have the server receive a few bytes, unless it is known already whether its answers prove what it got: as the
+        part of an upload that is given up, so that there is never an object. Raises botocore's errors."""
+        if self.proves is not None:
+            return
+        body, key = bytearray(b"Does the answer prove what was received?"), f"{self.prefix}{PROOFS_FOLDER}/question"
+        digest = self.sums.new()
+        digest.update(body)
+        upload = self.bucket.begin(key, self.sums.announced(), {})
+        try:
+            part = self.bucket.send(key, upload, 1, body, self.sums.sent(digest.digest()))
+        finally:
+            self.bucket.abort(key, upload)
+        self.proves = self.sums.agrees(part, digest.digest()) is True
+
     def record(self, stored_as: str) -> Record | None:
         """The record of an object in parts. Raises botocore's errors."""
         return record_of(self.bucket.get_own(self.prefix + record_name(stored_as), RECORD_LIMIT_BYTES), stored_as)
