@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldchain.errors import StorageError
+from coldchain.errors import StorageError, VerificationError
+from coldchain.model.files import VerificationLevel
 from coldchain.storage import posix_root, system_calls
 from coldchain.storage.identity_file import LIMIT_BYTES, identity_bytes, identity_of
 from coldchain.storage.posix import PosixStore
@@ -335,6 +336,33 @@ def test_a_device_that_cannot_write_is_told_by_the_flush(failing_medium: Medium)
         assert store.is_at_fault(caught.value)
         with pytest.raises(StorageError):
             store.flush()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("direct", [True, False], ids=["O_DIRECT", "DONTNEED"])
+@pytest.mark.parametrize("at", [0, 8192])
+def test_a_bit_that_flips_after_the_flush_is_caught(
+    medium: Medium, refuse_direct: Callable[[], None], at: int, direct: bool
+) -> None:
+    """Small copies, too, are read from the medium and not from the memory that still holds them whole."""
+    if not direct:
+        refuse_direct()
+    store = PosixStore("disk", medium.folder)
+    contents = [os.urandom(10_000) for _ in range(3)]
+    with ExitStack() as stack:
+        copies = []
+        for n, content in enumerate(contents):
+            incoming = stack.enter_context(store.receive(f"krios/{n}", FileFacts(len(content), 0, 0o644)))
+            incoming.write(memoryview(content))
+            incoming.seal(durable=False)
+            copies.append(incoming)
+        store.flush()
+        medium.flip(contents[1][at : at + 1800])
+        for n in (0, 2):
+            found = copies[n].prove(sha256_of(contents[n]), RING)
+            assert found.level is (VerificationLevel.MEDIUM if direct else VerificationLevel.CACHE)
+        with pytest.raises(VerificationError):
+            copies[1].prove(sha256_of(contents[1]), RING)
 
 
 def test_only_copies_are_listed(store: PosixStore, tmp_path: Path) -> None:
