@@ -58,7 +58,7 @@ def test_a_template_survives_any_path(tmp_path: Path) -> None:
     [
         ("[webb]\nport = 1", ["unknown key webb", "Did you mean web?"]),
         ("[web]\nprt = 1", ["unknown key web.prt", "Did you mean port?"]),
-        ('[[store]]\nname = "a"\nurl = "s3://x"', ["store[1].url = 's3://x'", "a folder or a file:/// URL"]),
+        ('[[store]]\nname = "a"\nurl = "ftp://x"', ["store[1].url = 'ftp://x'", "s3://bucket/prefix"]),
         ('[[store]]\nname = "a"', ["store[1].url is missing"]),
         ("[quality]\nice_thickness = 0.3", ["quality.ice_thickness = 0.3", "two numbers: [doubtful, bad]"]),
         ("[quality]\nice_thickness = [0.3]", ["quality.ice_thickness = [0.3]", "two numbers: [doubtful, bad]"]),

@@ -317,7 +317,7 @@ def _absolute(settings: Settings) -> Settings:
             "catalog": settings.catalog.model_copy(update={"url": url}),
             "results": settings.results.model_copy(update={"folder": base / settings.results.folder}),
             "instrument": tuple(_rooted(instrument, base) for instrument in settings.instrument),
-            "store": tuple(s.model_copy(update={"url": str(base / s.folder)}) for s in settings.store),
+            "store": tuple(store.below(base) for store in settings.store),
         }
     )
 
@@ -335,7 +335,7 @@ def _refuse_overlaps(settings: Settings) -> None:
         for n, i in enumerate(settings.instrument, start=1)
         for k, root in enumerate(i.metadata_roots, start=1)
     ]
-    places += [(f"store[{n}].url", s.folder) for n, s in enumerate(settings.store, start=1)]
+    places += [(f"store[{n}].url", s.folder) for n, s in enumerate(settings.store, start=1) if s.folder is not None]
     places.append(("results.folder", settings.results.folder))
     real = [(key, folder.resolve()) for key, folder in places]
     for (key, folder), (other_key, other) in itertools.combinations(real, 2):

@@ -130,8 +130,10 @@ class Facility:
             self._parts["watcher"] = FacilityWatch(settings.watch_rules())
         # They start first: a new store is given its identity before anything is written to it.
         self._parts |= {
-            f"keeper of {name}": StoreKeeper(self.catalog, store, troubles, describe=partial(describe, store))
-            for name, store in stores.items()
+            f"keeper of {section.name}": StoreKeeper(
+                self.catalog, stores[section.name], troubles, describe=partial(describe, section)
+            )
+            for section in settings.store
         }
 
     def _collectors(self, instrument: InstrumentSection, copies: CopyPlan) -> dict[str, Part]:

@@ -43,6 +43,7 @@ class StoreKeeper:
         self._describe = describe
         self._pace: deque[tuple[float, int]] = deque()
         self._sampled_at: datetime | None = None
+        self._said, self._described_until = "", 0.0
         self._stopping = threading.Event()
         self._looked = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keeper of {store.name}", daemon=True)
@@ -89,13 +90,20 @@ class StoreKeeper:
         try:
             self._require_identity(state)
             space = self._store.space()
-            about = self._describe()
+            about = self._about()
         except StorageError as error:
             return StoreLook(trouble=str(error), bytes_per_second=pace)
         trouble = self._troubles.of_store(self._store.name)
         if space is None:
             return StoreLook(trouble=trouble, about=about, bytes_per_second=pace)
         return StoreLook(trouble, about, space.total_bytes, space.free_bytes, space.free_files, pace)
+
+    def _about(self) -> str:
+        """What the store tells of itself, asked as seldom as it is sampled: programs may have to be run for it."""
+        now = time.monotonic()
+        if now >= self._described_until:
+            self._said, self._described_until = self._describe(), now + SAMPLE_SECONDS
+        return self._said
 
     def _require_identity(self, state: StoreState) -> None:
         """See that the store bears its identity, and give it to one that is new."""

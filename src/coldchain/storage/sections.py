@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from coldchain.errors import ConfigError
 from coldchain.model.files import FileKind, VerificationLevel
 from coldchain.model.policy import DELETION_LEVELS, SOURCE, CopyPlan, CopyPolicy, Place, RetireRule, Tier, unmet
 from coldchain.model.session import SessionState
-
-_LOCAL = frozenset({"", "file"})
+from coldchain.storage.s3_settings import Checksum, S3Settings
+from coldchain.storage.ssh_settings import parse_ssh_url
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Days = Annotated[float, Field(ge=0, le=36_500)]
@@ -40,31 +43,128 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
+class S3Section(_Section):
+    """How an object store is asked. The access key stands in files or environment variables, never here."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    storage_class: str | None = None
+    access_key_id_file: Path | None = None
+    access_key_id_variable: str | None = None
+    secret_access_key_file: Path | None = None
+    secret_access_key_variable: str | None = None
+    recipients: tuple[str, ...] = ()
+    identity_file: Path | None = None
+    checksum: Checksum = Checksum.MD5
+    part_megabyte: Annotated[int, Field(ge=5, le=1024)] = 16
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    certificates: Path | None = None
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _no_credentials(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "")
+        if value is not None and (parts.scheme not in {"http", "https"} or parts.username or parts.password):
+            raise ValueError("https://HOST or https://HOST:PORT, without a user's name or password")
+        return value
+
+
+class SshSection(_Section):
+    """How another host is entered, beside what `ssh`'s own configuration says."""
+
+    identity_file: Path | None = None
+    known_hosts_file: Path | None = None
+    options: tuple[str, ...] = ()
+    python: str = "python3"
+    channels: Annotated[int, Field(ge=1, le=32)] = 4
+
+
 class StoreSection(_Section):
-    """A place for copies. `url` is a folder or `file:///folder`; the folder must exist, or writing to it is refused."""
+    """A place for copies: `url` is a folder, `ssh://user@host/folder` or `s3://bucket/prefix`.
+
+    What it names must exist, or writing to it is refused.
+    """
 
     name: StoreName
     tier: Tier = Tier.LIVE
     url: str
+    megabyte_per_second: Positive | None = None
+    busy_hours: str | None = None
+    busy_megabyte_per_second: Positive | None = None
+    s3: S3Section | None = None
+    ssh: SshSection | None = None
 
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        if urlsplit(value).scheme not in _LOCAL:
-            raise ValueError("a folder or a file:/// URL")
+        parts = urlsplit(value)
+        if parts.scheme not in {"", "file", "ssh", "s3"}:
+            raise ValueError("a folder, a file:/// URL, ssh://user@host/folder or s3://bucket/prefix")
+        if parts.scheme == "ssh":
+            _stated(lambda: parse_ssh_url(value))
+        if parts.scheme == "s3":
+            _stated(lambda: S3Settings(parts.netloc, parts.path.strip("/")))
+        return value
+
+    @field_validator("busy_hours")
+    @classmethod
+    def _a_window(cls, value: str | None) -> str | None:
+        if value is not None:
+            window_of(value)
         return value
 
     @model_validator(mode="after")
-    def _is_no_other_tier(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.name in set(Tier) - {self.tier}:
             raise ValueError(f"a name that is no other tier's, where store {self.name!r} is of tier {self.tier!r}")
+        for table, section in (("s3", self.s3), ("ssh", self.ssh)):
+            if section is not None and self.scheme != table:
+                raise ValueError(f"a table {table} only where the url of store {self.name!r} begins with {table}://")
+        if (self.busy_hours is None) != (self.busy_megabyte_per_second is None):
+            raise ValueError(f"busy_hours and busy_megabyte_per_second together, for store {self.name!r}")
         return self
 
     @property
-    def folder(self) -> Path:
-        """The store's root on this host."""
+    def scheme(self) -> str:
+        """`file`, `ssh` or `s3`."""
+        return urlsplit(self.url).scheme or "file"
+
+    @property
+    def folder(self) -> Path | None:
+        """The store's root on this host; None where it is elsewhere."""
         parts = urlsplit(self.url)
+        if self.scheme != "file":
+            return None
         return Path(unquote(parts.path) if parts.scheme == "file" else self.url)
+
+    def below(self, base: Path) -> StoreSection:
+        """The same with every relative path resolved against a folder."""
+        changed: dict[str, object] = {}
+        if self.folder is not None:
+            changed["url"] = str(base / self.folder)
+        for table in ("s3", "ssh"):
+            section: S3Section | SshSection | None = getattr(self, table)
+            if section is not None:
+                paths = {key: base / value for key, value in section if isinstance(value, Path)}
+                changed[table] = section.model_copy(update=paths)
+        return self.model_copy(update=changed)
+
+
+def window_of(text: str) -> tuple[time, time]:
+    """The hours of `HH:MM-HH:MM`; ValueError where it is none."""
+    begin, _, end = text.partition("-")
+    try:
+        return time.fromisoformat(begin.strip()), time.fromisoformat(end.strip())
+    except ValueError:
+        raise ValueError('hours such as "08:00-18:00"') from None
+
+
+def _stated(check: Callable[[], object]) -> None:
+    """What raises ConfigError, as pydantic's validators have it."""
+    try:
+        check()
+    except ConfigError as error:
+        raise ValueError(f"{error.expected or 'one that can be used'} ({error.found})") from None
 
 
 class PolicySection(_Section):
