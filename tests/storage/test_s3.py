@@ -28,6 +28,7 @@ from coldchain.errors import (
     VerificationError,
 )
 from coldchain.model.files import KeptAside, VerificationLevel
+from coldchain.notify.secret import Secret
 from coldchain.storage import s3_bucket
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import Ring
@@ -401,6 +402,20 @@ def test_a_wrong_secret_is_the_stores_fault_and_never_shown(on_rclone: Place) ->
         assert store.is_at_fault(caught.value)
     assert SECRET not in repr(on_rclone.settings())
     assert wrong not in repr(on_rclone.settings(secret_access_key=wrong))
+
+
+def test_a_secret_that_is_changed_counts_at_once(on_rclone: Place, tmp_path: Path) -> None:
+    """The key is read where it is kept: when it is missing that is said, and once it is right the store works."""
+    kept = Secret("secret_access_key", file=tmp_path / "secret")
+    store = on_rclone.store(secret_access_key=kept.read)
+    with raising(StorageError, "empty or not there") as caught:
+        store.mark()
+    assert store.is_at_fault(caught.value)
+    (tmp_path / "secret").write_text("itIsAnother\n")
+    with raising(StorageError, "SignatureDoesNotMatch"):
+        store.mark()
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    assert store.mark() is None
 
 
 def test_a_missing_bucket_is_the_stores_fault(place: Place) -> None:

@@ -20,8 +20,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
+from coldchain.errors import ColdchainError, StorageError
 from coldchain.storage.s3_settings import S3Settings, Secret
-from coldchain.storage.s3_words import NO_UPLOAD, code_of, is_missing
+from coldchain.storage.s3_words import NO_UPLOAD, code_of, is_missing, is_of_the_key
 from coldchain.storage.sealed import Source
 
 # botocore makes its methods from a description of the service when it runs; what they answer are plain dictionaries.
@@ -229,7 +230,12 @@ class Bucket:
         return {} if self._settings.storage_class is None else {"StorageClass": self._settings.storage_class}
 
     def _call(self, method: str, **parameters: object) -> _Answer:
-        answer: _Answer = getattr(self._client(), method)(Bucket=self.name, **parameters)
+        try:
+            answer: _Answer = getattr(self._client(), method)(Bucket=self.name, **parameters)
+        except ClientError as error:
+            if is_of_the_key(error):
+                self._made = None  # so that a key that was changed where it is kept counts at once
+            raise
         return answer
 
     def _pages(self, method: str, **parameters: object) -> Iterator[_Answer]:
@@ -279,7 +285,15 @@ def _client_of(settings: S3Settings, config: Config) -> Any:
 
 
 def _told(secret: Secret | None) -> str | None:
-    return secret() if callable(secret) else secret
+    """The secret itself. Raises StorageError where what reads it cannot."""
+    if not callable(secret):
+        return secret
+    try:
+        return secret()
+    except StorageError:
+        raise
+    except ColdchainError as error:
+        raise StorageError(error.found, expected=error.expected, remedy=error.remedy) from None
 
 
 def _stood(found: _Answer) -> Stood:

@@ -6,7 +6,6 @@ that of the bytes that came now, the level is `server`; else it is `cache`: noth
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Protocol
 
 from coldchain.errors import VerificationError
 from coldchain.model.files import VerificationLevel
+from coldchain.storage.digests import new_digest
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import Ring, stream
 from coldchain.storage.s3_bucket import Stood
@@ -90,7 +90,7 @@ def read_back(place: S3Place, stored_as: str, ring: Ring) -> ReadBack:
     summer = None
     if stood is not None:
         summer = Summer(place.sums, place.sums.cut(stood, record.part_bytes if record else usual))
-    digest = hashlib.sha256()
+    digest = new_digest(stood.size_bytes if stood is not None else 0)
     with reading(place, stored_as, summer=summer) as opened:
         # One byte more than it should have: a longer one is not taken for whole.
         size_bytes = stream(opened.fill, opened.facts.size_bytes + 1, [digest.update], ring)
@@ -105,6 +105,7 @@ def confirm(place: S3Place, stored_as: str, sha256: str, size_bytes: int, ring: 
     with place.words.stating("asking for it", stored_as):
         stood = place.bucket.head(place.key_of(stored_as))
         if stood is None:
+            place.require(anew=True)  # of a bucket that is gone, some servers say that the object is missing
             raise _is_not(place, stored_as, "there is no such object", sha256)
         proved = _proved(place, stored_as, stood)
     if note_of(stood).facts.size_bytes != size_bytes:

@@ -65,6 +65,7 @@ _OF_THE_STORE = frozenset(
         *("ServiceUnavailable", "InvalidStorageClass"),
     }
 )
+_OF_THE_KEY = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AccessDenied", "403"})
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -137,6 +138,11 @@ def code_of(error: ClientError) -> str:
 def is_missing(error: ClientError) -> bool:
     """Whether it says that there is no such object."""
     return code_of(error) in MISSING
+
+
+def is_of_the_key(error: ClientError) -> bool:
+    """Whether it is the access key that was refused."""
+    return code_of(error) in _OF_THE_KEY
 
 
 def is_of_the_store(error: StorageError) -> bool:
