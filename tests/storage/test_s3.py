@@ -698,6 +698,9 @@ def test_the_key_may_stay_where_it_is_not_needed(on_moto: Place, tmp_path: Path)
         with raising(StorageError, "identity file") as caught:
             on_moto.store(identity_file=path).read_back(NAME, RING)
         assert "AGE-SECRET-KEY-1X" not in str(caught.value)
+        with raising(StorageError, "identity file"):
+            sent(on_moto.store(identity_file=path), content_of(2 * PART_BYTES), "other")
+        assert unfinished(on_moto) == 0
     assert got(on_moto.store(identity_file=identity)) == content
 
 

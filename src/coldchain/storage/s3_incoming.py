@@ -42,9 +42,10 @@ class S3Incoming:
         self._differs = False
         self._record: Record | None = None
         self._sealed = place.keys.is_sealing
+        recipients = place.keys.recipients() if self._sealed else []
         with self._stating("beginning the copy"):
             self._sending = self._begun()
-        self._sealer = Sealer(place.keys.recipients(), self._sending.write) if self._sealed else None
+        self._sealer = Sealer(recipients, self._sending.write) if self._sealed else None
 
     @property
     def found_bytes(self) -> int:
