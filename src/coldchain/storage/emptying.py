@@ -71,13 +71,16 @@ class Emptying:
             return True
         return False
 
-    def empty(self, store: StoreView) -> Amount:
-        """Remove what may go from a store's trash, and put back what must; how much was removed. CatalogError."""
+    def empty(self, store: StoreView, *, only: UUID | None = None) -> Amount:
+        """Remove what may go from a store's trash, and put back what must, of all sessions or of `only` that; how much
+        was removed. Raises CatalogError."""
         reports: defaultdict[UUID, Report] = defaultdict(Report)
         lives: dict[UUID, SessionLife] = {}
         try:
             for state in (ReplicaState.REMOVING, ReplicaState.TRASHED):
                 for session_id, files in self._by_session(store.name, state):
+                    if only not in (None, session_id):
+                        continue
                     if session_id not in lives:
                         lives[session_id] = retirement.life_of(self._catalog, session_id)
                     self._see_to(store, lives[session_id], files, reports[session_id])
@@ -86,16 +89,18 @@ class Emptying:
                 self._say_removed(store.name, lives[session_id], report)
         return sum((report.gone for report in reports.values()), Amount())
 
-    def due(self, store: StoreView) -> dict[UUID, Amount]:
+    def due(self, store: StoreView, *, only: UUID | None = None) -> list[tuple[SessionLife, Amount]]:
         """How much of which session may be removed from a store's trash now, as far as the catalog knows."""
         found: defaultdict[UUID, Amount] = defaultdict(Amount)
         lives: dict[UUID, SessionLife] = {}
         for file in self._in_state(store.name, ReplicaState.TRASHED):
+            if only not in (None, file.session_id):
+                continue
             if file.session_id not in lives:
                 lives[file.session_id] = retirement.life_of(self._catalog, file.session_id)
             if not self._why_stays(store, lives[file.session_id], file):
                 found[file.session_id] += Amount(1, file.size_bytes)
-        return dict(found)
+        return [(lives[session_id], amount) for session_id, amount in found.items()]
 
     def _why_stays(self, store: StoreView, session: SessionLife, file: FileOnStores) -> str:
         if retiring.own_copy(file, store.name).detail:

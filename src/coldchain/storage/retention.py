@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from coldchain.model.files import FileState, ReplicaState
+from coldchain.model.files import FileKind, FileState, ReplicaState
 from coldchain.model.policy import GIVEN_UP, SOURCE, RetireRule
 from coldchain.model.retention import (
     Action,
@@ -30,6 +30,8 @@ from coldchain.model.retention import (
 )
 from coldchain.model.session import SessionState
 
+_COMPUTED = frozenset({FileKind.SUM, FileKind.RESULT})
+"""What this facility made itself: no camera has it, and the pages show it from where it lies."""
 _LONGEST_DAYS = 36_500.0
 """A hundred years: longer is never, and beyond the calendar's end."""
 
@@ -45,7 +47,7 @@ def is_concerned(rule: RetireRule, file: FileOnStores, store: str) -> bool:
         return False
     copy = file.on(store)
     if store == SOURCE:  # what has no row there was not touched yet; of a path's versions the last lies there
-        return copy is None and file.state is not FileState.REPLACED
+        return copy is None and file.state is not FileState.REPLACED and file.kind not in _COMPUTED
     return copy is not None and copy.state is not ReplicaState.WANTED and copy.state not in GIVEN_UP
 
 

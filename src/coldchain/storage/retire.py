@@ -31,6 +31,7 @@ from coldchain.storage.trash import clearing_alone
 
 log = logging.getLogger(__name__)
 
+LOCK_NAME = ".coldchain-retire.lock"
 PERIOD_SECONDS = 3600.0
 _FIRST_SECONDS = 60.0
 _REST_SECONDS = 6 * 3600.0
@@ -92,19 +93,31 @@ class Retirement:
         """The stores, and the camera's disk."""
         return [*self._shelves.stores, SOURCE]
 
-    def look(self) -> None:
-        """See how the stores are, and find what a killed process was moving. Raises CatalogError."""
+    def look(self, *, finishes: bool = True) -> None:
+        """See how the stores are, and with `finishes` find what a killed process was moving. Raises CatalogError."""
         self._states = self._shelves.look()
-        for name in self.names:
+        for name in self.names if finishes else ():
             self.emptying.finish_begun(name)
 
     def empty_trash(self, scope: Scope = EVERYTHING) -> Amount:
         """Remove what may be removed for good, and put back what must be. Raises CatalogError."""
         removed = Amount()
-        for name in self.names:
-            if scope.store in (None, name) and not self.clearing.stopping.is_set():
-                removed += self.emptying.empty(self._states.get(name, StoreView(name, None)))
+        for view in self._views(scope):
+            if not self.clearing.stopping.is_set():
+                removed += self.emptying.empty(view, only=scope.session_id)
         return removed
+
+    def due_in_trash(self, scope: Scope = EVERYTHING) -> list[tuple[str, SessionLife, Amount]]:
+        """How much of which session may be removed for good from which store's trash. Raises CatalogError."""
+        return [
+            (view.name, session, amount)
+            for view in self._views(scope)
+            for session, amount in self.emptying.due(view, only=scope.session_id)
+        ]
+
+    def _views(self, scope: Scope) -> list[StoreView]:
+        names = [name for name in self.names if scope.store in (None, name)]
+        return [self._states.get(name, StoreView(name, None)) for name in names]
 
     def plan(self, scope: Scope = EVERYTHING) -> list[Planned]:
         """What the rules say now, by rule and store, the oldest sessions first. Raises CatalogError."""

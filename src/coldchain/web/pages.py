@@ -10,7 +10,19 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from coldchain.catalog import events, files, orphans, page, replicas, results, sessions, steps, verdicts
+from coldchain.catalog import (
+    announcements,
+    events,
+    files,
+    holds,
+    orphans,
+    page,
+    replicas,
+    results,
+    sessions,
+    steps,
+    verdicts,
+)
 from coldchain.catalog.page import ExposureFilter
 from coldchain.model.events import Severity
 from coldchain.model.quality import Grade
@@ -148,6 +160,8 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
         grades=[(grade, grades.get(grade, 0)) for grade in Grade],
         judged=sum(grades.values()),
         alerts=list(reversed(verdicts.alerts(catalog, session_id))),
+        holds=holds.standing(catalog, session_id),
+        announcements=announcements.of_session(catalog, session_id),
         view=shown,
         gallery=page.gallery(
             catalog, session_id, limit=GALLERY_LIMIT, chosen=shown.chosen, before=shown.before, after=shown.after
