@@ -802,6 +802,7 @@ def test_the_helper_is_python_3_6_of_the_standard_library() -> None:
             "ctypes",
             "errno",
             "fcntl",
+            "functools",
             "hashlib",
             "itertools",
             "json",

@@ -9,8 +9,9 @@ A frame, in either direction, is two big-endian 32-bit lengths, a JSON object of
 second. Names travel as Latin-1 text of their bytes. What is begun (a copy, a file that is read, a listing) has a
 handle `h` that the near side chose. A request with a number `n` is answered by a frame with that number, and either the
 result's fields or an `error`. One without, as `write` always is, has no answer: the channel itself holds back who sends
-too fast, and its copy's first failure is told as `failed` and again by whatever is asked of that copy next. While there
-is something in hand, a `beat` says every few seconds how much was done: so a long reading is told from a dead link.
+too fast, and its copy's first failure is told as `failed` and again by whatever is asked of that copy next. Where one
+small copy of several is proved, the next ones are read back as well, and what was found is told as `proved`. While
+there is something in hand, a `beat` says every few seconds how much was done: a long reading is no dead link.
 
 A part is locked while its copy is made: a helper that was cut off and lives on cannot touch what another goes on with.
 """
@@ -20,6 +21,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -39,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAGIC = b"\0coldchain-helper 1\n"
 IDENTITY_NAME = b".coldchain-store"
@@ -264,6 +266,20 @@ def filesystem_type(descriptor: int) -> str:
     return ""
 
 
+class Kinds:
+    """The types of file systems, by their device numbers; to be forgotten when one may have been unmounted."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, str] = {}
+
+    def of(self, descriptor: int) -> str:
+        """That of an open file."""
+        device = os.fstat(descriptor).st_dev
+        if device not in self.known:
+            self.known[device] = filesystem_type(descriptor)
+        return self.known[device]
+
+
 class PastCache:
     """Reads an open file with `O_DIRECT` for as long as the file system grants it; `direct` says whether it did."""
 
@@ -294,7 +310,8 @@ class PastCache:
 class Proof:
     """Reads files back past the page cache. The buffers are mappings, because `O_DIRECT` wants aligned memory."""
 
-    def __init__(self, medium_types: "list[str]") -> None:
+    def __init__(self, kinds: "Kinds", medium_types: "list[str]") -> None:
+        self.kinds = kinds
         self.medium_types = medium_types
         self.threads = concurrent.futures.ThreadPoolExecutor(max_workers=PROOFS_AHEAD)
         self.idle: queue.LifoQueue[memoryview] = queue.LifoQueue()
@@ -320,7 +337,7 @@ class Proof:
             source = PastCache(descriptor, direct)
             size_bytes = os.fstat(descriptor).st_size
             digest = self._small(source) if size_bytes <= BLOCK_BYTES else self._large(source)
-            proved = source.direct and filesystem_type(descriptor) in self.medium_types
+            proved = source.direct and self.kinds.of(descriptor) in self.medium_types
             return {"sha256": digest, "size": source.total, "level": "medium" if proved else "cache"}
         finally:
             os.close(descriptor)
@@ -361,12 +378,12 @@ class Tree:
     """The store's folder tree. The root is opened anew for each request: what is under a missing mount is not filled,
     and another disk in its place is noticed by its identity file."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, kinds: Kinds) -> None:
         self.path = root
+        self.kinds = kinds
         self.synced_whole: list[str] = []
         self.sync_points: dict[int, int] = {}
         self.needs_flush = False
-        self.types: dict[int, str] = {}
         self.durable_folders: set[tuple[bytes, ...]] = set()
 
     @contextlib.contextmanager
@@ -421,10 +438,7 @@ class Tree:
 
     def flushes_whole(self, descriptor: int) -> bool:
         """Whether `flush` makes durable what is on the file system of an open file, down through the device's cache."""
-        device = os.fstat(descriptor).st_dev
-        if device not in self.types:
-            self.types[device] = filesystem_type(descriptor)
-        return self.types[device] in self.synced_whole
+        return self.kinds.of(descriptor) in self.synced_whole
 
     def note_writing(self, folder: int) -> None:
         """Hold a file system open from before it is written to: the kernel tells what it lost since then. It is let go
@@ -444,6 +458,7 @@ class Tree:
 
     def let_go(self) -> None:
         """Keep no file system open: it may be unmounted."""
+        self.kinds.known.clear()
         while self.sync_points:
             os.close(self.sync_points.popitem()[1])
 
@@ -497,7 +512,7 @@ class Copy:
         self.folder = -1
         self.name = b""
         self.size_bytes = size_bytes
-        self.sealed = self.proved = False
+        self.sealed = self.asked = self.proved = False
         self.ahead: concurrent.futures.Future[dict[str, object]] | None = None
         self.part = b""
         self.descriptor = -1
@@ -578,10 +593,16 @@ class Copy:
             os.fsync(self.descriptor)
         self.sealed = True
 
-    def begin_proof(self, proof: Proof) -> None:
-        """Have it read back by another thread."""
+    def begin_proof(self, proof: Proof, tell: "Callable[[dict[str, object]], None]") -> None:
+        """Have it read back by another thread, which tells what it found."""
+
+        def done(ahead: "concurrent.futures.Future[dict[str, object]]") -> None:
+            if not self.asked and not ahead.cancelled() and not ahead.exception():
+                tell(ahead.result())
+
         if self.ahead is None:
             self.ahead = proof.threads.submit(proof.read_back, self.folder, self.part)
+            self.ahead.add_done_callback(done)
 
     def prove(self, sha256: str, proof: Proof) -> "dict[str, object]":
         """Read it back; what is not what was written goes, so that nothing is built on it."""
@@ -673,8 +694,9 @@ class Helper:
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.tree = Tree(b"")
-        self.proof = Proof([])
+        self.kinds = Kinds()
+        self.tree = Tree(b"", self.kinds)
+        self.proof = Proof(self.kinds, [])
         self.idle_seconds = 60.0
         self.lock_seconds = 0.0  # how long a helper that was cut off may take to let go of its part
         self.handles: dict[int, Copy | Reader | Listing] = {}
@@ -740,8 +762,8 @@ class Helper:
 
     def do_open(self, request: "dict[str, object]") -> "dict[str, object]":
         """Which tree it is, and how to keep time."""
-        self.tree = Tree(str(request["root"]).encode("latin-1"))
-        self.proof = Proof([str(name) for name in list_of(request["medium"])])
+        self.tree = Tree(str(request["root"]).encode("latin-1"), self.kinds)
+        self.proof = Proof(self.kinds, [str(name) for name in list_of(request["medium"])])
         self.idle_seconds = float(str(request["idle"]))
         self.lock_seconds = float(str(request["lock"]))
         beats = threading.Thread(target=PROGRESS.beat, args=(self.link, float(str(request["beat"]))))
@@ -845,14 +867,23 @@ class Helper:
         return {}
 
     def do_prove(self, request: "dict[str, object]") -> "dict[str, object]":
-        """Read it back, and small ones that are sealed and wait for that, too."""
+        """Read it back."""
         copy = self._copy(request)
+        copy.asked = True
         if copy.size_bytes <= BLOCK_BYTES:
-            waiting = (c for c in self.handles.values() if isinstance(c, Copy) and c.sealed and not c.proved)
-            small = (c for c in waiting if c.size_bytes <= BLOCK_BYTES and not c.error)
-            for each in (copy, *itertools.islice(small, PROOFS_AHEAD)):
-                each.begin_proof(self.proof)
+            self._prove_ahead()
         return copy.prove(str(request["sha256"]), self.proof)
+
+    def _prove_ahead(self) -> None:
+        """Have the next small copies read back that are sealed, and will be asked for: it is told as `proved`."""
+        copies = ((h, c) for h, c in self.handles.items() if isinstance(c, Copy) and c.sealed and not c.proved)
+        small = ((h, c) for h, c in copies if c.size_bytes <= BLOCK_BYTES and not c.error)
+        for handle, copy in itertools.islice(small, PROOFS_AHEAD):
+            copy.begin_proof(self.proof, functools.partial(self._tell_proved, handle))
+
+    def _tell_proved(self, handle: int, found: "dict[str, object]") -> None:
+        with contextlib.suppress(OSError):
+            self.link.send(dict(found, proved=handle))
 
     def do_publish(self, request: "dict[str, object]") -> "dict[str, object]":
         """Give it its name."""
@@ -869,6 +900,8 @@ class Helper:
             raise RequestError(dict(self._refusal_of(error), kept=copy.kept)) from error
         del self.handles[int(str(request["h"]))]
         copy.close()
+        if copy.size_bytes <= BLOCK_BYTES:
+            self._prove_ahead()
         return {"kept": copy.kept}
 
     def do_leave(self, request: "dict[str, object]") -> "dict[str, object]":

@@ -350,6 +350,7 @@ class SshIncoming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._channel.forget(self._handle)
         if self._published:
             return
         keep = self._keep and not isinstance(error, SourceChangedError)
@@ -382,7 +383,8 @@ class SshIncoming:
         """Have the host read the copy back, and compare. VerificationError where it is not what was written."""
         del ring  # the helper has its own
         with self._stating("reading the copy back"):
-            found = read_back_of(self._call("prove", sha256=sha256))
+            told = self._channel.proofs.pop(self._handle, None)  # with the proof of one before it
+            found = read_back_of(told or self._call("prove", sha256=sha256))
         if found.sha256 != sha256:
             self._keep = False
             again = "; it had been gone on with, and is copied from its beginning next time" if self.skip_bytes else ""

@@ -81,6 +81,7 @@ class Channel:
         self.kind: str | None = None  # of the root's file system; its store asks
         self.is_undurable = False  # whether its helper has written what a flush shall make durable; its store knows
         self.failures: dict[int, Mapping[str, object]] = {}
+        self.proofs: dict[int, Answer] = {}
         self._store = store
         self._settings = settings
         self._lock = Lock()
@@ -153,6 +154,11 @@ class Channel:
         with self._lock:
             self._handle += 1
             return self._handle
+
+    def forget(self, handle: int) -> None:
+        """What was told of that handle is of no use any more."""
+        self.failures.pop(handle, None)
+        self.proofs.pop(handle, None)
 
     def close(self) -> None:
         """End it from outside: a call that is under way fails. A helper at rest goes first, and lets go of its disk."""
@@ -325,6 +331,10 @@ class Channel:
             handle, error = int(str(header["failed"])), header["error"]
             if handle <= self._handle:
                 self.failures[handle] = error if isinstance(error, dict) else {}
+        elif "proved" in header:
+            handle = int(str(header["proved"]))
+            if handle <= self._handle:
+                self.proofs[handle] = Answer(header, b"")
         else:
             self._moved = time.monotonic()
             int(str(header["n"]))
