@@ -167,6 +167,30 @@ def test_a_trash_that_somebody_emptied_is_believed(facility: Facility) -> None:
     assert "somebody" in facility.copy(file, "live").detail
 
 
+def test_a_new_version_in_the_place_is_not_taken_for_the_copy(facility: Facility) -> None:
+    """The trash was emptied by hand, or the copy was lost while it was moved, and a new version has its name since: it
+    is not called the old one, and stays."""
+    session = facility.session()
+    old = facility.add(session, "m.tiff", b"first")
+    facility.pass_once()
+    facility.stores["live"].content.clear()
+    facility.add(session, "m.tiff", b"second!")
+    holds.hold(facility.catalog, session.id, reason="look", by="ada")
+    work = facility.retirement()
+    work.look()
+    [life] = retirement.lives(facility.catalog)
+    work.emptying.restore(life, ["live"])
+    assert facility.states(old)["live"] == "removed"
+    other = facility.add(session, "n.tiff", b"third")
+    change = update(ReplicaRow).where(ReplicaRow.id == facility.copy(other, "live").replica_id)
+    with facility.catalog.writing() as unit:
+        unit.execute(change.values(state="retiring", trashed_as=".coldchain-trash/x"))
+    facility.stores["live"].content["krios/visit/n.tiff"] = b"other"
+    facility.retirement().look()
+    assert facility.states(other)["live"] == "damaged"
+    assert facility.stores["live"].content == {"krios/visit/m.tiff": b"second!", "krios/visit/n.tiff": b"other"}
+
+
 def test_damage_elsewhere_brings_the_trashed_copy_back(facility: Facility) -> None:
     """A copy elsewhere is lost while this one lies in the trash: it is put back, whole, and goes again only when the
     other was made again. A store that is only away changes nothing."""

@@ -61,15 +61,38 @@ class Emptying:
                     shelf.move(copy.location, copy.trashed_as)
         except StorageError:
             return False
-        if where is Where.PLACE:
-            retiring.restored(self._catalog, [copy.replica_id])
-        elif where is Where.NOWHERE:
-            if store != SOURCE or is_there(file):
-                self._clearing.note_damaged(file, {copy.replica_id: _LOST}, report)
-        else:
+        if where in (Where.TRASH, Where.BOTH):
             retiring.trashed(self._catalog, [copy.replica_id], now=self._clearing.now())
             return True
+        if where is Where.PLACE:
+            self._undo(store, file, report)
+        elif store != SOURCE or is_there(file):
+            self._clearing.note_damaged(file, {copy.replica_id: _LOST}, report)
         return False
+
+    def _undo(self, store: str, file: FileOnStores, report: Report) -> None:
+        """A copy was not moved: it is as before, if it is what lies in its place."""
+        try:
+            found = self._other_in_place(store, file)
+        except StorageError:
+            return
+        copy = retiring.own_copy(file, store)
+        if not found:
+            retiring.restored(self._catalog, [copy.replica_id])
+        elif store != SOURCE:
+            self._clearing.note_damaged(file, {copy.replica_id: found}, report)
+        else:  # a new version, which the collector takes in
+            retiring.restored(self._catalog, [copy.replica_id])
+
+    def _other_in_place(self, store: str, file: FileOnStores) -> str:
+        """What else than the copy lies in its place, "" where it is the copy. Raises StorageError."""
+        shelf, copy = self._shelves.of(store, file.root), retiring.own_copy(file, store)
+        assert shelf is not None and file.sha256 is not None
+        try:
+            shelf.confirm(copy.location, file.sha256, file.size_bytes, self._shelves.witnesses.ring)
+        except VerificationError as error:
+            return error.found
+        return ""
 
     def empty(self, store: StoreView, *, only: UUID | None = None) -> Amount:
         """Remove what may go from a store's trash, and put back what must, of all sessions or of `only` that; how much
@@ -171,11 +194,10 @@ class Emptying:
     def _note_not_in_trash(self, store: str, file: FileOnStores) -> None:
         """It was put back by a process that was killed before it said so, or somebody has emptied the trash."""
         shelf, copy = self._shelves.of(store, file.root), retiring.own_copy(file, store)
-        assert shelf is not None and file.sha256 is not None
+        assert shelf is not None
         if store == SOURCE and not is_there(file):
             return
-        if trash.find(shelf, copy) is Where.PLACE:
-            shelf.confirm(copy.location, file.sha256, file.size_bytes, self._shelves.witnesses.ring)
+        if trash.find(shelf, copy) is Where.PLACE and not self._other_in_place(store, file):
             retiring.restored(self._catalog, [copy.replica_id])
         elif copy.state is ReplicaState.REMOVING:
             retiring.removed(self._catalog, [copy.replica_id])
