@@ -24,3 +24,14 @@ def electron_wavelength_angstrom(voltage_kilovolt: float) -> float:
     rest_energy_joule = _ELECTRON_MASS_KILOGRAM * _SPEED_OF_LIGHT_METER_PER_SECOND**2
     momentum = math.sqrt(2 * _ELECTRON_MASS_KILOGRAM * energy_joule * (1 + energy_joule / (2 * rest_energy_joule)))
     return _PLANCK_JOULE_SECOND / momentum * ANGSTROM_PER_METER
+
+
+def byte_size(value: int) -> str:
+    """Bytes in decimal units: 1.2 GB is 1,200,000,000 bytes."""
+    if value < 0:
+        return f"−{byte_size(-value)}"
+    if value < 1000:
+        return f"{value} B"
+    exponent = min(int(math.log10(value) // 3), 5)
+    scaled = value / 1000**exponent
+    return f"{scaled:.{0 if scaled >= 100 else 1}f} {('B', 'kB', 'MB', 'GB', 'TB', 'PB')[exponent]}"

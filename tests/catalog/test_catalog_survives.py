@@ -155,7 +155,7 @@ def test_two_processes_upgrade_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.sqlite'}"
     code = "import sys; from coldchain.catalog import engine; print(engine.upgrade(sys.argv[1]))"
     both = [subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate()[0].strip() for process in both] == ["0007", "0007"]
+    assert [process.communicate()[0].strip() for process in both] == ["0008", "0008"]
     assert _integrity(url) == ["ok"]
 
 

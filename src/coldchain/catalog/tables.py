@@ -32,6 +32,7 @@ from coldchain.model.policy import Tier
 from coldchain.model.quality import Grade, Quantity
 from coldchain.model.results import Step, StepState
 from coldchain.model.session import ExposureState, Layout, SessionState
+from coldchain.model.stores import StoreSubject
 
 JsonObject = dict[str, Any]
 
@@ -250,6 +251,19 @@ class StoreSampleRow(Base):
     free_bytes: Mapped[int | None] = mapped_column(BigInteger())
     arrived_bytes: Mapped[int] = mapped_column(BigInteger())
     backlog_bytes: Mapped[int] = mapped_column(BigInteger())
+
+
+class StoreAlertRow(Base):
+    """What was said of a store, open while `ended_at` is NULL."""
+
+    __tablename__ = "store_alerts"
+    __table_args__ = (Index("ix_store_alerts_ended_at_id", "ended_at", "id"),)
+
+    store: Mapped[str]
+    subject: Mapped[StoreSubject] = mapped_column(Word(StoreSubject))
+    words: Mapped[str] = mapped_column(Prose())
+    raised_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
 
 
 class HoldRow(Base):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from coldchain.model.policy import Tier
@@ -72,3 +73,24 @@ class StoreSample:
     free_bytes: int | None
     arrived_bytes: int
     backlog_bytes: int
+
+
+class StoreSubject(StrEnum):
+    """What an alert of a store is about."""
+
+    FILLED = "filled"  # more of it is in use than the facility wants
+    FULL_SOON = "full soon"  # it is foretold to be full within the days that the facility wants to have
+    LATE = "late"  # copies are wanted on it for longer than their policy allows
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAlert:
+    """What was said of a store, open while `ended_at` is None."""
+
+    id: UUID
+    site: str
+    store: str
+    subject: StoreSubject
+    words: str
+    raised_at: datetime
+    ended_at: datetime | None

@@ -13,6 +13,7 @@ from coldchain.model.files import FileState, ReplicaState
 from coldchain.model.quality import Grade
 from coldchain.model.results import StepState
 from coldchain.model.session import ExposureState, SessionState
+from coldchain.units import byte_size
 
 NOTHING = "–"
 
@@ -81,15 +82,6 @@ def shortest(value: float | None, unit: str = "") -> str:
 def micrometer(value_angstrom: float | None) -> str:
     """A length of some thousand Å in µm."""
     return number(None if value_angstrom is None else value_angstrom * 1e-4, 2, "µm")
-
-
-def byte_size(value: int) -> str:
-    """Bytes in decimal units: 1.2 GB is 1,200,000,000 bytes."""
-    if value < 1000:
-        return f"{value} B"
-    exponent = min(int(math.log10(value) // 3), 5)
-    scaled = value / 1000**exponent
-    return f"{scaled:.{0 if scaled >= 100 else 1}f} {('B', 'kB', 'MB', 'GB', 'TB', 'PB')[exponent]}"
 
 
 def moment(value: datetime | None) -> str:
