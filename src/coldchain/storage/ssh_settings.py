@@ -15,7 +15,7 @@ _HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*")
 _OPTION = re.compile(r"[A-Za-z][A-Za-z0-9]*=[^\x00-\x1f\x7f]+")
 _URL = re.compile(r"ssh://(?:(?P<user>[^/]*)@)?(?P<host>\[[^]/]*\]|[^/@:]*)(?::(?P<port>\d{1,5}))?(?P<path>/[^?#]*)")
-# The first that both sides know is taken. AES in Galois mode is done by the processor, several times as fast as others.
+# The first that both sides know is taken: AES in Galois mode, for which processors have instructions of their own.
 _CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr,chacha20-poly1305@openssh.com"
 _ALIVE_SECONDS = 10
 _ALIVE_COUNT = 3
