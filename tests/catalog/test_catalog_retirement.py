@@ -82,7 +82,7 @@ def test_an_announcement_is_made_once(catalog: Catalog, session: Session) -> Non
     assert announce("live") == first and announce("archive") != first
     assert len(announcements.standing(catalog)) == len(announcements.of_session(catalog, session.id)) == 2
     [event] = [e for e in events.recent(catalog) if e.kind == "retire.announced" and "store live" in e.message]
-    assert event.session_id == session.id and "3 files (2.0 KiB)" in event.message
+    assert event.session_id == session.id and "3 files (2.0 kB)" in event.message
     for _ in range(2):
         announcements.end(catalog, first.id, outcome="held", now=NOW, withdrawn=True)  # type: ignore[attr-defined]
     assert [event.kind for event in events.recent(catalog)].count("retire.withdrawn") == 1

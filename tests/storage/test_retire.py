@@ -80,7 +80,7 @@ def test_of_many_files_one_event_is_written_for_each_step(facility: Facility) ->
     facility.pass_once()
     assert len(events.recent(facility.catalog, limit=10_000)) == before + 2
     [message] = said(facility, "replica.trashed")
-    assert "70 files (420 bytes)" in message and "coldchain store restore visit --store live" in message
+    assert "70 files (420 B)" in message and "coldchain store restore visit --store live" in message
     facility.later(days=8)
     facility.pass_once()
     assert len(events.recent(facility.catalog, limit=10_000)) == before + 3
@@ -285,7 +285,7 @@ def test_nothing_goes_that_was_not_announced_long_enough(facility: Facility) -> 
     file = facility.add(session, "m.tiff")
     facility.pass_once()
     [message] = said(facility, "retire.announced")
-    assert "1 files (6 bytes)" in message and "2026-03-08 12:00 UTC" in message
+    assert "1 files (6 B)" in message and "2026-03-08 12:00 UTC" in message
     assert "coldchain store hold 'visit 42' --reason" in message
     facility.later(days=6.9)
     facility.pass_once()

@@ -13,8 +13,7 @@ from coldchain.catalog.tables import AnnouncementRow
 from coldchain.model.events import Severity
 from coldchain.model.policy import SOURCE
 from coldchain.model.retention import Amount, Announcement, SessionLife
-
-_KIB = 1024
+from coldchain.units import byte_size
 
 
 def announce(
@@ -49,7 +48,7 @@ def announce(
         unit.flush()
         where = "the camera's disk" if store == SOURCE else f"store {store}"
         message = (
-            f"{amount.files:,} files ({in_words(amount.size_bytes)}) are going to be cleared from {where} from "
+            f"{amount.files:,} files ({byte_size(amount.size_bytes)}) are going to be cleared from {where} from "
             f"{due_at:%Y-%m-%d %H:%M} UTC on, by the rule {rule}; verified copies stay elsewhere. "
             f"To keep them there: coldchain store hold {session.shell_word} --reason WHY"
         )
@@ -97,15 +96,6 @@ def session_query(session_id: UUID) -> Select[AnnouncementRow]:
         .where(AnnouncementRow.session_id == session_id, AnnouncementRow.ended_at.is_(None))
         .order_by(AnnouncementRow.session_id, AnnouncementRow.ended_at, AnnouncementRow.id)
     )
-
-
-def in_words(size_bytes: int) -> str:
-    """A number of bytes for people: 1536 is "1.5 KiB"."""
-    size, units = float(size_bytes), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while size >= _KIB and len(units) > 1:
-        size /= _KIB
-        units.pop(0)
-    return f"{size:,.0f} bytes" if units[0] == "bytes" else f"{size:,.1f} {units[0]}"
 
 
 def _announcement(row: AnnouncementRow) -> Announcement:

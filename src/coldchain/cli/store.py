@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 
 from coldchain.cli.store_mend import adopt, repair, verify
+from coldchain.cli.store_retire import hold, release, restore, retire, unknown
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     help="List stores and what they hold, prove and mend copies, clear what may go.",
 )
-for command in (verify, repair, adopt):
+for command in (verify, repair, adopt, retire, restore, hold, release, unknown):
     app.command()(command)

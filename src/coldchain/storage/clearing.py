@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from coldchain.catalog import events, retirement, retiring
-from coldchain.catalog.announcements import in_words
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.retiring import Intent
 from coldchain.errors import StorageError, VerificationError, printable
@@ -34,6 +33,7 @@ from coldchain.storage.shelves import Shelves, has_folder, is_there
 from coldchain.storage.store import Store
 from coldchain.storage.trash import Where
 from coldchain.storage.witnesses import is_missing
+from coldchain.units import byte_size
 
 BATCH_FILES = 64
 BATCH_SECONDS = 20.0
@@ -263,7 +263,7 @@ class Clearing:
         self.say_bad(session, report)
         if report.gone.files:
             message = (
-                f"{report.gone.files:,} files ({in_words(report.gone.size_bytes)}) lie in the trash of {store} for "
+                f"{report.gone.files:,} files ({byte_size(report.gone.size_bytes)}) lie in the trash of {store} for "
                 f"{rule.grace_days:g} days, by the rule {rule.name}. To bring them back: "
                 f"coldchain store restore {session.shell_word} --store {store}"
             )

@@ -13,7 +13,6 @@ from contextlib import suppress
 from uuid import UUID
 
 from coldchain.catalog import events, retirement, retiring
-from coldchain.catalog.announcements import in_words
 from coldchain.catalog.retiring import Intent
 from coldchain.errors import StorageError, VerificationError, printable
 from coldchain.model.events import Severity
@@ -24,6 +23,7 @@ from coldchain.storage import retention, trash
 from coldchain.storage.clearing import BATCH_FILES, BATCH_SECONDS, Clearing, Report, is_as_catalogued
 from coldchain.storage.shelves import is_there
 from coldchain.storage.trash import Where
+from coldchain.units import byte_size
 
 _LOST = "it lies neither in its place nor in the trash"
 
@@ -269,7 +269,7 @@ class Emptying:
         self._say_back(store, session, report)
         if report.gone.files:
             message = (
-                f"{report.gone.files:,} files ({in_words(report.gone.size_bytes)}) are removed from the trash of "
+                f"{report.gone.files:,} files ({byte_size(report.gone.size_bytes)}) are removed from the trash of "
                 f"{store}; their other copies were confirmed just before"
             )
             events.record(self._catalog, Severity.INFO, "replica.removed", message, session_id=session.id)
@@ -277,7 +277,7 @@ class Emptying:
     def _say_back(self, store: str, session: SessionLife, report: Report) -> None:
         self._clearing.say_bad(session, report)
         if report.back.files:
-            message = f"{report.back.files:,} files ({in_words(report.back.size_bytes)}) are back on {store}, whole"
+            message = f"{report.back.files:,} files ({byte_size(report.back.size_bytes)}) are back on {store}, whole"
             events.record(self._catalog, Severity.INFO, "replica.restored", message, session_id=session.id)
 
     def _by_session(self, store: str, state: ReplicaState) -> Iterator[tuple[UUID, list[FileOnStores]]]:
