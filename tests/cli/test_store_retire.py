@@ -191,6 +191,22 @@ def test_a_copy_that_is_not_whole_makes_it_fail(make: Make) -> None:
     assert "scope/visit/1.tiff" in facility.names("live")
 
 
+@pytest.mark.parametrize("swapped", ["live", "tape"])
+def test_an_empty_disk_in_a_stores_place_stops_everything(make: Make, swapped: str) -> None:
+    """A store that does not bear its identity is neither cleared nor relied on; with the right disk it goes on."""
+    facility = make()
+    place = facility.folder / "stores" / swapped
+    right = place.rename(facility.folder / "right")
+    place.mkdir()
+    facility.store("retire", "--yes")
+    assert list(place.iterdir()) == []
+    place.rmdir()
+    right.rename(place)
+    assert facility.names("live") == WHOLE and facility.names("tape") == WHOLE
+    assert facility.store("retire", "--yes").status == 0
+    assert not set(WHOLE) & set(facility.names("live"))
+
+
 def test_a_place_that_is_taken_makes_restoring_fail(make: Make) -> None:
     """The file stays in the trash, and what has its place stays as it is."""
     facility = make()
