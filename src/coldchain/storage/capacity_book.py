@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,10 +30,14 @@ _COUNT_ALL_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class StoreCapacity:
-    """A store with what it holds and what is foretold of it; `samples` are those of the last weeks, oldest first."""
+    """A store with what it holds and what is foretold of it; `samples` are those of the last weeks, oldest first.
+
+    `usage` are the copies of its site, `known_bytes` those of all sites that share the store.
+    """
 
     state: StoreState
     usage: Usage
+    known_bytes: int
     oldest_wanted: datetime | None
     foretold: Forecast
     samples: Sequence[StoreSample] = field(repr=False)
@@ -46,7 +51,7 @@ class StoreCapacity:
     @property
     def others_bytes(self) -> int | None:
         """What is in use and is no copy that the catalog knows; None where the store does not tell."""
-        return None if self.used_bytes is None else max(0, self.used_bytes - self.usage.all_bytes)
+        return None if self.used_bytes is None else max(0, self.used_bytes - self.known_bytes)
 
 
 class CapacityBook:
@@ -62,10 +67,15 @@ class CapacityBook:
         self._lock = Lock()
 
     def of(self, states: Sequence[StoreState]) -> list[StoreCapacity]:
-        """The stores with what they hold and what is foretold of them. Raises CatalogError."""
-        keys = [(state.site, state.name) for state in states]
-        totals = self._total(keys)
-        return [self._of(state, totals[state.site, state.name]) for state in states]
+        """The stores with what they hold and what is foretold of them. Raises CatalogError.
+
+        `states` are to be all that the catalog knows: sites that share a store bear its one identity.
+        """
+        totals = self._total([(state.site, state.name) for state in states])
+        known: Counter[UUID] = Counter()
+        for state in states:
+            known[state.identity] += totals[state.site, state.name].all_bytes
+        return [self._of(state, totals[state.site, state.name], known[state.identity]) for state in states]
 
     def forecast(self, site: str, store: str) -> Forecast:
         """What is foretold of a site's store. Raises CatalogError."""
@@ -91,11 +101,11 @@ class CapacityBook:
             self._lines.setdefault(line.session_id, []).append(line)
         self._counted_all = time.monotonic()
 
-    def _of(self, state: StoreState, usage: Usage) -> StoreCapacity:
+    def _of(self, state: StoreState, usage: Usage, known_bytes: int) -> StoreCapacity:
         foretold, samples = self._foretold(state.site, state.name)
         is_own = state.site == self._catalog.site
         oldest = counted.oldest_wanted(self._catalog, state.name) if is_own and state.backlog_files else None
-        return StoreCapacity(state, usage, oldest, foretold, samples)
+        return StoreCapacity(state, usage, known_bytes, oldest, foretold, samples)
 
     def _total(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Usage]:
         counted_at, totals = self._totals

@@ -41,7 +41,7 @@ def api_router(site: Site) -> APIRouter:
 
     @router.get("/changes")
     def changes(request: Request) -> Response:
-        return _stamped(request, page.stamp(catalog))
+        return stamped(request, page.stamp(catalog))
 
     @router.get("/sessions")
     def session_list() -> Response:
@@ -61,7 +61,7 @@ def api_router(site: Site) -> APIRouter:
     def session_changes(request: Request, session_id: UUID) -> Response:
         if page.session(catalog, session_id) is None:
             raise HTTPException(404)
-        return _stamped(request, page.stamp(catalog, session_id))
+        return stamped(request, page.stamp(catalog, session_id))
 
     @router.get("/sessions/{session_id}/readings")
     def readings(session_id: UUID) -> Response:
@@ -122,7 +122,7 @@ def reading_columns(readings: Sequence[Reading]) -> dict[str, object]:
     return {"clock": "acquired" if is_acquired else "found", "time": [time for time, _ in ordered]} | columns
 
 
-def _stamped(request: Request, stamp: str) -> Response:
+def stamped(request: Request, stamp: str) -> Response:
     """304 without a body while the reader has seen this stamp, else 200 with it."""
     tag = f'"{stamp}"'
     headers = {"ETag": tag, "Cache-Control": "no-store"}

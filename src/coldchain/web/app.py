@@ -20,6 +20,7 @@ from coldchain.web.encoding import PlainResponse
 from coldchain.web.guard import HEADERS, LOCAL_HOSTS, Guard
 from coldchain.web.pages import pages_router
 from coldchain.web.site import Site, build_site, wants_json
+from coldchain.web.stores import stores_router
 
 _TITLES = {
     404: "This is not here",
@@ -52,6 +53,7 @@ def create_app(
     app = FastAPI(title=facility_name, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hosts = LOCAL_HOSTS
     app.include_router(pages_router(site))
+    app.include_router(stores_router(site))
     app.include_router(api_router(site))
     app.include_router(assets_router(site))
     _handle_errors(app, site)

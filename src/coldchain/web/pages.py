@@ -21,6 +21,8 @@ from coldchain.catalog import (
     results,
     sessions,
     steps,
+    store_alerts,
+    stores,
     verdicts,
 )
 from coldchain.catalog.page import ExposureFilter
@@ -104,6 +106,8 @@ def pages_router(site: Site) -> APIRouter:
             lines=lines[:SESSIONS_LIMIT],
             older=lines[SESSIONS_LIMIT - 1].session.id if len(lines) > SESSIONS_LIMIT else None,
             before=before,
+            troubled=[state for state in stores.all_stores(site.catalog) if state.trouble],
+            store_alerts=store_alerts.standing(site.catalog),
         )
 
     @router.get("/sessions/{session_id}")
