@@ -5,6 +5,7 @@
     keepers (one for each store)          stores → catalog: that they are well, how full, what is wanted on them
     copier                                catalog → stores, each copy read back
     scrubbers (one for each store)        stores → catalog: copies that are not whole any more
+    retirer                               stores → their trash, where a rule says so and other copies are confirmed
     pipeline                              catalog → results, by way of the compute engine
     notifier                              catalog → mail, syslog, webhooks
     watcher                               any folder → commands; it alone has nothing to do with the catalog
@@ -36,13 +37,16 @@ from coldchain.compute.local import LocalEngine
 from coldchain.config import InstrumentSection, Settings
 from coldchain.errors import ColdchainError, ConfigError
 from coldchain.model.events import Notice, Severity
-from coldchain.model.policy import CopyPlan
+from coldchain.model.policy import SOURCE, CopyPlan
 from coldchain.notify.notifier import Notifier
 from coldchain.preprocess.pipeline import Pipeline
 from coldchain.preprocess.plan import PipelineParameters
 from coldchain.storage.copier import Copier
 from coldchain.storage.keeper import StoreKeeper
-from coldchain.storage.opening import describe, make_store
+from coldchain.storage.opening import close_store, describe, make_store
+from coldchain.storage.posix import PosixStore
+from coldchain.storage.retire import LOCK_NAME as RETIRE_LOCK_NAME
+from coldchain.storage.retire import Retirer
 from coldchain.storage.scrub import Scrubber
 from coldchain.storage.store import Store
 from coldchain.storage.troubles import Troubles
@@ -112,7 +116,7 @@ class Facility:
             raise ConfigError("there is no store to copy to", remedy="Add a [[store]].", path=settings.origin)
         self.settings = settings
         self.catalog = open_catalog(settings.catalog.url, settings.facility.site)
-        stores = open_stores(self.catalog, settings)
+        self._stores = stores = open_stores(self.catalog, settings)
         troubles = Troubles(stores)
         self._engine = LocalEngine(settings.compute.workers)
         # In the order in which they stop: what takes in before what works it off.
@@ -123,6 +127,14 @@ class Facility:
         self._parts["orphan watch"] = OrphanWatch(self.catalog, patience_seconds)
         self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads, troubles=troubles)
         self._parts |= self._scrubbers(stores, troubles)
+        self._parts["retirer"] = Retirer(
+            self.catalog,
+            stores,
+            settings.retire_rules(),
+            settings.copy_plan().places,
+            lock=settings.origin.parent / RETIRE_LOCK_NAME,
+            source=lambda root: PosixStore(SOURCE, root),
+        )
         self._parts["pipeline"] = self._pipeline()
         if settings.notify:
             self._parts["notifier"] = self._notifier()
@@ -204,6 +216,8 @@ class Facility:
         for part in self._parts.values():
             part.stop()
         self._engine.close()
+        for store in self._stores.values():
+            close_store(store)
         self.catalog.close()
 
     def idle(self) -> bool:

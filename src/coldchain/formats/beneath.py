@@ -42,11 +42,22 @@ def lstat_beneath(root: Path, relative: str) -> os.stat_result:
     """The status of a file below `root`, links not followed, neither on the way nor at the end. Raises as above."""
     path = PurePosixPath(relative)
     with folder_beneath(root, str(path.parent)) as folder:
-        return os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+        return lstat_in(folder, path.name)
 
 
 def open_beneath(root: Path, relative: str) -> int:
     """A descriptor for reading a file below `root`; a pipe is not waited for. Raises as above; the caller closes."""
     path = PurePosixPath(relative)
     with folder_beneath(root, str(path.parent)) as folder:
-        return os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        return open_in(folder, path.name)
+
+
+def lstat_in(folder: int, name: str) -> os.stat_result:
+    """The status of a file of an open folder, links not followed. Raises OSError."""
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def open_in(folder: int, name: str) -> int:
+    """A descriptor for reading a file of an open folder; no link is followed and no pipe waited for. Raises OSError; the
+    caller closes."""
+    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)

@@ -212,6 +212,7 @@ def _success(replica: Replica, outcome: CopyOutcome) -> list[CopyRecord]:
         outcome.state,
         outcome.level,
         outcome.sha256,
+        detail="" if outcome.kept is None else f"what stood under its name is kept as {printable(outcome.kept.path)}",
         kept=outcome.kept,
         stored_as=outcome.stored_as,
     )

@@ -18,6 +18,8 @@ from coldchain.storage.store import Store
 from coldchain.storage.troubles import Troubles
 
 _BATCH = 512
+# Batches of small files at once: one is read while another is flushed, and memory holds no more.
+_BATCHES = 2
 # What is more urgent than the rest of a batch waits no longer than this, and the file in hand.
 _FRESH_SECONDS = 1.0
 
@@ -41,6 +43,7 @@ class CopyQueue:
         self._found: deque[CopyTask] = deque()
         self._found_at = 0.0
         self._in_hand: set[UUID] = set()
+        self._batches: set[UUID] = set()
         self._ends: dict[int, Position | None] = {}
 
     def take(self) -> list[CopyTask]:
@@ -56,6 +59,8 @@ class CopyQueue:
                 task = self._now(self._found[0])
                 if taken and not (task and self._goes_with(task, taken[0])):
                     break
+                if not taken and task and self._is_small(task) and len(self._batches) >= _BATCHES:
+                    break  # the next thread that is done with a batch takes it
                 self._found.popleft()
                 if task:
                     taken.append(task)
@@ -63,12 +68,15 @@ class CopyQueue:
                     self._in_hand.add(task.file.id)
                     if not self._is_small(task):
                         break
+            if taken and self._is_small(taken[0]):
+                self._batches.add(taken[0].file.id)
             return taken
 
     def let_go(self, taken: Sequence[CopyTask]) -> None:
         """These are done, or failed."""
         with self._lock:
             self._in_hand.difference_update(task.file.id for task in taken)
+            self._batches.discard(taken[0].file.id)
 
     def idle(self) -> bool:
         """Whether there is nothing to do now, but for what has failed often and waits. Raises CatalogError."""

@@ -20,7 +20,7 @@ _PROCESSOR = Path("/proc/cpuinfo")
 _FLAGS = {"flags", "Features"}  # on x86, on ARM
 _ONCE = Lock()
 # What is shorter is hashed by itself: being served together with others would take as long.
-_ALONE_BYTES = 1 << 20
+_ALONE_BYTES = 128 << 10
 
 
 class Digest(Protocol):

@@ -34,6 +34,13 @@ def make_store(section: StoreSection, identity: UUID | None = None) -> Store:
     return Throttled(store, Limit(rate, windows))
 
 
+def close_store(store: Store) -> None:
+    """Let go of the connections that a store may have; without it they end with the process."""
+    inner = store.inner if isinstance(store, Throttled) else store
+    if isinstance(inner, SshStore):
+        inner.close()
+
+
 def describe(section: StoreSection) -> str:
     """What a store's file system tells of itself beside its size, in one line; "" where it tells nothing."""
     if section.folder is None:
@@ -67,7 +74,7 @@ def _ssh_store(section: StoreSection, identity: UUID | None) -> Store:
 
 
 def _s3_store(section: StoreSection, identity: UUID | None) -> Store:
-    # boto3 takes half a second to import, which facilities without an object store should not wait for.
+    # botocore takes a second to import, which facilities without an object store should not wait for.
     from coldchain.storage.s3 import S3Store
 
     where, said = urlsplit(section.url), section.s3 or S3Section()

@@ -1,8 +1,9 @@
 """A few page-aligned buffers that go round between one reader and several consumers.
 
-Reading, hashing and writing overlap: each consumer has its own thread, `hashlib` and the system calls release the
-interpreter's lock, and a buffer is filled again when the last consumer has let go of it. Memory is bounded by the ring
-whatever the file's size. The buffers are anonymous mappings because `O_DIRECT` wants page-aligned memory.
+Reading, hashing and writing overlap: each consumer has its own thread, hashing and the system calls release the
+interpreter's lock, and a buffer is filled again when the last consumer has let go of it. Where many files are on their
+way at once, they overlap with each other, and each has but one thread. Memory is bounded by the ring whatever the
+file's size. The buffers are anonymous mappings because `O_DIRECT` wants page-aligned memory.
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ from contextlib import contextmanager
 from queue import Empty, LifoQueue, SimpleQueue
 from threading import Lock
 
-BUFFER_BYTES = 4 << 20
+BUFFER_BYTES = 1 << 20
 BUFFER_COUNT = 4
+_CROWD = 4
 
 Fill = Callable[[memoryview], int]
 Consume = Callable[[memoryview], object]
 
 
 class Ring:
-    """`count` buffers of `buffer_bytes` each (a multiple of the page size). One `stream` at a time uses it."""
+    """`count` buffers of `buffer_bytes` each (a multiple of the page size). One `stream` at a time uses it.
+
+    `crowded`: so many others are in use that a thread for each consumer would only get in their way.
+    """
 
     def __init__(self, *, buffer_bytes: int = BUFFER_BYTES, count: int = BUFFER_COUNT) -> None:
         self.buffer_bytes = buffer_bytes
+        self.crowded = False
         self.free: SimpleQueue[memoryview] = SimpleQueue()
         for _ in range(count):
             self.free.put(memoryview(mmap.mmap(-1, buffer_bytes)))
@@ -36,6 +42,8 @@ class RingPool:
 
     def __init__(self) -> None:
         self._idle: LifoQueue[Ring] = LifoQueue()
+        self._lock = Lock()
+        self._lent = 0
 
     @contextmanager
     def borrow(self) -> Iterator[Ring]:
@@ -44,9 +52,14 @@ class RingPool:
             ring = self._idle.get_nowait()
         except Empty:
             ring = Ring()
+        with self._lock:
+            self._lent += 1
+            ring.crowded = self._lent > _CROWD
         try:
             yield ring
         finally:
+            with self._lock:
+                self._lent -= 1
             self._idle.put(ring)
 
 
@@ -82,7 +95,7 @@ def stream(fill: Fill, size_bytes: int, consumers: Sequence[Consume], ring: Ring
 
     Returns the number of bytes read. What `fill` or a consumer raises is raised here, after every thread has ended.
     """
-    if size_bytes <= ring.buffer_bytes:
+    if size_bytes <= ring.buffer_bytes or ring.crowded:
         return _stream_in_line(fill, size_bytes, consumers, ring)
     inboxes: list[_Inbox] = [SimpleQueue() for _ in consumers]
     with ThreadPoolExecutor(max_workers=len(consumers), thread_name_prefix="copy") as pool:

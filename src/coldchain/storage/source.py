@@ -7,11 +7,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, Self
 
 from coldchain.errors import SourceChangedError, StorageError
-from coldchain.formats.beneath import lstat_beneath, open_beneath
+from coldchain.formats.beneath import folder_beneath, lstat_beneath, lstat_in, open_beneath, open_in
 from coldchain.storage.store import FileFacts, Reading, Store
 
 
@@ -44,19 +44,41 @@ class SourceFile(Protocol):
         """Raise SourceChangedError where the bytes differ from those of an earlier reading of the same version."""
 
 
+class SourceFolders:
+    """Folders of sources, kept open while many of their files are read: each is walked to but once."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._folders: dict[tuple[Path, PurePosixPath], int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def folder(self, root: Path, parent: PurePosixPath) -> int:
+        """A folder below a root, reached without following a link. Raises OSError and StorageError."""
+        if (root, parent) not in self._folders:
+            self._folders[root, parent] = self._open.enter_context(folder_beneath(root, str(parent)))
+        return self._folders[root, parent]
+
+
 class CameraFile:
-    """A file below a root; no symbolic link below the root is followed.
+    """A file below a root; no symbolic link below the root is followed. With `folders`, its folder is kept open there.
 
     Raises StorageError where it is missing, unreadable, no regular file or behind a link, SourceChangedError where it
     is not the version that is meant.
     """
 
-    def __init__(self, root: Path, relative: str, expected: SourceVersion | None) -> None:
-        self.path = root / relative
+    def __init__(
+        self, root: Path, relative: str, expected: SourceVersion | None, folders: SourceFolders | None = None
+    ) -> None:
         self._root = root
         self._relative = relative
+        self._folders = folders
         with self._stating("opening"):
-            self._descriptor = open_beneath(root, relative)
+            self._descriptor = self._opened()
         self._status = os.fstat(self._descriptor)
         self.facts = FileFacts(self._status.st_size, self._status.st_mtime_ns, self._status.st_mode)
         try:
@@ -71,6 +93,23 @@ class CameraFile:
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._root / self._relative
+
+    def _opened(self) -> int:
+        if self._folders is None:
+            return open_beneath(self._root, self._relative)
+        path = PurePosixPath(self._relative)
+        return open_in(self._folders.folder(self._root, path.parent), path.name)
+
+    def _looked_at(self) -> os.stat_result:
+        if self._folders is None:
+            return lstat_beneath(self._root, self._relative)
+        path = PurePosixPath(self._relative)
+        return lstat_in(self._folders.folder(self._root, path.parent), path.name)
+
     def rewind(self) -> None:
         """See `SourceFile`."""
         os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -83,7 +122,7 @@ class CameraFile:
     def require_unchanged(self, read_bytes: int) -> None:
         """Raise SourceChangedError unless the name still leads to the same file of the same size and time."""
         with self._stating("looking at"):
-            now = (os.fstat(self._descriptor), lstat_beneath(self._root, self._relative))
+            now = (os.fstat(self._descriptor), self._looked_at())
         before = (self._status.st_ino, self._status.st_dev, self.facts.size_bytes, self.facts.modified_ns)
         if read_bytes != self.facts.size_bytes or any(
             (status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns) != before for status in now
