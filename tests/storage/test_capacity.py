@@ -109,9 +109,10 @@ def test_of_few_samples_nothing_is_foretold(days: int) -> None:
     assert forecast([], NOW) == Forecast(0, why_not=forecast([], NOW).why_not)
 
 
-def test_a_store_without_an_end_has_a_rate_and_never_fills() -> None:
-    """An object store does not say how large it is: what arrives is told, and why no more is."""
-    foretold = forecast(sampled(np.full(28, TB), total=None), NOW)
+@pytest.mark.parametrize("total", [None, 0])
+def test_a_store_without_an_end_has_a_rate_and_never_fills(total: int | None) -> None:
+    """An object store does not say how large it is, or says nothing: what arrives is told, and why no more is."""
+    foretold = forecast(sampled(np.full(28, TB), total=total), NOW)
     exactly(foretold.arriving, TB)
     assert not foretold.is_told
     assert "does not tell how large" in foretold.why_not

@@ -118,7 +118,7 @@ def forecast(samples: Sequence[StoreSample], now: datetime) -> Forecast:
     days = _whole_blocks(days)
     arriving = _band(np.maximum(_means(days[:, 1]), 0.0))
     told = Forecast(len(days), at=newest.at, arriving=arriving)
-    if newest.total_bytes is None or newest.free_bytes is None:
+    if not newest.total_bytes or newest.free_bytes is None:
         return replace(told, why_not="the store does not tell how large it is")
     lost = days[~np.isnan(days[:, 0]), 0]
     if len(lost) < FEWEST_DAYS:
