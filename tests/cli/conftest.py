@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coldchain.cli import console
 from coldchain.cli.main import main
 from coldchain.formats.defects import read_defects
 from coldchain.formats.gain import read_gain
@@ -45,6 +46,8 @@ CAMERA_FRAMES = 8
 def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typed:
     """Type a command; its answer comes back."""
     monkeypatch.setenv("COLUMNS", "200")
+    for made in (console.output, console.errors):  # they read the variable when they are made
+        monkeypatch.setattr(made, "_width", 200)
 
     def run(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["coldchain", *map(str, words)])

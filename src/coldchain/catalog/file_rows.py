@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, orm, select
+from sqlalchemy import Row, Select, orm, select
 
 from coldchain.catalog import events
 from coldchain.catalog.tables import FileRow, ReplicaRow
@@ -46,8 +47,8 @@ def replicas_query(file_id: UUID) -> Select[ReplicaRow]:
     return select(ReplicaRow).where(ReplicaRow.file_id == file_id).order_by(ReplicaRow.id)
 
 
-def as_file(row: FileRow) -> DataFile:
-    """The row as a value."""
+def as_file(row: FileRow | Row[Any]) -> DataFile:
+    """The row, or a selection of its whole table, as a value."""
     return DataFile(
         id=row.id,
         session_id=row.session_id,
@@ -64,8 +65,8 @@ def as_file(row: FileRow) -> DataFile:
     )
 
 
-def as_replica(row: ReplicaRow) -> Replica:
-    """The row as a value."""
+def as_replica(row: ReplicaRow | Row[Any]) -> Replica:
+    """The row, or a selection of its whole table, as a value."""
     return Replica(
         id=row.id,
         file_id=row.file_id,

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, func, insert, orm, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, orm, select, update
 
 from coldchain.catalog import events
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.file_rows import COPIED_STATES, as_replica, checked_digest, file_row, note, replicas_query
-from coldchain.catalog.tables import Base, FileRow, ReplicaRow
+from coldchain.catalog.tables import Base, EventRow, FileRow, ReplicaRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import CopyRecord, FileKind, FileState, KeptAside, Replica, ReplicaState, VerificationLevel
+from coldchain.model.identity import new_id
 from coldchain.model.policy import CopyPlan, missing
 
 _AT_ONCE = 500
 _BAD = frozenset({ReplicaState.FAILED, ReplicaState.DAMAGED})
+
+_REPLICA = select(
+    ReplicaRow.id, ReplicaRow.file_id, ReplicaRow.site, ReplicaRow.store, ReplicaRow.state, ReplicaRow.attempts
+)
+_FILE = select(
+    FileRow.id,
+    FileRow.session_id,
+    FileRow.exposure_id,
+    FileRow.relative_path,
+    FileRow.path_digest,
+    FileRow.sha256,
+    FileRow.state,
+)
+_SET_DIGEST = update(FileRow).where(FileRow.id == bindparam("of")).values(sha256=bindparam("sha256"))
+_TRIED = ("state", "level", "detail", "sha256", "attempts", "pending", "verified_at", "checked_at")
+_SET_TRIED = (
+    update(ReplicaRow).where(ReplicaRow.id == bindparam("of")).values({name: bindparam(name) for name in _TRIED})
+)
+_SET_VERIFIED = _SET_TRIED.values({name: bindparam(name) for name in ("kept_as", "stored_as")})
 
 T = TypeVar("T")
 RowT = TypeVar("RowT", bound=Base)
@@ -91,12 +112,12 @@ def record_copy(
 ) -> Replica:
     """Write down how one try to copy ended; see `record_copies`."""
     record = CopyRecord(replica_id, state, level, sha256, detail, kept, stored_as)
-    return record_copies(catalog, [record])[0]
+    with catalog.writing() as unit:
+        _record(unit, [record], {})
+        return as_replica(_by_id(unit, ReplicaRow, [replica_id])[replica_id])
 
 
-def record_copies(
-    catalog: Catalog, records: Sequence[CopyRecord], digests: Mapping[UUID, str] | None = None
-) -> list[Replica]:
+def record_copies(catalog: Catalog, records: Sequence[CopyRecord], digests: Mapping[UUID, str] | None = None) -> None:
     """Write down how tries to copy ended, in one transaction: each one more attempt, the new state, and an event.
 
     VERIFIED needs the level of the proof and the digest that was read back, which must be the file's own. A record's
@@ -106,22 +127,7 @@ def record_copies(
     `digests` are those of files, by id, that are known since.
     """
     with catalog.writing() as unit:
-        replicas = _by_id(unit, ReplicaRow, [record.replica_id for record in records])
-        known = digests or {}
-        files = _by_id(unit, FileRow, {*(replica.file_id for replica in replicas.values()), *known})
-        for file_id, sha256 in known.items():
-            files[file_id].sha256 = checked_digest(sha256)
-        others = _others(unit, list(files.values()))
-        now = datetime.now(UTC)
-        for record in records:
-            replica = replicas[record.replica_id]
-            file = files[replica.file_id]
-            was_damaged = replica.state == ReplicaState.DAMAGED
-            _apply(file, replica, record, now)
-            _note_replica(unit, file, replica, was_damaged=was_damaged)
-            if record.state == ReplicaState.VERIFIED or record.kept is not None:
-                _displace(unit, others.get(file.id, ()), replica, record.kept)
-        return [as_replica(replicas[record.replica_id]) for record in records]
+        _record(unit, records, digests or {})
 
 
 def record_check(catalog: Catalog, replica_id: UUID, *, detail: str) -> Replica:
@@ -180,16 +186,93 @@ def _wanted(site: str, file_id: UUID, size_bytes: int, store: str, priority: int
     }
 
 
-def _apply(file: FileRow, replica: ReplicaRow, record: CopyRecord, now: datetime) -> None:
+def _record(unit: orm.Session, records: Sequence[CopyRecord], digests: Mapping[UUID, str]) -> None:
+    # Not through the session, whose rows cost more than all else that is done with a small file.
+    connection = unit.connection()
+    if digests:
+        known = [{"of": file_id, "sha256": checked_digest(sha256)} for file_id, sha256 in digests.items()]
+        connection.execute(_SET_DIGEST, known)
+    replicas = _selected(connection, "replica", _REPLICA, [record.replica_id for record in records])
+    files = _selected(connection, "file", _FILE, {replica.file_id for replica in replicas.values()})
+    others = _others(unit, list(files.values()))
+    now = datetime.now(UTC)
+    verified: list[dict[str, Any]] = []
+    tried: list[dict[str, Any]] = []
+    noted: list[dict[str, Any]] = []
+    for record in records:
+        replica = replicas[record.replica_id]
+        file = files[replica.file_id]
+        is_verified = record.state == ReplicaState.VERIFIED
+        values = _values(file, replica, record, now)
+        (verified if is_verified else tried).append(values)
+        noted.append(_event(unit, file, replica, record, now))
+        if file.id in others and (is_verified or record.kept is not None):
+            displacing = Replacement(replica.site, replica.store, record.sha256)
+            _displace(unit, others[file.id], displacing, record.kept)
+    for statement, given in ((_SET_VERIFIED, verified), (_SET_TRIED, tried), (insert(EventRow), noted)):
+        if given:
+            connection.execute(statement, given)
+
+
+def _values(file: Row[Any], replica: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]:
     verified = record.state == ReplicaState.VERIFIED
     if verified:
         _check_proof(file, record.level, record.sha256)
-        replica.kept_as, replica.stored_as = None, record.stored_as
-    replica.state, replica.level, replica.detail = record.state, record.level, record.detail
-    replica.sha256 = None if record.sha256 is None else checked_digest(record.sha256)
-    replica.attempts += 1
-    replica.pending = not verified and file.state != FileState.REPLACED
-    replica.verified_at = replica.checked_at = now if verified else None
+    values = {
+        "of": record.replica_id,
+        "state": record.state,
+        "level": record.level,
+        "detail": record.detail,
+        "sha256": None if record.sha256 is None else checked_digest(record.sha256),
+        "attempts": replica.attempts + 1,
+        "pending": not verified and file.state != FileState.REPLACED,
+        "verified_at": now if verified else None,
+        "checked_at": now if verified else None,
+    }
+    return values | {"kept_as": None, "stored_as": record.stored_as} if verified else values
+
+
+def _event(unit: orm.Session, file: Row[Any], replica: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]:
+    mended = replica.state == ReplicaState.DAMAGED and record.state == ReplicaState.VERIFIED
+    severity, kind, message = _words(file, replica.store, record.state, record.detail, mended=mended)
+    return {
+        "id": new_id(),
+        "site": unit.info["site"],
+        "at": now,
+        "severity": severity,
+        "kind": kind,
+        "message": message,
+        "session_id": file.session_id,
+        "exposure_id": file.exposure_id,
+        "file_id": file.id,
+    }
+
+
+def _words(
+    file: FileRow | Row[Any], store: str, state: ReplicaState, detail: str, *, mended: bool = False
+) -> tuple[Severity, str, str]:
+    """Severity, kind and message of a copy's event."""
+    where = f"{printable(file.relative_path)} on {printable(store)}"
+    if mended:
+        return Severity.INFO, "replica.repaired", f"{where} was damaged and is whole again"
+    why = f": {detail}" if detail else ""
+    return Severity.ERROR if state in _BAD else Severity.INFO, f"replica.{state}", f"{where} is {state}{why}"
+
+
+def _selected(
+    connection: Connection, what: str, columns: Select[*tuple[Any, ...]], ids: Iterable[UUID]
+) -> dict[UUID, Row[Any]]:
+    """Columns of rows by their ids; CatalogError where one is not there."""
+    wanted = list(dict.fromkeys(ids))
+    found = {
+        row.id: row
+        for some in _pages(wanted)
+        for row in connection.execute(columns.where(columns.selected_columns.id.in_(some)))
+    }
+    for wanted_id in wanted:
+        if wanted_id not in found:
+            raise CatalogError(f"there is no {what} with the id {wanted_id}")
+    return found
 
 
 def _by_id(unit: orm.Session, kind: type[RowT], ids: Iterable[UUID]) -> dict[UUID, RowT]:
@@ -205,37 +288,44 @@ def _by_id(unit: orm.Session, kind: type[RowT], ids: Iterable[UUID]) -> dict[UUI
     return found
 
 
-def _others(unit: orm.Session, files: Sequence[FileRow]) -> dict[UUID, list[FileRow]]:
+def _others(unit: orm.Session, files: Sequence[Row[Any]]) -> dict[UUID, list[FileRow]]:
     """By the files' ids, those other versions that ever stood under a file's path, where there are any."""
     others: defaultdict[UUID, list[FileRow]] = defaultdict(list)
     by_path = {(file.session_id, file.path_digest): file for file in files}
     for session_id in {file.session_id for file in files}:
         digests = [file.path_digest for file in files if file.session_id == session_id]
         for some in _pages(digests):
-            query = select(FileRow).where(FileRow.session_id == session_id, FileRow.path_digest.in_(some))
-            for row in unit.scalars(query):
+            for row in unit.scalars(_others_query(session_id, some, [file.id for file in files])):
                 file = by_path[session_id, row.path_digest]
-                if row is not file:
+                if row.id != file.id:
                     others[file.id].append(row)
     return others
+
+
+def _others_query(session_id: UUID, digests: Sequence[bytes], known: Sequence[UUID]) -> Select[FileRow]:
+    return select(FileRow).where(
+        FileRow.session_id == session_id, FileRow.path_digest.in_(digests), FileRow.id.not_in(known)
+    )
 
 
 def _pages(things: Sequence[T]) -> Iterator[Sequence[T]]:
     return (things[start : start + _AT_ONCE] for start in range(0, len(things), _AT_ONCE))
 
 
-def _note_replica(unit: orm.Session, file: FileRow, replica: ReplicaRow, *, was_damaged: bool = False) -> None:
-    if was_damaged and replica.state == ReplicaState.VERIFIED:
-        message = f"{printable(file.relative_path)} on {printable(replica.store)} was damaged and is whole again"
-        note(unit, file, Severity.INFO, "replica.repaired", message)
-        return
-    why = f": {replica.detail}" if replica.detail else ""
-    severity = Severity.ERROR if replica.state in _BAD else Severity.INFO
-    message = f"{printable(file.relative_path)} on {printable(replica.store)} is {replica.state}{why}"
-    note(unit, file, severity, f"replica.{replica.state}", message)
+def _note_replica(unit: orm.Session, file: FileRow, replica: ReplicaRow) -> None:
+    note(unit, file, *_words(file, replica.store, replica.state, replica.detail))
 
 
-def _displace(unit: orm.Session, others: Sequence[FileRow], replica: ReplicaRow, kept: KeptAside | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """The copy that takes a name: of which site, on which store, with which bytes (None: it failed)."""
+
+    site: str
+    store: str
+    sha256: str | None
+
+
+def _displace(unit: orm.Session, others: Sequence[FileRow], replica: Replacement, kept: KeptAside | None) -> None:
     """Say where the copies of other versions are, whose name a copy has taken or was about to take.
 
     A process that is killed after it renamed them and before it said so leaves `kept` unknown: what nobody can vouch
@@ -260,7 +350,7 @@ def _displace(unit: orm.Session, others: Sequence[FileRow], replica: ReplicaRow,
         _note_replica(unit, its_file, older)
 
 
-def _check_proof(file: FileRow, level: VerificationLevel | None, sha256: str | None) -> None:
+def _check_proof(file: Row[Any], level: VerificationLevel | None, sha256: str | None) -> None:
     if level is None or sha256 is None:
         raise CatalogError("a copy is to be verified without a proof", expected="a level and the digest read back")
     if file.sha256 is not None and file.sha256 != sha256:

@@ -135,33 +135,53 @@ def hash_query(site: str, limit: int, before: UUID | None) -> Select[UUID, UUID]
 def _tasks(
     unit: orm.Session, site: str, file_ids: Sequence[UUID], stores: Sequence[str], excluded: frozenset[UUID]
 ) -> list[CopyTask]:
-    rows = unit.execute(
-        select(FileRow, InstrumentRow.name, SessionRow, SessionPlaceRow)
-        .join(SessionRow, FileRow.session_id == SessionRow.id)
-        .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
-        .join(SessionPlaceRow, FileRow.place_id == SessionPlaceRow.id, isouter=True)
-        .where(FileRow.id.in_(file_ids))
-    )
-    by_id = {file.id: (file, instrument, session, place) for file, instrument, session, place in rows}
+    # Not through the session, whose rows cost more than all else that is done with a small file.
+    connection = unit.connection()
+    of_these = select(FileRow.__table__).where(FileRow.id.in_(file_ids))
+    by_id = {row.id: as_file(row) for row in connection.execute(of_these)}
+    homes = _homes(unit, {file.session_id for file in by_id.values()})
+    places = _places(unit, {file.place_id for file in by_id.values() if file.place_id is not None})
     replicas: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
     good: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
+    of_files = select(ReplicaRow.__table__).where(ReplicaRow.file_id.in_(file_ids)).order_by(ReplicaRow.id)
     # Chosen here and not by the database, which would search the whole queue for the few replicas of these files.
-    for row in unit.scalars(select(ReplicaRow).where(ReplicaRow.file_id.in_(file_ids)).order_by(ReplicaRow.id)):
+    for row in connection.execute(of_files):
         if row.pending and row.site == site and row.store in stores and row.id not in excluded:
             replicas[row.file_id].append(as_replica(row))
         elif row.state == ReplicaState.VERIFIED:
             good[row.file_id].append(as_replica(row))
     tasks = []
     for file_id in file_ids:
-        file, instrument, session, place = by_id[file_id]
+        file = by_id[file_id]
+        instrument, source_root, folder = homes[file.session_id]
+        root, source_folder = (source_root, folder) if file.place_id is None else places[file.place_id]
         task = CopyTask(
-            file=as_file(file),
+            file=file,
             instrument=instrument,
-            session_folder=session.folder,
-            source_root=session.source_root if place is None else place.root,
-            source_folder=session.folder if place is None else place.folder,
+            session_folder=folder,
+            source_root=root,
+            source_folder=source_folder,
             replicas=tuple(replicas[file_id]),
             good=tuple(good[file_id]),
         )
         tasks.append(task)
     return tasks
+
+
+def _homes(unit: orm.Session, session_ids: Collection[UUID]) -> dict[UUID, tuple[str, str, str]]:
+    """Instrument, source root and folder of sessions."""
+    query = (
+        select(SessionRow.id, InstrumentRow.name, SessionRow.source_root, SessionRow.folder)
+        .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
+        .where(SessionRow.id.in_(session_ids))
+    )
+    return {session_id: (name, root, folder) for session_id, name, root, folder in unit.execute(query)}
+
+
+def _places(unit: orm.Session, place_ids: Collection[UUID]) -> dict[UUID, tuple[str, str]]:
+    """Root and folder of sessions' other places."""
+    query = select(SessionPlaceRow.id, SessionPlaceRow.root, SessionPlaceRow.folder)
+    return {
+        place_id: (root, folder)
+        for place_id, root, folder in unit.execute(query.where(SessionPlaceRow.id.in_(place_ids)))
+    }

@@ -58,6 +58,8 @@ def lstat_in(folder: int, name: str) -> os.stat_result:
 
 
 def open_in(folder: int, name: str) -> int:
-    """A descriptor for reading a file of an open folder; no link is followed and no pipe waited for. Raises OSError; the
-    caller closes."""
+    """A descriptor for reading a file of an open folder; no link is followed and no pipe waited for.
+
+    Raises OSError; the caller closes.
+    """
     return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)

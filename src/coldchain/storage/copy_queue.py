@@ -21,7 +21,7 @@ _BATCH = 512
 # Batches of small files at once: one is read while another is flushed, and memory holds no more.
 _BATCHES = 2
 # What is more urgent than the rest of a batch waits no longer than this, and the file in hand.
-_FRESH_SECONDS = 1.0
+_FRESH_SECONDS = 3.0
 
 _Walk = Callable[[Position | None], tuple[list[CopyTask], Position | None]]
 

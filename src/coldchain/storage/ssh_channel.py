@@ -91,6 +91,9 @@ class Channel:
         self._greeted = False
         self._answers: deque[Answer] = deque()
         self._done = 0
+        self._ended: bool
+        self._listener: _Listener
+        self._finalizer: weakref.finalize[[subprocess.Popen[bytes]], Channel]
         self._source = importlib.resources.files("coldchain.storage").joinpath("remote_helper.py").read_bytes()
         self._start()
         try:
