@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coldchain.errors import StorageError
+from coldchain.errors import StorageError, StoreFullError
 from coldchain.storage.copying import RINGS, CopyOutcome, CopyReport, copy_verified, failed, stands, verified
 from coldchain.storage.digests import new_digest
 from coldchain.storage.source import CameraFile, SourceFolders, SourceVersion
@@ -143,10 +143,12 @@ class _Item:
 
 
 class _Batch:
-    """One store's side of a batch."""
+    """One store's side of a batch. What fails because the whole store does is not tried with every file: a host that
+    does not answer would hold up the other stores as often as the batch has files."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._failure: StorageError | None = None
 
     def copy(self, contents: Sequence[_Content]) -> dict[str, CopyOutcome | None]:
         """The outcome of each by its path; None for those that must be copied by themselves."""
@@ -166,14 +168,25 @@ class _Batch:
         """Those that came through."""
 
         def whether(item: _Item) -> bool:
+            if self._failure is not None:
+                item.fail(self._store, self._failure)
+                return False
             try:
                 do(item)
             except StorageError as error:
                 item.fail(self._store, error)
+                self._note(error)
                 return False
             return True
 
         return [item for item, came in zip(items, at_once(whether, items), strict=True) if came]
+
+    def _note(self, error: StorageError) -> None:
+        # A full store answers at once, and may have room for a smaller file.
+        if self._failure is None and not isinstance(error, StoreFullError) and self._store.is_at_fault(error):
+            words = f"store {self._store.name!r} failed at another file of the same batch ({error.found})"
+            self._failure = StorageError(words, remedy=error.remedy)
+            self._failure.__cause__ = error.__cause__
 
     def _flushed(self, items: list[_Item]) -> list[_Item]:
         """All of them, or none where the store could not make them durable."""
