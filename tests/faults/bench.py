@@ -124,6 +124,12 @@ class Bench:
         self.roots[name] = Root(folder, beneath or folder)
         return folder
 
+    def add_host(self, name: str, settings: dict[str, object]) -> Path:
+        """A store in a new folder of another host, whose disk is this one's."""
+        folder = self.add_folder(name)
+        self._orders = replace(self._orders, hosts={**self._orders.hosts, name: settings})
+        return folder
+
     def add_folder(self, name: str) -> Path:
         """A store in a new folder of the test's own disk."""
         folder = self.folder / "stores" / name

@@ -14,13 +14,14 @@ _MODULES = (
     "test_faults_by_killing",
     "test_faults_of_drives",
     "test_faults_of_calls",
+    "test_faults_of_links",
     "test_faults_of_services",
 )
 _HEAD = """# Faults that were tried
 
-Each row is a test with real components: file systems on loop devices, FUSE, processes that are killed. `make test`
-tries every fault, `make chaos` more of its variants and moments. After every one, and at the moment of the fault as
-well, the tests assert that
+Each row is a test with real components: file systems on loop devices, FUSE, network namespaces, processes that are
+killed. `make test` tries every fault, `make chaos` more of its variants and moments. After every one, and at the moment
+of the fault as well, the tests assert that
 
 - **nothing is lost**: every file comes to be verified on every store that wants it;
 - **nothing is called verified that is not whole**: every such copy is read again and held against what was planted;

@@ -18,7 +18,8 @@ import sys
 import threading
 import traceback
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from coldchain.catalog.engine import open_catalog
 from coldchain.storage import backoff, copier, keeper
@@ -29,6 +30,8 @@ from coldchain.storage.posix import PosixStore
 from coldchain.storage.posix_incoming import PosixIncoming
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import Ring
+from coldchain.storage.ssh import SshStore
+from coldchain.storage.ssh_settings import SshSettings
 from coldchain.storage.store import Store
 from coldchain.storage.troubles import Troubles
 
@@ -39,14 +42,15 @@ _PR_SET_PDEATHSIG = 1
 class Order:
     """What to work on: a catalog, its site, and stores by name and root.
 
-    `user` is whose rights it has; None: the test's. With `pause_at` a file's path, whoever is about to read a copy
-    back first makes that file and waits until it is gone.
+    `hosts` are the settings of those stores that are on other hosts. `user` is whose rights it has; None: the test's.
+    With `pause_at` a file's path, who is about to read a copy back first makes that file and waits until it is gone.
     """
 
     url: str
     site: str
     stores: dict[str, str]
     log: str
+    hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     user: int | None = None
     pause_at: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
@@ -72,7 +76,7 @@ def carry_out(order: Order) -> None:
     if order.pause_at is not None:
         _pause_before_proving(Path(order.pause_at))
     catalog = open_catalog(order.url, order.site)
-    stores: dict[str, Store] = {name: PosixStore(name, Path(root)) for name, root in order.stores.items()}
+    stores = {name: _store(order, name, root) for name, root in order.stores.items()}
     troubles = Troubles(stores)
     parts = [*(StoreKeeper(catalog, store, troubles) for store in stores.values())]
     for part in parts:
@@ -85,6 +89,14 @@ def carry_out(order: Order) -> None:
     at_work.stop()
     for part in parts:
         part.stop()
+
+
+def _store(order: Order, name: str, root: str) -> Store:
+    if name not in order.hosts:
+        return PosixStore(name, Path(root))
+    given = dict(order.hosts[name])
+    files = {key: Path(given.pop(key)) for key in ("identity_file", "known_hosts_file")}
+    return SshStore(name, PurePosixPath(root), SshSettings(**given, **files))
 
 
 def _be_impatient() -> None:
