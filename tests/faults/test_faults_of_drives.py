@@ -76,7 +76,7 @@ def test_a_drives_power_is_cut(bench: Bench, make_drive: MakeDrive, size: str, m
 )
 @sizes
 @pytest.mark.parametrize(
-    "cuts", [pytest.param(2, id="2 cuts"), pytest.param(25, id="25 cuts", marks=pytest.mark.chaos)]
+    "cuts", [pytest.param(2, id="2 cuts"), pytest.param(10, id="10 cuts", marks=pytest.mark.chaos)]
 )
 def test_the_machines_power_is_cut(
     make_bench: Callable[..., Bench], make_drive: MakeDrive, tmp_path: Path, size: str, cuts: int

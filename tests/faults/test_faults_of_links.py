@@ -73,7 +73,7 @@ def link(tmp_path: Path) -> Iterator[Link]:
     """A link to another host, as far as the network can tell."""
     if os.geteuid():
         pytest.skip("needs root, to make network namespaces")
-    for program, package in (("ip", "iproute2"), ("tc", "iproute2")):
+    for program, package in (("ip", "iproute2"), ("tc", "iproute2"), ("nsenter", "util-linux")):
         if shutil.which(program) is None:
             pytest.skip(f"needs {program} (Debian package {package})")
     folder = tmp_path / "sshd"
@@ -96,7 +96,9 @@ def link(tmp_path: Path) -> Iterator[Link]:
         _ip("link", "set", f"{name}n", "up")
         _ip("-n", name, "addr", "add", f"{net}.2/30", "dev", f"{name}f")
         _ip("-n", name, "link", "set", f"{name}f", "up")
-        command = ["ip", "netns", "exec", name, shutil.which("sshd", path="/usr/sbin:/sbin") or "sshd", "-D", "-e"]
+        # Not `ip netns exec`: that keeps every drive mounted that other tests take out meanwhile.
+        enter = ["nsenter", f"--net=/run/netns/{name}", "--"]
+        command = [*enter, shutil.which("sshd", path="/usr/sbin:/sbin") or "sshd", "-D", "-e"]
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen([*command, "-f", str(folder / "config")], stderr=log)
         wait_until(lambda: "Server listening" in (folder / "log").read_text())
