@@ -38,7 +38,7 @@ from coldchain.storage.posix import PosixStore
 from coldchain.storage.store import Store
 
 MEGABYTE = 1_000_000
-THREADS = 16
+THREADS = 8
 _DROP = Path("/proc/sys/vm/drop_caches")
 
 Way = Callable[[Path, list[Path]], float]

@@ -172,7 +172,7 @@ class ComputeSection(_Section):
     engine: Literal["local"] = "local"
     workers: Annotated[int, Field(ge=1, le=1024)] = max(1, (os.cpu_count() or 1) // 2)
     threads_per_worker: Annotated[int, Field(ge=1, le=256)] = min(2, os.cpu_count() or 1)
-    copy_threads: Annotated[int, Field(ge=1, le=64)] = 16
+    copy_threads: Annotated[int, Field(ge=1, le=64)] = 8
 
 
 class WebSection(_Section):
