@@ -364,7 +364,9 @@ def _explain(path: Path, error: ValidationError) -> ConfigError:
     elif first["type"] in {"tuple_type", "list_type"}:
         expected = 'a list, such as ["…", "…"]'
     where = f"{key} = {first['input']!r}" if key else "the file"
-    if key and (isinstance(first["input"], dict) or key.rpartition(".")[2] in SECRET_KEYS):
+    last = key.rpartition(".")[2]
+    may_hold_a_password = last in {"url", "endpoint_url"} and "@" in str(first["input"])
+    if key and (isinstance(first["input"], dict) or last in SECRET_KEYS or may_hold_a_password):
         where = key
     return ConfigError(f"found {where}", expected=expected, remedy="Change that value.", path=path)
 

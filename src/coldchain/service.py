@@ -20,7 +20,9 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 from uuid import UUID
@@ -45,7 +47,7 @@ from coldchain.preprocess.plan import PipelineParameters
 from coldchain.storage.capacity_watch import CapacityWatch
 from coldchain.storage.copier import Copier
 from coldchain.storage.keeper import StoreKeeper
-from coldchain.storage.opening import close_store, describe, make_store
+from coldchain.storage.opening import close_store, describe, hurry_store, make_store
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.retire import LOCK_NAME as RETIRE_LOCK_NAME
 from coldchain.storage.retire import Retirer
@@ -59,29 +61,37 @@ LOCK_NAME = ".coldchain.lock"
 
 
 class FacilityLock:
-    """One service for each facility.toml: two would take the same exposures."""
+    """One service for each facility.toml, and for each site of an embedded catalog: two would take the same exposures,
+    and clear the same copies."""
 
     def __init__(self, settings: Settings) -> None:
-        self._path = settings.origin.parent / LOCK_NAME
+        self._paths = [settings.origin.parent / LOCK_NAME]
+        url, prefix = settings.catalog.url, "sqlite:///"
+        if url.startswith(prefix):
+            file = Path(url.removeprefix(prefix))
+            self._paths.append(file.with_name(f"{file.name}.{settings.facility.site}.lock"))
+        self._open = ExitStack()
 
     def __enter__(self) -> FacilityLock:
-        # Opened for appending: a second service must not empty the file of the first.
-        self._file = self._path.open("a")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise ColdchainError(
-                "another `coldchain run` is at work on this facility",
-                remedy="Stop that one first, or give this one a facility.toml of its own.",
-                path=self._path,
-            ) from None
+        with ExitStack() as held:
+            for path in self._paths:
+                # Opened for appending: a second service must not empty the file of the first.
+                file = held.enter_context(path.open("a"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise ColdchainError(
+                        "another `coldchain run` is at work on this facility",
+                        remedy="Stop that one first, or give this one a facility.toml and a site of its own.",
+                        path=path,
+                    ) from None
+            self._open = held.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._open.close()
 
 
 def open_stores(catalog: Catalog, settings: Settings) -> dict[str, Store]:
@@ -221,6 +231,8 @@ class Facility:
 
     def stop(self) -> None:
         """Take nothing new, finish the copies and steps in hand, record them, and end."""
+        for store in self._stores.values():
+            hurry_store(store)
         for part in self._parts.values():
             part.stop()
         self._engine.close()

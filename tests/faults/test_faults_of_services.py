@@ -27,7 +27,11 @@ sizes = pytest.mark.parametrize("size", ["small", "big"])
     on="the service's process",
     says=("is full",),
 )
-@pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(days=366)], ids=["back", "forward"])
+@pytest.mark.parametrize(
+    "jump",
+    [timedelta(hours=-1), pytest.param(timedelta(days=366), marks=pytest.mark.chaos)],
+    ids=["back", "forward"],
+)
 def test_the_clock_is_set(bench: Bench, make_drive: MakeDrive, jump: timedelta) -> None:
     """Copying goes on, and a store in trouble is tried again as soon as otherwise."""
     library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)

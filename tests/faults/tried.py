@@ -42,8 +42,11 @@ def tried(
     """Enter a test into the table. The fixture `bench` holds it to what it says."""
 
     def enter(test: TestT) -> TestT:
-        row = Tried(fault, made, on, says, outcome, test.__name__, f"{test.__module__.replace('.', '/')}.py")
-        TRIED.append(row)
+        # A module is imported under two names: by pytest, and as part of the package by `table`.
+        file = f"tests/faults/{test.__module__.rpartition('.')[2]}.py"
+        row = Tried(fault, made, on, says, outcome, test.__name__, file)
+        if row not in TRIED:
+            TRIED.append(row)
         test.tried = row  # type: ignore[attr-defined]
         return test
 

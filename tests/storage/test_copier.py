@@ -159,7 +159,7 @@ def test_a_missing_store_holds_up_no_other_and_is_served_when_it_comes(
     arrived = [arrive(f"{n}.tiff", ["raid", "usb"]) for n in range(5)]
     with running(catalog, make_store("raid"), usb):
         wait_until(lambda: all(states(catalog, file)["raid"] is ReplicaState.VERIFIED for file in arrived))
-        wait_until(lambda: any("not there" in r.detail for r in replicas.of_file(catalog, arrived[0].id)))
+        wait_until(lambda: any("not there" in r.detail for f in arrived for r in replicas.of_file(catalog, f.id)))
         usb.root.mkdir()
         wait_until(lambda: all(states(catalog, file)["usb"] is ReplicaState.VERIFIED for file in arrived))
 
@@ -474,3 +474,40 @@ def test_a_source_whose_bytes_differ_at_the_second_reading_is_not_believed(
     (replica,) = replicas.of_file(catalog, file.id)
     assert replica.state is ReplicaState.FAILED
     assert "touch it" in replica.detail
+
+
+def test_an_outage_is_told_once_and_what_waits_keeps_its_order(
+    catalog: Catalog, arrive, make_store: MakeStore, tmp_path: Path
+) -> None:
+    """Of many files for a store that is away, the first says so; the others stay wanted, without an event each."""
+    usb = PosixStore("usb", tmp_path / "usb")
+    arrived = [arrive(f"{n}.tiff", ["usb"], size_bytes=2_000_000) for n in range(6)]
+    with running(catalog, usb, threads=1):
+        wait_until(lambda: any(states(catalog, file)["usb"] is ReplicaState.FAILED for file in arrived))
+        time.sleep(0.3)  # tried again and again meanwhile
+        found = [states(catalog, file)["usb"] for file in arrived]
+        assert found.count(ReplicaState.FAILED) == 1
+        assert len(events.recent(catalog, minimum=Severity.ERROR)) == 1
+        usb.root.mkdir()
+        wait_until(lambda: all(states(catalog, file)["usb"] is ReplicaState.VERIFIED for file in arrived))
+
+
+def test_a_slow_store_holds_up_no_near_one(catalog: Catalog, arrive, make_store: MakeStore) -> None:
+    """While a store that is not near takes its time with all threads that it may have, the near one is served."""
+    slow, go_on = make_store("cloud"), threading.Event()
+    slow.near = False
+    receive = slow.receive
+
+    @contextmanager
+    def wait(relative: str, facts: FileFacts):
+        assert go_on.wait(DEADLINE_SECONDS)
+        with receive(relative, facts) as incoming:
+            yield incoming
+
+    slow.receive = wait  # type: ignore[method-assign]
+    arrived = [arrive(f"{n}.tiff", ["raid", "cloud"], size_bytes=2_000_000) for n in range(12)]
+    with running(catalog, make_store("raid"), slow, threads=6):
+        wait_until(lambda: all(states(catalog, file)["raid"] is ReplicaState.VERIFIED for file in arrived))
+        assert all(states(catalog, file)["cloud"] is ReplicaState.WANTED for file in arrived)
+        go_on.set()
+        wait_until(lambda: all(states(catalog, file)["cloud"] is ReplicaState.VERIFIED for file in arrived))

@@ -9,9 +9,11 @@ import pytest
 
 from coldchain.catalog import events, stores
 from coldchain.catalog.engine import Catalog
-from coldchain.errors import StorageError
+from coldchain.errors import CatalogError, StorageError
 from coldchain.model.policy import Tier
+from coldchain.storage import troubles
 from coldchain.storage.keeper import StoreKeeper
+from coldchain.storage.memory import MemoryStore
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.store import IDENTITY_NAME, FileFacts
 from coldchain.storage.troubles import Troubles
@@ -101,3 +103,32 @@ def test_a_look_writes_down_how_full_a_store_is(catalog: Catalog, tmp_path: Path
     assert away.trouble
     assert away.total_bytes == seen.total_bytes
     assert len(stores.samples(catalog, "raid", site="here", days=1)) == 1
+
+
+def test_one_tree_that_is_reached_twice_is_one_store(catalog: Catalog, tmp_path: Path) -> None:
+    """A second store whose folder is another's in truth is refused by name, and cannot be adopted either."""
+    root = tmp_path / "raid"
+    root.mkdir()
+    keeper_of(catalog, enrolled(catalog, root)).look()
+    (tmp_path / "again").symlink_to(root)
+    stores.enrol(catalog, name="tape", tier=Tier.ARCHIVE, url=str(tmp_path / "again"))
+    tape = PosixStore("tape", tmp_path / "again")
+    identity = tape.mark()
+    assert identity is not None
+    assert "is the store 'raid'" in keeper_of(catalog, tape).look().trouble
+    with pytest.raises(CatalogError, match="is the store raid"):
+        stores.adopt(catalog, "tape", identity)
+    assert not stores.find(catalog, "tape").is_marked
+
+
+def test_a_keeper_that_waits_for_an_answer_says_so(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that does not answer for long is not written to, until it does."""
+    monkeypatch.setattr(troubles, "_SILENT_SECONDS", 0.0)
+    store = MemoryStore("raid")
+    known = Troubles({"raid": store})
+    assert known.is_well("raid")
+    known.look_begun("raid")
+    assert not known.is_well("raid")
+    assert "does not answer" in known.of_store("raid")
+    known.look_ended("raid")
+    assert known.is_well("raid")

@@ -175,3 +175,21 @@ def test_the_copy_proved_longest_ago_comes_first(catalog: Catalog, copied) -> No
     replicas.record_check(catalog, oldest.id, detail="")
     (after,) = [copy for copy in replicas.of_file(catalog, arrived[2].id) if copy.id == oldest.id]
     assert (after.state, after.level) == (ReplicaState.VERIFIED, VerificationLevel.MEDIUM)
+
+
+def test_a_link_that_breaks_once_damages_nothing(catalog: Catalog, copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that does not come again, from a store that answers, says nothing about the copy."""
+    arrived, stores = copied
+    read, broken = PosixStore.read_back, []
+
+    def once(self, stored_as, ring):
+        if not broken:
+            broken.append(stored_as)
+            raise StorageError("the link broke")
+        return read(self, stored_as, ring)
+
+    monkeypatch.setattr(PosixStore, "read_back", once)
+    age(catalog, 31)
+    assert Scrubber(catalog, stores["raid"], days=30).round() == 3
+    assert broken
+    assert [state(catalog, file, "raid") for file in arrived] == ["verified"] * 3

@@ -14,7 +14,7 @@ from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import FileState, ReplicaState
 from coldchain.model.identity import first_id_at, new_id
-from coldchain.model.policy import Tier
+from coldchain.model.policy import GIVEN_UP, Tier
 from coldchain.model.stores import StoreLook, StoreSample, StoreState
 
 _AT_ONCE = 500
@@ -75,9 +75,25 @@ def is_known(catalog: Catalog, name: str, identity: UUID) -> bool:
         return unit.scalar(query) is not None
 
 
+def bearer(catalog: Catalog, name: str, identity: UUID) -> str:
+    """The other store, of any site, that bears an identity; "" where none does. One tree that is reached twice must not
+    count as two stores."""
+    with catalog.reading() as unit:
+        query = select(StoreRow.name).where(StoreRow.name != name, StoreRow.identity == identity).limit(1)
+        return unit.scalar(query) or ""
+
+
 def adopt(catalog: Catalog, name: str, identity: UUID) -> int:
     """Another store has taken this one's place on purpose. What was verified on the old one is wanted on this one; how
-    many copies that are. What the old one's trash held is gone with it."""
+    many copies that are. What the old one's trash held is gone with it. CatalogError where another store bears that
+    identity."""
+    other = bearer(catalog, name, identity)
+    if other:
+        raise CatalogError(
+            f"what lies in the place of store {printable(name)} is the store {printable(other)}",
+            expected="a store of its own",
+            remedy="Mount another disk there: one tree that is reached twice is one copy",
+        )
     with catalog.writing() as unit:
         row = _row(unit, catalog.site, name)
         if row.identity == identity and row.marked_at is not None:
@@ -86,6 +102,10 @@ def adopt(catalog: Catalog, name: str, identity: UUID) -> int:
         row.trouble, row.trouble_since = "", None
         changed = 0
         for copy in unit.scalars(standing_query(catalog.site, name)).yield_per(_AT_ONCE):
+            copy.trashed_at, copy.trashed_as = None, None
+            if copy.state in GIVEN_UP:
+                copy.state, copy.pending, copy.detail = ReplicaState.REMOVED, False, "the store was replaced"
+                continue
             file_state = unit.scalar(select(FileRow.state).where(FileRow.id == copy.file_id))
             copy.state, copy.level, copy.verified_at, copy.checked_at = ReplicaState.WANTED, None, None, None
             copy.kept_as, copy.stored_as, copy.sha256 = None, None, None

@@ -42,6 +42,8 @@ def run(
     settings = config.load(config_file)
     with FacilityLock(settings), stop_on_signals() as stopping:
         facility = Facility(settings)
+        for words in settings.copy_plan().gaps():
+            log.warning("%s", words)
         last = _newest_event(facility.catalog)
         facility.start()
         try:

@@ -10,6 +10,7 @@ from coldchain import config
 from coldchain.catalog import store_alerts, stores
 from coldchain.catalog.engine import open_catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, plain, print_json
+from coldchain.errors import printable
 from coldchain.model.stores import StoreState
 from coldchain.storage.capacity_alerts import days_ahead, in_words
 from coldchain.storage.capacity_book import CapacityBook, StoreCapacity
@@ -47,6 +48,11 @@ def list_stores(json: JsonOption = False, config_file: ConfigOption = DEFAULT_CO
         if store.name not in known:
             table.add_row(plain(store.name), store.tier, plain(store.url), "never seen: start `coldchain run` once")
     output.print(table)
+    for one in found:
+        if one.state.trouble:
+            output.print(f"{printable(one.state.name)}: {printable(one.state.trouble)}", markup=False, highlight=False)
+    for words in settings.copy_plan().gaps():
+        output.print(words, markup=False, highlight=False)
     for alert in alerts:
         output.print(alert.words, markup=False, highlight=False)
 
@@ -68,7 +74,7 @@ def _add(table: Table, one: StoreCapacity, *, is_listed: bool) -> None:
 
 def _condition(state: StoreState, now: datetime) -> str:
     if state.trouble:
-        return state.trouble
+        return "in trouble"
     if state.seen_at is None:
         return "never looked at: start `coldchain run`"
     age = (now - state.seen_at).total_seconds()

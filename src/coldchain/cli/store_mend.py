@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 from uuid import UUID
@@ -83,7 +84,7 @@ def repair(
     Example: coldchain store repair archive
     """
     settings = config.load(config_file)
-    with FacilityLock(settings):
+    with _facility_to_itself(settings, "It makes damaged copies again by itself: see `coldchain store plan`."):
         catalog = open_catalog(settings.catalog.url, settings.facility.site)
         try:
             _store(catalog, settings, name)
@@ -113,7 +114,7 @@ def adopt(
     Example: coldchain store adopt archive
     """
     settings = config.load(config_file)
-    with FacilityLock(settings):
+    with _facility_to_itself(settings, "Stop it, adopt the store, and start it again."):
         catalog = open_catalog(settings.catalog.url, settings.facility.site)
         try:
             store = open_stores(catalog, settings).get(name)
@@ -122,6 +123,16 @@ def adopt(
             _adopt(catalog, store, sure=yes)
         finally:
             catalog.close()
+
+
+@contextmanager
+def _facility_to_itself(settings: Settings, remedy: str) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            held.enter_context(FacilityLock(settings))
+        except ColdchainError as error:
+            raise ColdchainError(error.found, remedy=remedy, path=error.path) from None
+        yield
 
 
 def _adopt(catalog: Catalog, store: Store, *, sure: bool) -> None:

@@ -76,6 +76,9 @@ def retire(
         print_json({"plan": [*map(_as_json, plan), *starmap(_trash_as_json, trash)], "done": done})
     elif done is not None:
         _show_done(done)
+    elif (todo or trash) and not dry_run:
+        errors.print("coldchain: nothing was done; --yes does it.", markup=False, highlight=False)
+        raise typer.Exit(1)
     if done is not None and done.kept:
         raise typer.Exit(1)
 

@@ -28,6 +28,8 @@ USUAL_PRIORITY: Mapping[FileKind, int] = {
     FileKind.OTHER: 60,
 }
 
+_COMPUTED = frozenset({FileKind.SUM, FileKind.RESULT})  # they can be computed again
+
 GIVEN_UP = frozenset({ReplicaState.RETIRING, ReplicaState.TRASHED, ReplicaState.REMOVING, ReplicaState.REMOVED})
 """The states of a copy that was cleared on purpose, or is about to be: it is not wanted back."""
 
@@ -118,6 +120,13 @@ class CopyPlan:
         """Those of these stores that take new files, before those that do not, else in their order."""
         accepts = {place.name: place.accepts for place in self.places}
         return sorted(names, key=lambda name: not accepts.get(name, False))
+
+    def gaps(self) -> list[str]:
+        """What a facility's policies leave out of all that a camera writes, in words."""
+        if not self.policies:
+            return []
+        left = [kind for kind in FileKind if kind not in _COMPUTED and not self._of(kind)]
+        return [f"No policy names {', '.join(left)}: such files are copied nowhere."] if left else []
 
     def _of(self, kind: FileKind) -> list[CopyPolicy]:
         return [policy for policy in self.policies if kind in policy.kinds]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from coldchain.errors import StorageError
 from coldchain.model.files import CheckTask
 from coldchain.storage.ring import RingPool
-from coldchain.storage.store import Store
+from coldchain.storage.store import Store, wrong_store
 
 _RINGS = RingPool()
 
@@ -28,25 +28,37 @@ def stored_name_of(store: Store, task: CheckTask) -> str:
 def check(store: Store, task: CheckTask) -> Check:
     """Read a copy in full, as near to its medium as its store allows, and compare.
 
-    A store that is away, or not the one it was, proves nothing against its copies; an error that stays while the store
-    itself answers is the copy's.
+    A store that is away, or not the one it was, proves nothing against its copies, nor does a link that breaks; an
+    error that comes again while the store itself answers is the copy's.
     """
+    first = _look(store, task)
+    if first.trouble is None or _is_away(store):
+        return first
+    again = _look(store, task)
+    if again.trouble is None or _is_away(store):
+        return again
+    return Check(damage=f"it cannot be read: {again.trouble.found}")
+
+
+def _look(store: Store, task: CheckTask) -> Check:
     try:
         name = stored_name_of(store, task)
         if store.size_of(name) is None:
+            # A store may trust for some seconds that it is the one it was; before damage is called, it is asked.
+            found_mark = None if store.identity is None else store.mark()
+            if store.identity is not None and found_mark != store.identity:
+                return Check(trouble=wrong_store(store.name, store.identity, found_mark))
             return Check(damage="it is not there")
         with _RINGS.borrow() as ring:
             found = store.read_back(name, ring)
     except StorageError as error:
-        return Check(trouble=error) if _is_away(store, error) else Check(damage=f"it cannot be read: {error.found}")
+        return Check(trouble=error)
     if found.sha256 != task.sha256:
         return Check(damage=f"{found.size_bytes:,} bytes of SHA-256 {found.sha256}, where {task.sha256} was verified")
     return Check()
 
 
-def _is_away(store: Store, error: StorageError) -> bool:
-    if not store.is_at_fault(error):
-        return False
+def _is_away(store: Store) -> bool:
     try:
         store.space()
         return store.identity is not None and store.mark() != store.identity

@@ -19,7 +19,7 @@ from coldchain.catalog import files, replicas
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError, StorageError, printable
 from coldchain.model.files import CopyRecord, CopyTask, KeptAside, Replica, ReplicaState
-from coldchain.storage.copy_queue import CopyQueue
+from coldchain.storage.copy_queue import CopyQueue, Load
 from coldchain.storage.copying import CopyOutcome, CopyReport, copy_stored, copy_verified
 from coldchain.storage.small_copies import CopyRequest, copy_small
 from coldchain.storage.source import SourceVersion
@@ -87,19 +87,20 @@ class Copier:
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
-                taken = self._queue.take()
+                load = self._queue.take()
             except CatalogError as error:
                 log.warning("copier: %s", error)
-                taken = []
+                load = None
             except _SCARCITY:
                 log.exception("copier: it could not look for work")
-                taken = []
-            if taken:
-                self._carry_out(taken)
+                load = None
+            if load is not None:
+                self._carry_out(load)
             else:
                 self._stopping.wait(POLL_SECONDS)
 
-    def _carry_out(self, taken: Sequence[CopyTask]) -> None:
+    def _carry_out(self, load: Load) -> None:
+        taken = load.tasks
         try:
             self._copy_and_record(taken)
         except CatalogError as error:
@@ -111,7 +112,7 @@ class Copier:
             self._note_all(taken, error)
             self._stopping.wait(POLL_SECONDS)
         finally:
-            self._queue.let_go(taken)
+            self._queue.let_go(load)
 
     def _note_all(self, taken: Sequence[CopyTask], error: Exception) -> None:
         for task in taken:
@@ -129,8 +130,10 @@ class Copier:
             if task.file.sha256 is None:
                 digests[task.file.id] = report.sha256
             for replica, outcome in zip(task.replicas, report.outcomes, strict=True):
-                self._troubles.note_outcome(replica.store, replica.id, outcome.error, task.file.size_bytes)
-                records += _success(replica, outcome) if outcome.error is None else _failure(replica, outcome)
+                was_known = self._troubles.note_outcome(replica.store, replica.id, outcome.error, task.file.size_bytes)
+                # A store that is away is told by the first copy that it refused; the others stay wanted, in order.
+                if not (was_known and replica.state is ReplicaState.WANTED and outcome.kept is None):
+                    records += _success(replica, outcome) if outcome.error is None else _failure(replica, outcome)
         self._record(records, digests)
         for file_id in read:
             self._troubles.forget(file_id)

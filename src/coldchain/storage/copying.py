@@ -187,8 +187,8 @@ def stands(store: Store, relative: str, size_bytes: int) -> bool:
 
 
 def _recognised(store: Store, relative: str, sha256: str) -> CopyOutcome | None:
-    stored_as = store.stored_name(relative)
     try:
+        stored_as = store.stored_name(relative)
         with RINGS.borrow() as ring:
             found = store.read_back(stored_as, ring)
     except StorageError:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from coldchain.catalog import stores
 from coldchain.catalog.engine import Catalog
@@ -26,6 +27,8 @@ LOOK_SECONDS = 10.0
 SAMPLE_SECONDS = 600.0
 _PACE_SECONDS = 600.0
 _FIRST_LOOK_SECONDS = 5.0
+# No memory, no descriptor, no thread: the machine is at its limit for a while.
+_SCARCITY = (MemoryError, OSError, RuntimeError)
 
 
 class StoreKeeper:
@@ -73,6 +76,8 @@ class StoreKeeper:
                 self.look()
             except CatalogError as error:
                 log.warning("keeper of %s: %s", self._store.name, error)
+            except _SCARCITY:
+                log.exception("keeper of %s: it could not look", self._store.name)
             self._looked.set()
             self._stopping.wait(LOOK_SECONDS)
 
@@ -80,7 +85,11 @@ class StoreKeeper:
         """Look once, and write down what was found. Raises CatalogError."""
         state = stores.find(self._catalog, self._store.name)
         self._store.identity = state.identity
-        look = self._look(state)
+        self._troubles.look_begun(self._store.name)
+        try:
+            look = self._look(state)
+        finally:
+            self._troubles.look_ended(self._store.name)
         state = stores.record_look(self._catalog, self._store.name, look)
         self._sample()
         return state
@@ -108,6 +117,8 @@ class StoreKeeper:
     def _require_identity(self, state: StoreState) -> None:
         """See that the store bears its identity, and give it to one that is new."""
         name, found = self._store.name, self._store.mark()
+        if found is not None:
+            self._refuse_a_second_way(name, found)
         if found == state.identity and state.is_marked:
             return
         is_new = found is None or found == state.identity or stores.is_known(self._catalog, name, found)
@@ -118,6 +129,15 @@ class StoreKeeper:
         if found is None:
             self._store.set_mark(identity)
         stores.note_marked(self._catalog, name, identity)
+
+    def _refuse_a_second_way(self, name: str, found: UUID) -> None:
+        other = stores.bearer(self._catalog, name, found)
+        if other:
+            raise StorageError(
+                f"what lies in the place of store {name!r} is the store {other!r}",
+                expected="a store of its own",
+                remedy="Mount another disk there: one tree that is reached twice is one copy",
+            )
 
     def _bytes_per_second(self, backlog_bytes: int) -> float | None:
         """The pace of the copies of the last ten minutes in which there was something to copy."""

@@ -35,6 +35,7 @@ class MemoryStore:
     """
 
     batches = True
+    near = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class PosixStore:
     """The store `name` with its tree at `root`. The root must exist: what is under a missing mount is never filled."""
 
     batches = True
+    near = True
 
     def __init__(self, name: str, root: Path, *, identity: UUID | None = None) -> None:
         self.name = name

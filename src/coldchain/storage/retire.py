@@ -310,7 +310,8 @@ class Retirer:
             self._busy = True
             try:
                 done = self.look()
-                log.info("retirer: %d files cleared, %d removed for good", done.trashed.files, done.removed.files)
+                if done.trashed.files or done.removed.files:
+                    log.info("retirer: %d files cleared, %d removed for good", done.trashed.files, done.removed.files)
             except (CatalogError, StorageError) as error:
                 log.warning("retirer: %s", error)
             except _SCARCITY:

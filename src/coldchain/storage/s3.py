@@ -40,6 +40,7 @@ class S3Store:
     """The store `name`, whose objects `settings` place. `identity`, where set, is what it has to bear."""
 
     batches = False
+    near = False
 
     def __init__(self, name: str, settings: S3Settings, identity: UUID | None = None) -> None:
         self.name = name

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 60.0
 _AT_ONCE = 64
+# No memory, no descriptor, no thread: the machine is at its limit for a while.
+_SCARCITY = (MemoryError, OSError, RuntimeError)
 # Begun before its time, a round is over in time.
 _EARLY = 0.9
 
@@ -78,6 +80,9 @@ class Scrubber:
                 done = self.round()
             except (CatalogError, StorageError) as error:
                 log.warning("scrubber of %s: %s", self._store.name, error)
+                done = 0
+            except _SCARCITY:
+                log.exception("scrubber of %s: it could not read", self._store.name)
                 done = 0
             if not done:
                 self._stopping.wait(_PAUSE_SECONDS)

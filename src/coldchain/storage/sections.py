@@ -100,6 +100,9 @@ class StoreSection(_Section):
         parts = urlsplit(value)
         if parts.scheme not in {"", "file", "ssh", "s3"}:
             raise ValueError("a folder, a file:/// URL, ssh://user@host/folder or s3://bucket/prefix")
+        bare = not parts.username if parts.scheme == "s3" else not parts.password
+        if parts.scheme in {"ssh", "s3"} and not (bare and not parts.query and not parts.fragment):
+            raise ValueError("an address without a password, a key or a query")
         if parts.scheme == "ssh":
             _stated(lambda: parse_ssh_url(value))
         if parts.scheme == "s3":
@@ -172,7 +175,7 @@ class PolicySection(_Section):
 
     name: Name
     kinds: Kinds = frozenset(FileKind)
-    copies: dict[str, Annotated[int, Field(ge=1, le=100)]]
+    copies: Annotated[dict[str, Annotated[int, Field(ge=1, le=100)]], Field(min_length=1)]
     priority: Annotated[int, Field(ge=0, le=1000)] | None = None
     within_hours: Positive | None = None
 
@@ -239,7 +242,7 @@ def check_places(stores: tuple[StoreSection, ...], rules: tuple[RetireSection, .
         for place in rule.places:
             cleared = [store.name for store in stores if place in (store.name, store.tier)]
             if place != SOURCE and not cleared:
-                known = ", ".join([SOURCE, *Tier, *(store.name for store in stores)])
+                known = ", ".join(dict.fromkeys([SOURCE, *(s.tier for s in stores), *(s.name for s in stores)]))
                 raise ValueError(f"a place that there is where rule {rule.name!r} says {place!r} (one of: {known})")
             if rule.copies > len(stores) - (0 if place == SOURCE else 1):
                 raise ValueError(f"as many other stores as rule {rule.name!r} wants copies on ({rule.copies})")

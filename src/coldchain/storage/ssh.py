@@ -49,6 +49,7 @@ class SshStore:
     """
 
     batches = True
+    near = False
 
     def __init__(self, name: str, root: PurePosixPath, settings: SshSettings, *, identity: UUID | None = None) -> None:
         self.name = name

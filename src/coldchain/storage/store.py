@@ -104,12 +104,14 @@ class Store(Protocol):
     Every method raises StorageError where the store cannot do it, with its reason and a remedy; `is_at_fault` says
     whether that is the whole store's trouble. Where `identity` is set, every method that touches the store first sees
     that the store still bears it (`wrong_store`): an empty folder or another disk in its place is never written to.
-    `batches` says whether `flush` makes many copies durable for the price of one.
+    `batches` says whether `flush` makes many copies durable for the price of one; `near`, whether it keeps up with the
+    source: a store that is not (another host, a throttled one) is served by itself, and holds up no other.
     """
 
     name: str
     identity: UUID | None
     batches: bool
+    near: bool
 
     def mark(self) -> UUID | None:
         """The identity that the store bears; None where it bears none. StorageError where the store is not there."""

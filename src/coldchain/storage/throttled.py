@@ -117,35 +117,36 @@ class Throttled(WrappedStore):
 
     def __init__(self, inner: Store, limit: Limit) -> None:
         super().__init__(inner)
-        self._limit = limit
+        self.limit = limit
+        self.near = False
 
     @contextmanager
     def receive(self, relative: str, facts: FileFacts) -> Iterator[Incoming]:
         """Begin a copy that is written no faster than the limit allows."""
         with self.inner.receive(relative, facts) as incoming:
-            yield _SlowIncoming(incoming, self._limit)
+            yield _SlowIncoming(incoming, self.limit)
 
     @contextmanager
     def reading(self, stored_as: str) -> Iterator[Reading]:
         """Open a file that is read no faster than the limit allows."""
         with self.inner.reading(stored_as) as opened:
-            yield _SlowReading(opened, self._limit)
+            yield _SlowReading(opened, self.limit)
 
 
 class _SlowIncoming(WrappedIncoming):
     def __init__(self, inner: Incoming, limit: Limit) -> None:
         super().__init__(inner)
-        self._limit = limit
+        self.limit = limit
 
     def write(self, view: memoryview) -> None:
-        self._limit.take(len(view))
+        self.limit.take(len(view))
         self.inner.write(view)
 
 
 class _SlowReading:
     def __init__(self, inner: Reading, limit: Limit) -> None:
         self._inner = inner
-        self._limit = limit
+        self.limit = limit
 
     @property
     def facts(self) -> FileFacts:
@@ -153,5 +154,5 @@ class _SlowReading:
 
     def fill(self, view: memoryview) -> int:
         count = self._inner.fill(view)
-        self._limit.take(count)  # afterwards: only then is it known how many they are
+        self.limit.take(count)  # afterwards: only then is it known how many they are
         return count

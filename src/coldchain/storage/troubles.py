@@ -14,6 +14,8 @@ from coldchain.storage.store import Space, Store
 
 _HOPEFUL_FAILURES = 3
 _BUSY_SECONDS = 30.0
+_SILENT_SECONDS = 30.0
+_SPACE_SECONDS = 1.0
 
 
 class Troubles:
@@ -25,13 +27,37 @@ class Troubles:
         self._of_stores: dict[str, Trouble] = {}
         self._copied_bytes = dict.fromkeys(stores, 0)
         self._copied_at: dict[str, float] = {}
+        self._looks: dict[str, float] = {}
+        self._spaces: dict[str, tuple[float, Space | None]] = {}
         self._of_copies: dict[UUID, Trouble] = {}  # by replica; by file where its source, or the catalog, is at fault
 
     def is_well(self, store: str) -> bool:
         """Whether a store may be written to now."""
+        if self._is_silent(store):
+            return False
         trouble = self._of_stores.get(store)
         full = trouble is not None and trouble.space_when_full is not None
-        return may_try(trouble, time.monotonic(), _space_of(self._stores[store]) if full else None)
+        return may_try(trouble, time.monotonic(), self._space_of(store) if full else None)
+
+    def look_begun(self, store: str) -> None:
+        """Somebody is about to ask the store something that takes no time while it answers at all."""
+        self._looks[store] = time.monotonic()
+
+    def look_ended(self, store: str) -> None:
+        """It has answered."""
+        self._looks.pop(store, None)
+
+    def _is_silent(self, store: str) -> bool:
+        begun = self._looks.get(store)
+        return begun is not None and time.monotonic() - begun > _SILENT_SECONDS
+
+    def _space_of(self, store: str) -> Space | None:
+        """What a full store has left, asked at most once a second: it is wanted for every file."""
+        asked_at, space = self._spaces.get(store, (-_SPACE_SECONDS, None))
+        if time.monotonic() - asked_at >= _SPACE_SECONDS:
+            space = _space_of(self._stores[store])
+            self._spaces[store] = (time.monotonic(), space)
+        return space
 
     def is_hopeful(self, store: str) -> bool:
         """Whether a store may be well soon: it has not failed often yet."""
@@ -40,6 +66,8 @@ class Troubles:
 
     def of_store(self, store: str) -> str:
         """Why a store is not well; "" while it is."""
+        if self._is_silent(store):
+            return f"store {store!r} does not answer; see to its mount and its network"
         trouble = self._of_stores.get(store)
         return "" if trouble is None else trouble.reason
 
@@ -79,12 +107,13 @@ class Troubles:
         with self._lock:
             self._of_copies.pop(key, None)
 
-    def note_outcome(self, store: str, replica_id: UUID, error: StorageError | None, size_bytes: int) -> None:
+    def note_outcome(self, store: str, replica_id: UUID, error: StorageError | None, size_bytes: int) -> bool:
         """Keep or clear the trouble of the store, or of this copy where the store is not at fault: what waits for a
-        store goes on as soon as that is back."""
+        store goes on as soon as that is back. Whether the store was in that trouble already."""
         at_fault = error is not None and self._stores[store].is_at_fault(error)
         if error is not None and not at_fault:
             self.note(replica_id, str(error))
+            return False
         space = _space_of(self._stores[store]) if isinstance(error, StoreFullError) else None
         with self._lock:
             before = self._of_stores.pop(store, None)
@@ -92,15 +121,16 @@ class Troubles:
                 self._of_copies.pop(replica_id, None)
                 self._copied_bytes[store] += size_bytes
                 self._copied_at[store] = time.monotonic()
-            if at_fault:
-                self._of_stores[store] = after_failure(
-                    before,
-                    str(error),
-                    time.monotonic(),
-                    longest_seconds=backoff.LONGEST_STORE_WAIT_SECONDS,
-                    space_when_full=space,
-                    wanted_bytes=size_bytes,
-                )
+                return False
+            self._of_stores[store] = after_failure(
+                before,
+                str(error),
+                time.monotonic(),
+                longest_seconds=backoff.LONGEST_STORE_WAIT_SECONDS,
+                space_when_full=space,
+                wanted_bytes=size_bytes,
+            )
+            return before is not None
 
 
 def _space_of(store: Store) -> Space | None:

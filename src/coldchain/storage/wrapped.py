@@ -20,6 +20,7 @@ class WrappedStore:
         self.inner = inner
         self.name = inner.name
         self.batches = inner.batches
+        self.near = inner.near
 
     @property
     def identity(self) -> UUID | None:
