@@ -47,7 +47,7 @@ from coldchain.preprocess.plan import PipelineParameters
 from coldchain.storage.capacity_watch import CapacityWatch
 from coldchain.storage.copier import Copier
 from coldchain.storage.keeper import StoreKeeper
-from coldchain.storage.opening import close_store, describe, hurry_store, make_store
+from coldchain.storage.opening import close_store, describe, make_store
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.retire import LOCK_NAME as RETIRE_LOCK_NAME
 from coldchain.storage.retire import Retirer
@@ -231,8 +231,6 @@ class Facility:
 
     def stop(self) -> None:
         """Take nothing new, finish the copies and steps in hand, record them, and end."""
-        for store in self._stores.values():
-            hurry_store(store)
         for part in self._parts.values():
             part.stop()
         self._engine.close()

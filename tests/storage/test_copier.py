@@ -21,6 +21,7 @@ from coldchain.storage import backoff, copier
 from coldchain.storage.copier import Copier
 from coldchain.storage.posix import PosixStore
 from coldchain.storage.store import FileFacts
+from coldchain.storage.throttled import Limit, Throttled
 
 MakeStore = Callable[[str], PosixStore]
 MakeTmpfs = Callable[..., Path]
@@ -511,3 +512,15 @@ def test_a_slow_store_holds_up_no_near_one(catalog: Catalog, arrive, make_store:
         assert all(states(catalog, file)["cloud"] is ReplicaState.WANTED for file in arrived)
         go_on.set()
         wait_until(lambda: all(states(catalog, file)["cloud"] is ReplicaState.VERIFIED for file in arrived))
+
+
+def test_stopping_does_not_wait_for_bandwidth(catalog: Catalog, arrive, make_store: MakeStore) -> None:
+    """A copy that would take an hour at its limit is given up without a failure, and leaves nothing behind."""
+    store = make_store("cloud")
+    file = arrive("movie.tiff", ["cloud"], size_bytes=2_000_000)
+    at_work = Copier(catalog, {"cloud": Throttled(store, Limit(500.0))}, threads=1)
+    at_work.start()
+    wait_until(lambda: parts_of(store) != [])
+    at_work.stop()
+    assert states(catalog, file) == {"cloud": ReplicaState.WANTED}
+    assert parts_of(store) == []

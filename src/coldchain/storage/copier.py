@@ -24,6 +24,7 @@ from coldchain.storage.copying import CopyOutcome, CopyReport, copy_stored, copy
 from coldchain.storage.small_copies import CopyRequest, copy_small
 from coldchain.storage.source import SourceVersion
 from coldchain.storage.store import Store
+from coldchain.storage.throttled import Throttled
 from coldchain.storage.troubles import Troubles
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,14 @@ class Copier:
             thread.start()
 
     def stop(self) -> None:
-        """Take nothing new, finish and record what is in hand, and return when that is done."""
+        """Take nothing new, finish and record what is in hand, and return when that is done.
+
+        What waits for its share of a throttled store's bandwidth is given up: it is made at the next start.
+        """
         self._stopping.set()
+        for store in self._stores.values():
+            if isinstance(store, Throttled):
+                store.limit.stop()
         for thread in (self._sweeper, *self._workers):
             if thread.is_alive():
                 thread.join()
@@ -131,8 +138,10 @@ class Copier:
                 digests[task.file.id] = report.sha256
             for replica, outcome in zip(task.replicas, report.outcomes, strict=True):
                 was_known = self._troubles.note_outcome(replica.store, replica.id, outcome.error, task.file.size_bytes)
-                # A store that is away is told by the first copy that it refused; the others stay wanted, in order.
-                if not (was_known and replica.state is ReplicaState.WANTED and outcome.kept is None):
+                # A store that is away is told by the first copy that it refused; the others stay wanted, in order. So
+                # does what was given up at the end.
+                is_no_news = outcome.error is not None and (was_known or self._stopping.is_set())
+                if not (is_no_news and replica.state is ReplicaState.WANTED and outcome.kept is None):
                     records += _success(replica, outcome) if outcome.error is None else _failure(replica, outcome)
         self._record(records, digests)
         for file_id in read:

@@ -34,12 +34,6 @@ def make_store(section: StoreSection, identity: UUID | None = None) -> Store:
     return Throttled(store, Limit(rate, windows))
 
 
-def hurry_store(store: Store) -> None:
-    """Give up copies that wait for their share of a throttled store's bandwidth: they are made at the next start."""
-    if isinstance(store, Throttled):
-        store.limit.stop()
-
-
 def close_store(store: Store) -> None:
     """Let go of the connections that a store may have; without it they end with the process."""
     inner = store.inner if isinstance(store, Throttled) else store
