@@ -173,7 +173,7 @@ def test_a_device_that_cannot_write_fails_alone(failing_medium, make_tmpfs: Make
     bad = PosixStore("bad", failing_medium.folder)
     good = PosixStore("good", make_tmpfs("good", size_bytes=64 << 20))
     failures = []
-    for n in range(4):
+    for n in range(8):
         outcomes = copied(movie, f"krios/{n}", [bad, good]).outcomes
         failures.append(outcomes[0].error)
         assert outcomes[1].state is ReplicaState.VERIFIED
