@@ -48,11 +48,10 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A store as decisions see it. `accepts`: it is well and not too full to be given new files."""
+    """A store as decisions see it."""
 
     name: str
     tier: Tier
-    accepts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +115,6 @@ class CopyPlan:
             (self._meant(target), number) for policy in self._of(kind) for target, number in policy.copies.items()
         )
 
-    def accepting(self, names: Iterable[str]) -> list[str]:
-        """Those of these stores that take new files, before those that do not, else in their order."""
-        accepts = {place.name: place.accepts for place in self.places}
-        return sorted(names, key=lambda name: not accepts.get(name, False))
-
     def gaps(self) -> list[str]:
         """What a facility's policies leave out of all that a camera writes, in words."""
         if not self.policies:
@@ -149,7 +143,7 @@ def missing(kind: FileKind, present: Mapping[str, ReplicaState], plan: CopyPlan)
     has = set(present)
     added: list[str] = []
     for names, number in plan.wanted(kind):
-        lacking = [name for name in plan.accepting(names) if name not in has]
+        lacking = [name for name in names if name not in has]
         short = max(0, number - sum(name in has for name in names))
         added += lacking[:short]
         has |= set(lacking[:short])
