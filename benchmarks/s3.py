@@ -26,9 +26,9 @@ from pathlib import Path
 from statistics import median
 
 from coldchain.errors import StorageError
-from coldchain.storage.copying import copy_verified
-from coldchain.storage.s3 import S3Store
-from coldchain.storage.s3_settings import S3Settings
+from coldchain.storage.copies.copying import copy_verified
+from coldchain.storage.s3.settings import S3Settings
+from coldchain.storage.s3.store import S3Store
 
 MEGABYTE = 1_000_000
 KEY_ID, SECRET, BUCKET = "COLDCHAINBENCH", "nobody-needs-to-know", "bench"

@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from statistics import median
 
 from coldchain.storage.ring import Ring, RingPool, stream
-from coldchain.storage.ssh import SshIncoming, SshStore
+from coldchain.storage.ssh.store import SshIncoming, SshStore
 from coldchain.storage.store import FileFacts
 from tests.storage.ssh_servers import SshServer, make_server
 

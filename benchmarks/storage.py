@@ -40,8 +40,8 @@ from coldchain.model.files import FileKind, FileState, ReplicaState
 from coldchain.model.identity import new_id
 from coldchain.model.policy import everywhere
 from coldchain.model.session import Layout
-from coldchain.storage.copier import Copier
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.copies.copier import Copier
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.store import Store
 
 MEGABYTE = 1_000_000

@@ -44,16 +44,16 @@ from coldchain.model.policy import SOURCE, CopyPlan
 from coldchain.notify.notifier import Notifier
 from coldchain.preprocess.pipeline import Pipeline
 from coldchain.preprocess.plan import PipelineParameters
-from coldchain.storage.capacity_watch import CapacityWatch
-from coldchain.storage.copier import Copier
+from coldchain.storage.capacity.watch import CapacityWatch
+from coldchain.storage.copies.copier import Copier
+from coldchain.storage.copies.troubles import Troubles
 from coldchain.storage.keeper import StoreKeeper
 from coldchain.storage.opening import close_store, describe, make_store
-from coldchain.storage.posix import PosixStore
-from coldchain.storage.retire import LOCK_NAME as RETIRE_LOCK_NAME
-from coldchain.storage.retire import Retirer
+from coldchain.storage.posix.store import PosixStore
+from coldchain.storage.retention.retire import LOCK_NAME as RETIRE_LOCK_NAME
+from coldchain.storage.retention.retire import Retirer
 from coldchain.storage.scrub import Scrubber
 from coldchain.storage.store import Store
-from coldchain.storage.troubles import Troubles
 
 log = logging.getLogger(__name__)
 

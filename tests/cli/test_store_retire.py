@@ -17,8 +17,8 @@ from coldchain.catalog.engine import open_catalog, upgrade
 from coldchain.model.files import FileKind, VerificationLevel
 from coldchain.model.session import Layout, SessionState
 from coldchain.service import open_stores
-from coldchain.storage.copying import copy_verified
-from coldchain.storage.trash import clearing_alone
+from coldchain.storage.copies.copying import copy_verified
+from coldchain.storage.retention.trash import clearing_alone
 from tests.cli.answer import Answer, Typed
 
 _TOML = """

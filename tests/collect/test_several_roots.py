@@ -17,8 +17,8 @@ from coldchain.collect.intake import Intake
 from coldchain.model.files import DataFile, FileState, ReplicaState
 from coldchain.model.policy import everywhere
 from coldchain.model.session import Exposure, ExposureState, Layout, Session
-from coldchain.storage.copier import Copier
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.copies.copier import Copier
+from coldchain.storage.posix.store import PosixStore
 from tests.collect.camera_folder import STEM, wait_for, write_mdoc, write_movie, write_xml
 
 DATA = "Images-Disc1/GridSquare_8999138/Data"

@@ -14,8 +14,8 @@ import pytest
 
 from coldchain.catalog import replicas, stores
 from coldchain.errors import VerificationError
-from coldchain.storage.copying import RINGS
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.copies.copying import RINGS
+from coldchain.storage.posix.store import PosixStore
 from tests.faults.bench import BIG, SMALL, Bench, catch, content_of, wait_until
 from tests.faults.media import cut, fill_up, flip, plug_in_again, taken_out, use_up_names
 from tests.faults.tried import Outcome, long, tried

@@ -22,18 +22,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from coldchain.catalog.engine import open_catalog
-from coldchain.storage import backoff, copier, keeper
-from coldchain.storage.copier import Copier
+from coldchain.storage import keeper
+from coldchain.storage.copies import backoff, copier
+from coldchain.storage.copies.copier import Copier
+from coldchain.storage.copies.troubles import Troubles
 from coldchain.storage.digests import new_digest
 from coldchain.storage.keeper import StoreKeeper
-from coldchain.storage.posix import PosixStore
-from coldchain.storage.posix_incoming import PosixIncoming
+from coldchain.storage.posix.incoming import PosixIncoming
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import Ring
-from coldchain.storage.ssh import SshStore
-from coldchain.storage.ssh_settings import SshSettings
+from coldchain.storage.ssh.settings import SshSettings
+from coldchain.storage.ssh.store import SshStore
 from coldchain.storage.store import Store
-from coldchain.storage.troubles import Troubles
 
 _PR_SET_PDEATHSIG = 1
 

@@ -11,8 +11,8 @@ from coldchain.model.policy import CopyPlan, CopyPolicy, Place, Tier, everywhere
 from coldchain.model.results import Step
 from coldchain.model.session import Layout
 from coldchain.preprocess.produced import produced_files
-from coldchain.storage.copier import Copier
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.copies.copier import Copier
+from coldchain.storage.posix.store import PosixStore
 
 OUTPUTS = {"micrograph": "micrograph.mrc", "also": "micrograph.mrc", "motion": "motion.json"}
 PLAN = CopyPlan(

@@ -24,12 +24,12 @@ from coldchain.model.files import DataFile, FileKind, FileState, ReplicaState, V
 from coldchain.model.policy import Place, RetireRule, Tier
 from coldchain.model.retention import StoredCopy
 from coldchain.model.session import Layout, Session, SessionState
-from coldchain.storage.clearing import Clearing
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.readback import ReadBack
-from coldchain.storage.retire import Retirement
+from coldchain.storage.retention.clearing import Clearing
+from coldchain.storage.retention.retire import Retirement
+from coldchain.storage.retention.shelves import Shelves
 from coldchain.storage.ring import Ring
-from coldchain.storage.shelves import Shelves
 from coldchain.storage.store import FileFacts, Found, Space
 
 DAY = timedelta(days=1)

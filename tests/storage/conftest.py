@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
-from coldchain.storage import posix_incoming, readback
-from coldchain.storage.posix import PosixStore
+from coldchain.storage import readback
+from coldchain.storage.posix import incoming as posix_incoming
+from coldchain.storage.posix.store import PosixStore
 from tests.storage.s3_servers import (  # noqa: F401  # fixtures
     moto,
     no_other_certificates,

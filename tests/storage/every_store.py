@@ -11,10 +11,10 @@ from uuid import UUID
 import pytest
 
 from coldchain.storage.memory import MemoryStore
-from coldchain.storage.posix import PosixStore
-from coldchain.storage.retrying import Retrying
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.store import Store
-from coldchain.storage.throttled import Limit, Throttled
+from coldchain.storage.wrappers.retrying import Retrying
+from coldchain.storage.wrappers.throttled import Limit, Throttled
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from uuid import uuid4
 
 import pytest
 
-from coldchain.storage.s3 import S3Store
-from coldchain.storage.s3_bucket import Bucket
-from coldchain.storage.s3_settings import MEBIBYTE, S3Settings
+from coldchain.storage.s3.bucket import Bucket
+from coldchain.storage.s3.settings import MEBIBYTE, S3Settings
+from coldchain.storage.s3.store import S3Store
 from tests.storage.every_store import Subject, flipped_in
 
 KEY_ID, SECRET = "COLDCHAINTESTID", "aSecretThatNoMessageShows"

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 import psutil
 import pytest
 
-from coldchain.storage.ssh import SshStore
-from coldchain.storage.ssh_settings import SshSettings
+from coldchain.storage.ssh.settings import SshSettings
+from coldchain.storage.ssh.store import SshStore
 from tests.storage.every_store import Subject, flipped_in, swapped_for_empty
 
 _CONFIG = """

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldchain.storage.backoff import LONGEST_WAIT_SECONDS, after_failure, is_stale, may_try, next_try
+from coldchain.storage.copies.backoff import LONGEST_WAIT_SECONDS, after_failure, is_stale, may_try, next_try
 from coldchain.storage.store import Space
 
 NOW = st.floats(0, 1e9)

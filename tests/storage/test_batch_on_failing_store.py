@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from coldchain.model.files import ReplicaState
-from coldchain.storage.copying import CopyReport
-from coldchain.storage.posix import PosixStore
-from coldchain.storage.small_copies import CopyRequest, copy_small
-from coldchain.storage.source import SourceVersion
+from coldchain.storage.copies.copying import CopyReport
+from coldchain.storage.copies.small import CopyRequest, copy_small
+from coldchain.storage.copies.source import SourceVersion
+from coldchain.storage.posix.store import PosixStore
 
 
 def test_a_store_that_fails_as_a_whole_is_asked_once(

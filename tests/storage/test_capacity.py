@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from coldchain.model.stores import StoreSample
-from coldchain.storage.capacity import FEWEST_DAYS, HORIZON_DAYS, Band, Forecast, forecast
+from coldchain.storage.capacity.forecast import FEWEST_DAYS, HORIZON_DAYS, Band, Forecast, forecast
 
 NOW = datetime(2026, 6, 12, 12, 0, tzinfo=UTC)
 TB = 10**12

@@ -21,8 +21,7 @@ from coldchain.model.identity import new_id
 from coldchain.model.policy import CopyPlan, CopyPolicy, Place, Tier
 from coldchain.model.session import Layout
 from coldchain.model.stores import StoreLook, StoreState, StoreSubject
-from coldchain.storage.capacity import Band, Forecast
-from coldchain.storage.capacity_alerts import (
+from coldchain.storage.capacity.alerts import (
     Limits,
     changes,
     days_ahead,
@@ -30,8 +29,9 @@ from coldchain.storage.capacity_alerts import (
     patience_hours,
     promises,
 )
-from coldchain.storage.capacity_book import CapacityBook
-from coldchain.storage.capacity_watch import CapacityWatch
+from coldchain.storage.capacity.book import CapacityBook
+from coldchain.storage.capacity.forecast import Band, Forecast
+from coldchain.storage.capacity.watch import CapacityWatch
 
 NOW = datetime(2026, 6, 12, 12, 0, tzinfo=UTC)
 TB = 10**12

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coldchain.storage.clock_watch import ClockWatch
+from coldchain.storage.retention.clock_watch import ClockWatch
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -17,11 +17,11 @@ from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState, ReplicaState
 from coldchain.model.session import Layout, Session
-from coldchain.storage import backoff, copier
-from coldchain.storage.copier import Copier
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.copies import backoff, copier
+from coldchain.storage.copies.copier import Copier
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.store import FileFacts
-from coldchain.storage.throttled import Limit, Throttled
+from coldchain.storage.wrappers.throttled import Limit, Throttled
 
 MakeStore = Callable[[str], PosixStore]
 MakeTmpfs = Callable[..., Path]

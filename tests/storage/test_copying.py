@@ -12,11 +12,11 @@ import pytest
 
 from coldchain.errors import SourceChangedError, StorageError
 from coldchain.model.files import KeptAside, ReplicaState
-from coldchain.storage import posix_incoming
-from coldchain.storage.copying import CopyOutcome, CopyReport, SourceVersion, copy_verified
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.copies.copying import CopyOutcome, CopyReport, SourceVersion, copy_verified
+from coldchain.storage.copies.source import CameraFile
+from coldchain.storage.posix import incoming as posix_incoming
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.ring import BUFFER_BYTES
-from coldchain.storage.source import CameraFile
 from coldchain.storage.store import FileFacts
 
 MakeStore = Callable[[str], PosixStore]

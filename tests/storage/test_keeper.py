@@ -11,12 +11,12 @@ from coldchain.catalog import events, stores
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError, StorageError
 from coldchain.model.policy import Tier
-from coldchain.storage import troubles
+from coldchain.storage.copies import troubles
+from coldchain.storage.copies.troubles import Troubles
 from coldchain.storage.keeper import StoreKeeper
 from coldchain.storage.memory import MemoryStore
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.store import IDENTITY_NAME, FileFacts
-from coldchain.storage.troubles import Troubles
 
 FACTS = FileFacts(1, 0, 0o644)
 

@@ -11,12 +11,12 @@ import pytest
 
 from coldchain.errors import StorageError, StoreFullError, VerificationError
 from coldchain.model.files import ReplicaState, VerificationLevel
-from coldchain.storage.copying import CopyReport, copy_verified
-from coldchain.storage.posix import PosixStore
-from coldchain.storage.posix_incoming import PosixIncoming
+from coldchain.storage.copies.copying import CopyReport, copy_verified
+from coldchain.storage.copies.source import CameraFile
+from coldchain.storage.posix.incoming import PosixIncoming
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.readback import filesystem_type
 from coldchain.storage.ring import BUFFER_BYTES
-from coldchain.storage.source import CameraFile
 
 MakeTmpfs = Callable[..., Path]
 NAME = "krios/session/movie.tiff"

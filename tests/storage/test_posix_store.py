@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from coldchain.errors import StorageError, VerificationError
 from coldchain.model.files import VerificationLevel
-from coldchain.storage import posix_root, system_calls
+from coldchain.storage import system_calls
 from coldchain.storage.identity_file import LIMIT_BYTES, identity_bytes, identity_of
-from coldchain.storage.posix import PosixStore
-from coldchain.storage.posix_keeper import RootKeeper
-from coldchain.storage.posix_root import HeldRoot
+from coldchain.storage.posix import root as posix_root
+from coldchain.storage.posix.keeper import RootKeeper
+from coldchain.storage.posix.root import HeldRoot
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.ring import Ring
 from coldchain.storage.store import IDENTITY_NAME, TRASH_FOLDER, FileFacts
 from tests.storage.conftest import Medium

@@ -22,7 +22,7 @@ from coldchain.model.retention import (
     total,
 )
 from coldchain.model.session import SessionState
-from coldchain.storage import retention
+from coldchain.storage.retention import rules as retention
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = ("live", "tape", "cloud", "drive")

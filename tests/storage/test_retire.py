@@ -20,9 +20,9 @@ from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState
 from coldchain.model.policy import SOURCE, Place
 from coldchain.model.session import ExposureState, SessionState
-from coldchain.storage.posix import PosixStore
-from coldchain.storage.retire import Retirer, Scope
-from coldchain.storage.trash import clearing_alone
+from coldchain.storage.posix.store import PosixStore
+from coldchain.storage.retention.retire import Retirer, Scope
+from coldchain.storage.retention.trash import clearing_alone
 from tests.storage.clearing_givens import CACHE, MEDIUM, SERVER, TIERS, Facility, quick_catalog, rule
 
 TRASHED = {"live": "trashed", "tape": "verified", "cloud": "verified"}

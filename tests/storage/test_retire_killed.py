@@ -9,7 +9,7 @@ import pytest
 
 from coldchain.catalog.engine import Catalog
 from coldchain.model.policy import SOURCE
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.posix.store import PosixStore
 from tests.storage.clearing_givens import Facility, quick_catalog, rule
 
 

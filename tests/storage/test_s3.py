@@ -29,15 +29,15 @@ from coldchain.errors import (
 )
 from coldchain.model.files import KeptAside, VerificationLevel
 from coldchain.notify.secret import Secret
-from coldchain.storage import s3_bucket
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import Ring
-from coldchain.storage.s3 import S3Store
-from coldchain.storage.s3_bucket import Stood
-from coldchain.storage.s3_incoming import S3Incoming
-from coldchain.storage.s3_notes import metadata_of, note_of, path_of, record_of
-from coldchain.storage.s3_settings import Checksum, S3Settings
-from coldchain.storage.s3_upload import part_bytes_for
+from coldchain.storage.s3 import bucket as s3_bucket
+from coldchain.storage.s3.bucket import Stood
+from coldchain.storage.s3.incoming import S3Incoming
+from coldchain.storage.s3.notes import metadata_of, note_of, path_of, record_of
+from coldchain.storage.s3.settings import Checksum, S3Settings
+from coldchain.storage.s3.store import S3Store
+from coldchain.storage.s3.upload import part_bytes_for
 from coldchain.storage.store import FileFacts, Store
 from tests.storage.s3_servers import (
     KEY_ID,

@@ -17,8 +17,8 @@ from coldchain.errors import StorageError
 from coldchain.model.files import DataFile, FileKind, ReplicaState, VerificationLevel
 from coldchain.model.identity import new_id
 from coldchain.model.session import Layout
-from coldchain.storage.copier import Copier
-from coldchain.storage.posix import PosixStore
+from coldchain.storage.copies.copier import Copier
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.scrub import Scrubber
 from tests.storage.conftest import Medium
 

@@ -25,11 +25,13 @@ from hypothesis import strategies as some
 
 from coldchain.errors import ConfigError, SourceChangedError, StorageError, StoreFullError, VerificationError
 from coldchain.model.files import ReplicaState, VerificationLevel
-from coldchain.storage import posix_names, remote_helper, ssh
-from coldchain.storage.copying import copy_verified
+from coldchain.storage.copies.copying import copy_verified
+from coldchain.storage.posix import names as posix_names
 from coldchain.storage.ring import Ring
-from coldchain.storage.ssh import SshIncoming, SshStore
-from coldchain.storage.ssh_settings import SshSettings, parse_ssh_url
+from coldchain.storage.ssh import remote_helper
+from coldchain.storage.ssh import store as ssh
+from coldchain.storage.ssh.settings import SshSettings, parse_ssh_url
+from coldchain.storage.ssh.store import SshIncoming, SshStore
 from coldchain.storage.store import IDENTITY_NAME, TRASH_FOLDER, FileFacts, Store
 from tests.storage.drives import make_drive  # noqa: F401  # a fixture
 from tests.storage.ssh_servers import SshServer, patient_for, ssh_server  # noqa: F401  # a fixture

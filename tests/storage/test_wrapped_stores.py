@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldchain.errors import StorageError, StoreFullError, VerificationError
-from coldchain.storage.dry_run import Change, DryRun, DryRunError, Intended
 from coldchain.storage.memory import MemoryStore
-from coldchain.storage.retrying import Retrying, may_pass
 from coldchain.storage.ring import Ring
 from coldchain.storage.store import FileFacts, Store
-from coldchain.storage.throttled import Limit, Throttled, Window, rate_at
+from coldchain.storage.wrappers.dry_run import Change, DryRun, DryRunError, Intended
+from coldchain.storage.wrappers.retrying import Retrying, may_pass
+from coldchain.storage.wrappers.throttled import Limit, Throttled, Window, rate_at
 from tests.storage.every_store import identity
 
 NAME = "krios/visit/movie.tiff"

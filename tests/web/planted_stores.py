@@ -13,7 +13,7 @@ from coldchain.catalog.tables import ReplicaRow, StoreSampleRow
 from coldchain.model.files import FileKind, ReplicaState, VerificationLevel
 from coldchain.model.policy import CopyPlan, Place, Tier
 from coldchain.model.stores import StoreLook
-from coldchain.storage.capacity_watch import CapacityWatch
+from coldchain.storage.capacity.watch import CapacityWatch
 from tests.web.planted import Facility
 
 TB = 10**12

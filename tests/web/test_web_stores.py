@@ -14,7 +14,7 @@ from coldchain.catalog.capacity import Usage
 from coldchain.catalog.engine import open_catalog
 from coldchain.model.policy import Tier
 from coldchain.model.stores import StoreLook, StoreSubject
-from coldchain.storage.capacity_book import CapacityBook
+from coldchain.storage.capacity.book import CapacityBook
 from coldchain.web.stores import bar, store_cards
 from tests.web.planted import HOSTILE, Facility
 from tests.web.planted_stores import TB, plant_stores

@@ -12,8 +12,8 @@ from coldchain.catalog.engine import open_catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, plain, print_json
 from coldchain.errors import printable
 from coldchain.model.stores import StoreState
-from coldchain.storage.capacity_alerts import days_ahead, in_words
-from coldchain.storage.capacity_book import CapacityBook, StoreCapacity
+from coldchain.storage.capacity.alerts import days_ahead, in_words
+from coldchain.storage.capacity.book import CapacityBook, StoreCapacity
 from coldchain.units import byte_size
 
 _NOTHING = "–"

@@ -23,7 +23,7 @@ from coldchain.model.files import CheckTask, ReplicaState
 from coldchain.model.identity import new_id
 from coldchain.service import FacilityLock, open_stores
 from coldchain.storage.checking import check
-from coldchain.storage.copier import Copier
+from coldchain.storage.copies.copier import Copier
 from coldchain.storage.store import Store
 
 _AT_ONCE = 256

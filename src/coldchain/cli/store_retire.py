@@ -26,11 +26,11 @@ from coldchain.errors import ColdchainError, UsageError, printable
 from coldchain.model.policy import SOURCE
 from coldchain.model.retention import Action, Amount, SessionLife, total
 from coldchain.service import open_stores
-from coldchain.storage.clearing import Clearing, Report
-from coldchain.storage.posix import PosixStore
-from coldchain.storage.retire import LOCK_NAME, Done, Planned, Retirement, Scope
-from coldchain.storage.shelves import Shelves
-from coldchain.storage.trash import clearing_alone
+from coldchain.storage.posix.store import PosixStore
+from coldchain.storage.retention.clearing import Clearing, Report
+from coldchain.storage.retention.retire import LOCK_NAME, Done, Planned, Retirement, Scope
+from coldchain.storage.retention.shelves import Shelves
+from coldchain.storage.retention.trash import clearing_alone
 from coldchain.storage.unknown import unknown_files
 from coldchain.units import byte_size
 

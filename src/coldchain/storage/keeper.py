@@ -18,8 +18,8 @@ from coldchain.catalog import stores
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError, StorageError
 from coldchain.model.stores import StoreLook, StoreState
+from coldchain.storage.copies.troubles import Troubles
 from coldchain.storage.store import Store, wrong_store
-from coldchain.storage.troubles import Troubles
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from uuid import UUID
 from coldchain.errors import StorageError, StoreFullError, VerificationError
 from coldchain.model.files import KeptAside, VerificationLevel
 from coldchain.storage.portable_names import NameRules, stored_name
-from coldchain.storage.posix_names import is_own, parts_for_copy, parts_of
+from coldchain.storage.posix.names import is_own, parts_for_copy, parts_of
 from coldchain.storage.readback import ReadBack
 from coldchain.storage.ring import Ring
 from coldchain.storage.store import FileFacts, Found, Space, wrong_store

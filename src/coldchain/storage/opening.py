@@ -9,13 +9,13 @@ from uuid import UUID
 
 from coldchain.notify.secret import Secret
 from coldchain.storage.filesystem_report import report
-from coldchain.storage.posix import PosixStore
-from coldchain.storage.s3_settings import MEBIBYTE, S3Settings
+from coldchain.storage.posix.store import PosixStore
+from coldchain.storage.s3.settings import MEBIBYTE, S3Settings
 from coldchain.storage.sections import S3Section, SshSection, StoreSection, window_of
-from coldchain.storage.ssh import SshStore
-from coldchain.storage.ssh_settings import SshSettings, parse_ssh_url
+from coldchain.storage.ssh.settings import SshSettings, parse_ssh_url
+from coldchain.storage.ssh.store import SshStore
 from coldchain.storage.store import Store
-from coldchain.storage.throttled import Limit, Throttled, Window
+from coldchain.storage.wrappers.throttled import Limit, Throttled, Window
 
 
 def make_store(section: StoreSection, identity: UUID | None = None) -> Store:
@@ -75,7 +75,7 @@ def _ssh_store(section: StoreSection, identity: UUID | None) -> Store:
 
 def _s3_store(section: StoreSection, identity: UUID | None) -> Store:
     # botocore takes a second to import, which facilities without an object store should not wait for.
-    from coldchain.storage.s3 import S3Store
+    from coldchain.storage.s3.store import S3Store
 
     where, said = urlsplit(section.url), section.s3 or S3Section()
     key_id = _secret("access_key_id", said.access_key_id_file, said.access_key_id_variable)

@@ -14,8 +14,8 @@ from coldchain.errors import ConfigError
 from coldchain.model.files import FileKind, VerificationLevel
 from coldchain.model.policy import DELETION_LEVELS, SOURCE, CopyPlan, CopyPolicy, Place, RetireRule, Tier, unmet
 from coldchain.model.session import SessionState
-from coldchain.storage.s3_settings import Checksum, S3Settings
-from coldchain.storage.ssh_settings import parse_ssh_url
+from coldchain.storage.s3.settings import Checksum, S3Settings
+from coldchain.storage.ssh.settings import parse_ssh_url
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Days = Annotated[float, Field(ge=0, le=36_500)]

@@ -22,8 +22,8 @@ from coldchain.catalog.engine import Catalog
 from coldchain.model.identity import digest_of
 from coldchain.model.session import Session
 from coldchain.model.stores import StoreAlert, StoreState
-from coldchain.storage.capacity_alerts import days_ahead, in_words
-from coldchain.storage.capacity_book import CapacityBook, StoreCapacity
+from coldchain.storage.capacity.alerts import days_ahead, in_words
+from coldchain.storage.capacity.book import CapacityBook, StoreCapacity
 from coldchain.web.api import stamped
 from coldchain.web.encoding import PlainResponse
 from coldchain.web.site import Site

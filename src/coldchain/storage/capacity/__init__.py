@@ -1,0 +1,1 @@
+"""How full stores are, and when they will be."""

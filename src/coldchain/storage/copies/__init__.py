@@ -1,0 +1,1 @@
+"""Making the copies that the catalog wants."""

@@ -1,0 +1,276 @@
+"""The copier: takes wanted replicas from the catalog, copies and proves them, and leaves its word there.
+
+The catalog is the journal: a replica is WANTED there before its first byte is written, so a killed copier finds what it
+had begun, recognises what is whole already, and copies the rest again. What is most urgent goes first, small files go
+in batches, and where a source is gone a verified copy stands in for it. Trouble is kept for each store and for each
+copy, with a wait that doubles (see `troubles`): a store in trouble holds up no other, and a file in trouble no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from threading import Event, Thread
+from uuid import UUID
+
+from coldchain.catalog import files, replicas
+from coldchain.catalog.engine import Catalog
+from coldchain.errors import CatalogError, StorageError, printable
+from coldchain.model.files import CopyRecord, CopyTask, KeptAside, Replica, ReplicaState
+from coldchain.storage.copies.copying import CopyOutcome, CopyReport, copy_stored, copy_verified
+from coldchain.storage.copies.queue import CopyQueue, Load
+from coldchain.storage.copies.small import CopyRequest, copy_small
+from coldchain.storage.copies.source import SourceVersion
+from coldchain.storage.copies.troubles import Troubles
+from coldchain.storage.store import Store
+from coldchain.storage.wrappers.throttled import Throttled
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+_SWEEP_WAIT_SECONDS = 30.0
+# No memory, no buffer (mmap), no thread: the machine is at its limit for a while, and the copier outlives it.
+_SCARCITY = (MemoryError, OSError, RuntimeError)
+_NUMBER = re.compile(r"\d[\d,]*")
+
+
+class Copier:
+    """Copies every wanted replica of `stores`, `threads` files (or batches of small ones) at a time, until it stops.
+
+    A file that an exposure waits for is hashed even while no store can take it. One copier owns its stores: at start it
+    removes the `.part` files that a killed one left there. `troubles` may be looked at by others. `mends` names a store
+    of which only damaged copies, and ones that failed, are made again.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        stores: Mapping[str, Store],
+        *,
+        threads: int = 2,
+        troubles: Troubles | None = None,
+        mends: str | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._stores = dict(stores)
+        self._stopping = Event()
+        self._troubles = Troubles(self._stores) if troubles is None else troubles
+        self._queue = CopyQueue(catalog, self._stores, self._troubles, mends=mends)
+        self._workers = [Thread(target=self._work, name=f"copier-{n}") for n in range(threads)]
+        self._sweeper = Thread(target=self._sweep, name="copier-sweep")
+
+    def start(self) -> None:
+        """Begin to copy. A copier is started once."""
+        for thread in (self._sweeper, *self._workers):
+            thread.start()
+
+    def stop(self) -> None:
+        """Take nothing new, finish and record what is in hand, and return when that is done.
+
+        What waits for its share of a throttled store's bandwidth is given up: it is made at the next start.
+        """
+        self._stopping.set()
+        for store in self._stores.values():
+            if isinstance(store, Throttled):
+                store.limit.stop()
+        for thread in (self._sweeper, *self._workers):
+            if thread.is_alive():
+                thread.join()
+
+    def alive(self) -> bool:
+        """Whether every worker runs. One that ended by itself has left its traceback in the log."""
+        return all(worker.is_alive() for worker in self._workers)
+
+    def idle(self) -> bool:
+        """Whether there is nothing to do now.
+
+        Copies that failed at least three times and wait for their next try do not count: a store may be full for days.
+        Raises CatalogError.
+        """
+        return self._queue.idle()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                load = self._queue.take()
+            except CatalogError as error:
+                log.warning("copier: %s", error)
+                load = None
+            except _SCARCITY:
+                log.exception("copier: it could not look for work")
+                load = None
+            if load is not None:
+                self._carry_out(load)
+            else:
+                self._stopping.wait(POLL_SECONDS)
+
+    def _carry_out(self, load: Load) -> None:
+        taken = load.tasks
+        try:
+            self._copy_and_record(taken)
+        except CatalogError as error:
+            # Nothing is lost: what is not recorded is still wanted, and a whole copy is recognised at the next try.
+            log.warning("copier: %s", error)
+            self._note_all(taken, error)
+        except _SCARCITY as error:
+            log.exception("copier: %s could not be copied", printable(_relative(taken[0])))
+            self._note_all(taken, error)
+            self._stopping.wait(POLL_SECONDS)
+        finally:
+            self._queue.let_go(load)
+
+    def _note_all(self, taken: Sequence[CopyTask], error: Exception) -> None:
+        for task in taken:
+            self._troubles.note(task.file.id, str(error))
+
+    def _copy_and_record(self, taken: Sequence[CopyTask]) -> None:
+        records: list[CopyRecord] = []
+        read: list[UUID] = []
+        digests: dict[UUID, str] = {}
+        for task, report in zip(taken, self._copied(taken), strict=True):
+            if isinstance(report, StorageError):
+                records += self._source_failed(task, report)
+                continue
+            read.append(task.file.id)
+            if task.file.sha256 is None:
+                digests[task.file.id] = report.sha256
+            for replica, outcome in zip(task.replicas, report.outcomes, strict=True):
+                was_known = self._troubles.note_outcome(replica.store, replica.id, outcome.error, task.file.size_bytes)
+                # A store that is away is told by the first copy that it refused; the others stay wanted, in order. So
+                # does what was given up at the end.
+                is_no_news = outcome.error is not None and (was_known or self._stopping.is_set())
+                if not (is_no_news and replica.state is ReplicaState.WANTED and outcome.kept is None):
+                    records += _success(replica, outcome) if outcome.error is None else _failure(replica, outcome)
+        self._record(records, digests)
+        for file_id in read:
+            self._troubles.forget(file_id)
+
+    def _copied(self, taken: Sequence[CopyTask]) -> Sequence[CopyReport | StorageError]:
+        if len(taken) == 1:
+            return [self._copied_alone(taken[0])]
+        requests = [
+            CopyRequest(Path(task.source_root), _source(task), _relative(task), _version(task)) for task in taken
+        ]
+        stores = [self._stores[replica.store] for replica in taken[0].replicas]
+        reports = copy_small(requests, stores)
+        return [
+            self._copied_alone(task) if isinstance(report, StorageError) and task.good else report
+            for task, report in zip(taken, reports, strict=True)
+        ]
+
+    def _copied_alone(self, task: CopyTask) -> CopyReport | StorageError:
+        """One file's copies, from the camera's file, or else from a good copy of it."""
+        stores = [self._stores[replica.store] for replica in task.replicas]
+        try:
+            return copy_verified(
+                Path(task.source_root), _source(task), _relative(task), stores, expected=_version(task)
+            )
+        except StorageError as error:
+            return self._copied_from_good(task, stores) or error
+
+    def _copied_from_good(self, task: CopyTask, stores: Sequence[Store]) -> CopyReport | None:
+        version = _version(task)
+        if version.sha256 is None:
+            return None
+        for good in task.good:
+            store = self._stores.get(good.store)
+            if store is None or not self._troubles.is_well(good.store):
+                continue
+            try:
+                name = good.kept_as or good.stored_as or store.stored_name(_relative(task))
+                return copy_stored(store, name, _relative(task), stores, expected=version)
+            except StorageError as error:
+                log.warning("copier: %s", error)
+        return None
+
+    def _record(self, records: Sequence[CopyRecord], digests: Mapping[UUID, str]) -> None:
+        try:
+            replicas.record_copies(self._catalog, records, digests)
+        except CatalogError:
+            if len(records) < 2:
+                raise
+            # One that the catalog refuses must not hold up the others of its batch.
+            for file_id, sha256 in digests.items():
+                files.set_digest(self._catalog, file_id, sha256)
+            for record in records:
+                self._record_alone(record)
+
+    def _record_alone(self, record: CopyRecord) -> None:
+        try:
+            replicas.record_copies(self._catalog, [record])
+        except CatalogError as error:
+            log.warning("copier: %s", error)
+            self._troubles.note(record.replica_id, str(error))
+
+    def _source_failed(self, task: CopyTask, error: StorageError) -> list[CopyRecord]:
+        if self._troubles.note(task.file.id, str(error)).failures == 1:
+            log.warning("copier: %s", error)
+        return [record for replica in task.replicas for record in _failed(replica, error, None)]
+
+    def _sweep(self) -> None:
+        """Remove what killed copies left, on each store as soon as it is there."""
+        left = list(self._stores.values())
+        while left and not self._stopping.is_set():
+            left = [store for store in left if not _swept(store)]
+            if left:
+                self._stopping.wait(_SWEEP_WAIT_SECONDS)
+
+
+def _success(replica: Replica, outcome: CopyOutcome) -> list[CopyRecord]:
+    record = CopyRecord(
+        replica.id,
+        outcome.state,
+        outcome.level,
+        outcome.sha256,
+        detail="" if outcome.kept is None else f"what stood under its name is kept as {printable(outcome.kept.path)}",
+        kept=outcome.kept,
+        stored_as=outcome.stored_as,
+    )
+    return [record]
+
+
+def _failure(replica: Replica, outcome: CopyOutcome) -> list[CopyRecord]:
+    assert outcome.error is not None  # or it would be a success
+    return _failed(replica, outcome.error, outcome.kept)
+
+
+def _failed(replica: Replica, error: StorageError, kept: KeptAside | None) -> list[CopyRecord]:
+    """The failure, unless it is no news: it would be an event every few minutes for ever. Its numbers (free bytes, a
+    growing source's size) do not make it another one."""
+    known = replica.state is ReplicaState.FAILED and _gist(replica.detail) == _gist(str(error))
+    if known and kept is None:
+        return []
+    log.warning("copier: %s", error)
+    return [CopyRecord(replica.id, ReplicaState.FAILED, None, None, str(error), kept)]
+
+
+def _swept(store: Store) -> bool:
+    try:
+        removed = store.remove_partials()
+    except StorageError as error:
+        log.warning("copier: %s", error)
+        return False
+    except _SCARCITY:
+        log.exception("copier: store %s could not be swept", store.name)
+        return False
+    if removed:
+        log.info("copier: removed %d unfinished copies of an earlier process from store %s", removed, store.name)
+    return True
+
+
+def _gist(message: str) -> str:
+    return _NUMBER.sub("#", message)
+
+
+def _source(task: CopyTask) -> str:
+    return str(PurePosixPath(task.source_folder, task.file.relative_path))
+
+
+def _relative(task: CopyTask) -> str:
+    return str(PurePosixPath(task.instrument, task.session_folder, task.file.relative_path))
+
+
+def _version(task: CopyTask) -> SourceVersion:
+    return SourceVersion(task.file.size_bytes, task.file.modified_ns, task.file.sha256)

@@ -1,0 +1,1 @@
+"""Stores that are folder trees: RAID, parallel file systems, drives."""

@@ -1,0 +1,1 @@
+"""Clearing copies by the facility's rules, and never one too many."""

@@ -1,0 +1,1 @@
+"""Stores that are buckets of an S3 service."""

@@ -1,0 +1,1 @@
+"""Stores on another host, by SSH and a small helper that runs there."""
