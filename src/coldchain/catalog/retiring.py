@@ -8,7 +8,6 @@ sees the first.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,12 +15,14 @@ from uuid import UUID
 
 from sqlalchemy import orm, select
 
-from coldchain.catalog import retirement
+from coldchain.catalog import events, retirement
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import FileRow, ReplicaRow
+from coldchain.errors import printable
+from coldchain.model.events import Severity
 from coldchain.model.files import FileState, ReplicaState
 from coldchain.model.policy import SOURCE
-from coldchain.model.retention import FileOnStores, SessionLife, StoredCopy
+from coldchain.model.retention import FileOnStores, Kept, SessionLife, StoredCopy
 
 Judge = Callable[[SessionLife, FileOnStores, frozenset[UUID]], str]
 """Why a file may not go, "" where it may: of a session as it stands, a file, and the replicas just confirmed."""
@@ -43,7 +44,7 @@ class Begun:
     """What a step was begun for, and of what was not, why and how often."""
 
     files: tuple[FileOnStores, ...]
-    kept: Counter[str]
+    kept: Kept
 
 
 def begin(
@@ -110,6 +111,18 @@ def restored(catalog: Catalog, replica_ids: Collection[UUID]) -> int:
     return _change(catalog, replica_ids, {ReplicaState.RETIRING, ReplicaState.TRASHED}, change)
 
 
+def kept_aside(catalog: Catalog, file: FileOnStores, copy: StoredCopy, kept_as: str, *, why: str) -> int:
+    """A copy that was going to be cleared was kept aside under another name, where it is whole; `why` is told."""
+
+    def change(unit: orm.Session, row: ReplicaRow) -> None:
+        row.state, row.pending, row.detail = ReplicaState.VERIFIED, False, ""
+        row.trashed_at, row.trashed_as, row.kept_as = None, None, kept_as
+        message = f"{printable(file.relative_path)} on {row.store} is kept as {printable(kept_as)}: {why}"
+        events.add(unit, Severity.INFO, "replica.kept", message, session_id=file.session_id, file_id=file.id)
+
+    return _change(catalog, [copy.replica_id], {ReplicaState.RETIRING}, change)
+
+
 def damaged(catalog: Catalog, details: Mapping[UUID, str]) -> int:
     """They are not whole, or not there; `details` says by replica what was found. They are to be made again, but at
     the source."""
@@ -153,16 +166,16 @@ def note_source(catalog: Catalog, file_ids: Mapping[UUID, str], state: ReplicaSt
 
 def _judged(
     unit: orm.Session, session_id: UUID, intents: Sequence[Intent], judge: Judge
-) -> tuple[list[tuple[Intent, FileOnStores]], Counter[str]]:
+) -> tuple[list[tuple[Intent, FileOnStores]], Kept]:
     by_file = {intent.file_id: intent for intent in intents}
     files = retirement.files(unit, list(by_file), lock=True)
     session = retirement.life(unit, session_id)
     allowed: list[tuple[Intent, FileOnStores]] = []
-    kept: Counter[str] = Counter()
+    kept = Kept()
     for file in files:
         reason = judge(session, file, by_file[file.id].confirmed)
         if reason:
-            kept[reason] += 1
+            kept.note(reason, file.relative_path)
         else:
             allowed.append((by_file[file.id], file))
     return allowed, kept
@@ -201,16 +214,18 @@ def _change(
     if not ids:
         return 0
     with catalog.writing() as unit:
-        found = [row for row in _rows(unit, ids) if row.state in expected]
+        found = [row for row in _rows(unit, ids, lock=True) if row.state in expected]
         for row in found:
             change(unit, row)
         return len(found)
 
 
-def _rows(unit: orm.Session, ids: Iterable[UUID]) -> list[ReplicaRow]:
-    wanted = list(ids)
+def _rows(unit: orm.Session, ids: Iterable[UUID], *, lock: bool = False) -> list[ReplicaRow]:
+    wanted, query = list(ids), select(ReplicaRow)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
     pages = (wanted[start : start + retirement.AT_ONCE] for start in range(0, len(wanted), retirement.AT_ONCE))
-    return [row for page in pages for row in unit.scalars(select(ReplicaRow).where(ReplicaRow.id.in_(page)))]
+    return [row for page in pages for row in unit.scalars(query.where(ReplicaRow.id.in_(page)))]
 
 
 def own_copy(file: FileOnStores, store: str) -> StoredCopy:

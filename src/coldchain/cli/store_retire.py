@@ -232,9 +232,8 @@ def _agreed(some: bool, *, yes: bool, as_json: bool) -> bool:
 def _carry_out(work: Retirement, scope: Scope, todo: list[Planned], *, shows: bool) -> Done:
     due = total(each.decision.amount for each in todo if each.decision.action is Action.RETIRE)
     with _bar("confirming and clearing", due.size_bytes, shows=shows) as work.clearing.tell:
-        removed = work.empty_trash(scope) if scope.rule is None else Amount()
-        done = work.carry_out(scope)
-        return dataclasses.replace(done, removed=removed)
+        done = work.empty_trash(scope) if scope.rule is None else Done()
+        return work.carry_out(scope, done=done)
 
 
 @contextmanager

@@ -6,15 +6,25 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from coldchain.errors import printable
 from coldchain.model.files import FileKind, FileState, ReplicaState, VerificationLevel
 from coldchain.model.policy import Tier
 from coldchain.model.session import SessionState
+from coldchain.units import byte_size
+
+_NAMES_TOLD = 3
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: "1 file", "1,200 files"; `many` where that is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,43 @@ class Amount:
 
     def __add__(self, other: Amount) -> Amount:
         return Amount(self.files + other.files, self.size_bytes + other.size_bytes)
+
+    def __str__(self) -> str:
+        """As in a sentence: "1 file (6 B)"."""
+        return f"{counted(self.files, 'file')} ({byte_size(self.size_bytes)})"
+
+
+class Kept(Counter[str]):
+    """Why files stay, and how many for each reason; of the first few of them, which."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[str, list[str]] = {}
+
+    def note(self, reason: str, name: str) -> None:
+        """A file stays for that reason."""
+        self[reason] += 1
+        self._remember(reason, [name])
+
+    def merge(self, other: Kept) -> None:
+        """All that another one counted, too."""
+        self.update(other)
+        for reason, names in other._names.items():
+            self._remember(reason, names)
+
+    def names(self, reason: str) -> str:
+        """Which files stay for a reason: "a.tiff, b.tiff, c.tiff and 4 more"."""
+        return few_of([printable(name) for name in self._names.get(reason, ())], self[reason])
+
+    def _remember(self, reason: str, names: Iterable[str]) -> None:
+        known = self._names.setdefault(reason, [])
+        known += [name for name in names if name not in known][: max(_NAMES_TOLD - len(known), 0)]
+
+
+def few_of(names: Iterable[str], number: int) -> str:
+    """The first few names, and how many more of that number there are."""
+    told = [*names][:_NAMES_TOLD]
+    return ", ".join(told) + (f" and {number - len(told):,} more" if number > len(told) else "")
 
 
 @dataclass(frozen=True, slots=True)

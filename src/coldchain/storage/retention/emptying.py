@@ -14,19 +14,28 @@ from uuid import UUID
 
 from coldchain.catalog import events, retirement, retiring
 from coldchain.catalog.retiring import Intent
-from coldchain.errors import StorageError, VerificationError, printable
+from coldchain.errors import StorageError, VerificationError
 from coldchain.model.events import Severity
 from coldchain.model.files import ReplicaState
 from coldchain.model.policy import SOURCE, RetireRule
-from coldchain.model.retention import Amount, FileOnStores, SessionLife, StoreView
+from coldchain.model.retention import Amount, FileOnStores, Kept, SessionLife, StoreView
 from coldchain.storage.retention import rules as retention
 from coldchain.storage.retention import trash
-from coldchain.storage.retention.clearing import BATCH_FILES, BATCH_SECONDS, Clearing, Report, is_as_catalogued
+from coldchain.storage.retention.clearing import (
+    BATCH_FILES,
+    BATCH_SECONDS,
+    NOT_ITSELF,
+    UNKNOWN_STORE,
+    WITNESS_NOT_WHOLE,
+    Clearing,
+    Report,
+)
 from coldchain.storage.retention.shelves import is_there
+from coldchain.storage.retention.sighting import Sighting, why_other, why_other_bytes
 from coldchain.storage.retention.trash import Where
-from coldchain.units import byte_size
 
 _LOST = "it lies neither in its place nor in the trash"
+_GONE = "it is not in the trash any more"
 
 
 class Emptying:
@@ -47,7 +56,7 @@ class Emptying:
         for session_id, report in found.items():
             self._clearing.say_bad(retirement.life_of(self._catalog, session_id), report)
             if report.gone.files:
-                message = f"{report.gone.files:,} files that were being cleared from {store} lie in the trash there"
+                message = f"cleared from {store} as was begun, in the trash there now: {report.gone}"
                 events.record(self._catalog, Severity.INFO, "replica.trashed", message, session_id=session_id)
         return sum((report.gone for report in found.values()), Amount())
 
@@ -62,42 +71,21 @@ class Emptying:
                     shelf.move(copy.location, copy.trashed_as)
         except StorageError:
             return False
+        seen = Sighting(file)
         if where in (Where.TRASH, Where.BOTH):
+            if not self._clearing.is_moved(store, file, seen, report):
+                return False
             retiring.trashed(self._catalog, [copy.replica_id], now=self._clearing.now())
             return True
         if where is Where.PLACE:
-            self._undo(store, file, report)
+            self._clearing.undo(store, file, seen, report)
         elif store != SOURCE or is_there(file):
             self._clearing.note_damaged(file, {copy.replica_id: _LOST}, report)
         return False
 
-    def _undo(self, store: str, file: FileOnStores, report: Report) -> None:
-        """A copy was not moved: it is as before, if it is what lies in its place."""
-        try:
-            found = self._other_in_place(store, file)
-        except StorageError:
-            return
-        copy = retiring.own_copy(file, store)
-        if not found:
-            retiring.restored(self._catalog, [copy.replica_id])
-        elif store != SOURCE:
-            self._clearing.note_damaged(file, {copy.replica_id: found}, report)
-        else:  # a new version, which the collector takes in
-            retiring.restored(self._catalog, [copy.replica_id])
-
-    def _other_in_place(self, store: str, file: FileOnStores) -> str:
-        """What else than the copy lies in its place, "" where it is the copy. Raises StorageError."""
-        shelf, copy = self._shelves.of(store, file.root), retiring.own_copy(file, store)
-        assert shelf is not None and file.sha256 is not None
-        try:
-            shelf.confirm(copy.location, file.sha256, file.size_bytes, self._shelves.witnesses.ring)
-        except VerificationError as error:
-            return error.found
-        return ""
-
-    def empty(self, store: StoreView, *, only: UUID | None = None) -> Amount:
+    def empty(self, store: StoreView, *, only: UUID | None = None) -> tuple[Amount, Kept]:
         """Remove what may go from a store's trash, and put back what must, of all sessions or of `only` that; how much
-        was removed. Raises CatalogError."""
+        was removed, and why what was due stays. Raises CatalogError."""
         reports: defaultdict[UUID, Report] = defaultdict(Report)
         lives: dict[UUID, SessionLife] = {}
         try:
@@ -111,7 +99,10 @@ class Emptying:
         finally:
             for session_id, report in reports.items():
                 self._say_removed(store.name, lives[session_id], report)
-        return sum((report.gone for report in reports.values()), Amount())
+        kept = Kept()
+        for report in reports.values():
+            kept.merge(report.kept)
+        return sum((report.gone for report in reports.values()), Amount()), kept
 
     def due(self, store: StoreView, *, only: UUID | None = None) -> list[tuple[SessionLife, Amount]]:
         """How much of which session may be removed from a store's trash now, as far as the catalog knows."""
@@ -128,7 +119,7 @@ class Emptying:
 
     def _why_stays(self, store: StoreView, session: SessionLife, file: FileOnStores) -> str:
         if retiring.own_copy(file, store.name).detail:
-            return "it is not what the catalog says"
+            return NOT_ITSELF
         return retention.why_trash_stays(self._rules, file, session, store, self._shelves.well, self._clearing.now())
 
     def _see_to(self, store: StoreView, session: SessionLife, files: Sequence[FileOnStores], report: Report) -> None:
@@ -140,21 +131,24 @@ class Emptying:
             if retention.is_to_come_back(self._rules, file, store):
                 self.put_back(store.name, file, report)
             elif not self._why_stays(store, session, file):
-                intent = self._intent(store, session, file, report)
-                if intent is not None:
-                    intents.append(intent)
+                reason = self._make_ready(store, session, file, report, intents)
+                if reason:
+                    report.kept.note(reason, file.relative_path)
             if intents and time.monotonic() > began + BATCH_SECONDS:
                 self._carry_out(store, session, intents, report)
                 intents, began = [], time.monotonic()
         if intents:
             self._carry_out(store, session, intents, report)
 
-    def _intent(self, store: StoreView, session: SessionLife, file: FileOnStores, report: Report) -> Intent | None:
-        """What is to be journalled of a file in the trash, once its copies elsewhere and itself are confirmed."""
+    def _make_ready(
+        self, store: StoreView, session: SessionLife, file: FileOnStores, report: Report, intents: list[Intent]
+    ) -> str:
+        """Confirm a file's copies elsewhere and what lies in the trash, and add what is to be journalled; why it stays
+        instead, "" also where it is in its place again."""
         now, well = self._clearing.now(), self._shelves.well
         allowing = [r for r in self._rules if not retention.why_trash_stays([r], file, session, store, well, now)]
         if not allowing:
-            return None
+            return "a store has just failed"
         rule = allowing[0]
         said = self._shelves.witnesses.confirm(
             file,
@@ -163,47 +157,42 @@ class Emptying:
             count=retention.needed(rule),
         )
         self._clearing.note_damaged(file, said.damaged, report)
-        if len(said.confirmed) < retention.needed(rule) or not self._is_itself(store.name, file, report):
-            return None
-        return Intent(file.id, frozenset(said.confirmed), frozenset(said.read_again))
+        if len(said.confirmed) < retention.needed(rule):
+            return said.trouble or WITNESS_NOT_WHOLE
+        reason = self._why_not_itself(store.name, file, report)
+        if not reason:
+            intents.append(Intent(file.id, frozenset(said.confirmed), frozenset(said.read_again)))
+        return reason
 
-    def _is_itself(self, store: str, file: FileOnStores, report: Report) -> bool:
-        """Whether what lies in the trash is what the catalog says; where it is not, that is written down."""
+    def _why_not_itself(self, store: str, file: FileOnStores, report: Report) -> str:
+        """Why what lies in the trash is not to be removed: it is not what the catalog says, which is written down."""
         shelf, copy = self._shelves.of(store, file.root), retiring.own_copy(file, store)
-        if shelf is None or copy.trashed_as is None or file.sha256 is None:
-            return False
+        if shelf is None or copy.trashed_as is None:
+            return UNKNOWN_STORE
         try:
             if trash.find(shelf, copy) in (Where.PLACE, Where.NOWHERE):
-                self._note_not_in_trash(store, file)
-                return False
-            shelf.confirm(copy.trashed_as, file.sha256, file.size_bytes, self._shelves.witnesses.ring)
-            changed = store == SOURCE and not is_as_catalogued(shelf, copy.trashed_as, file)
-            found = "it was written to in the trash" if changed else ""
-        except VerificationError as error:
-            found = error.found
-        except StorageError:
-            return False
+                return self._note_not_in_trash(store, file)
+            found = why_other(shelf, store, copy.trashed_as, Sighting(file), self._shelves.witnesses.ring)
+        except StorageError as error:
+            return error.found
         if found:
-            self._note_other(store, file, found, report)
-        return not found
+            self._clearing.note_kept_in_trash(store, file, found, report)
+        return NOT_ITSELF if found else ""
 
-    def _note_other(self, store: str, file: FileOnStores, found: str, report: Report) -> None:
-        """What lies in the trash is not what the catalog says: it is kept there, and said once."""
-        if retiring.kept_in_trash(self._catalog, {retiring.own_copy(file, store).replica_id: found}):
-            report.bad.append(f"{printable(file.relative_path)} in the trash of {store}")
-
-    def _note_not_in_trash(self, store: str, file: FileOnStores) -> None:
-        """It was put back by a process that was killed before it said so, or somebody has emptied the trash."""
+    def _note_not_in_trash(self, store: str, file: FileOnStores) -> str:
+        """It was put back by a process that was killed before it said so, or somebody has emptied the trash; where it
+        is not in its place, what has become of it. Raises StorageError."""
         shelf, copy = self._shelves.of(store, file.root), retiring.own_copy(file, store)
         assert shelf is not None
         if store == SOURCE and not is_there(file):
-            return
-        if trash.find(shelf, copy) is Where.PLACE and not self._other_in_place(store, file):
+            return "the camera's disk is not there"
+        in_place = trash.find(shelf, copy) is Where.PLACE
+        if in_place and not why_other_bytes(shelf, copy.location, file, self._shelves.witnesses.ring):
             retiring.restored(self._catalog, [copy.replica_id])
-        elif copy.state is ReplicaState.REMOVING:
-            retiring.removed(self._catalog, [copy.replica_id])
-        else:
-            retiring.removed(self._catalog, [copy.replica_id], detail="somebody has taken it out of the trash")
+            return ""
+        detail = "" if copy.state is ReplicaState.REMOVING else "somebody has taken it out of the trash"
+        retiring.removed(self._catalog, [copy.replica_id], detail=detail)
+        return _GONE
 
     def _carry_out(self, store: StoreView, session: SessionLife, intents: Sequence[Intent], report: Report) -> None:
         def judge(fresh: SessionLife, file: FileOnStores, confirmed: frozenset[UUID]) -> str:
@@ -212,6 +201,7 @@ class Emptying:
             )
 
         begun = retiring.begin_removing(self._catalog, session.id, store.name, intents, judge, now=self._clearing.now())
+        report.kept.merge(begun.kept)
         gone: list[UUID] = []
         for file in begun.files:
             shelf, copy = self._shelves.of(store.name, file.root), retiring.own_copy(file, store.name)
@@ -219,7 +209,7 @@ class Emptying:
             try:
                 shelf.remove(copy.trashed_as)
             except StorageError as error:
-                report.kept[error.found] += 1
+                report.kept.note(error.found, file.relative_path)
                 continue
             gone.append(copy.replica_id)
             report.add(file)
@@ -229,23 +219,25 @@ class Emptying:
         """Put a copy in a store's trash back in its place, once it was read; whether it is there."""
         shelf, copy = self._shelves.of(store, file.root), retiring.own_copy(file, store)
         if shelf is None:
-            report.kept["its store is not known to this service"] += 1
+            report.kept.note(UNKNOWN_STORE, file.relative_path)
             return False
         try:
             if trash.find(shelf, copy) in (Where.PLACE, Where.NOWHERE):
-                self._note_not_in_trash(store, file)
-                return False
-            trash.put_back(shelf, file, copy, self._shelves.witnesses.ring)
+                reason = self._note_not_in_trash(store, file)
+            else:
+                trash.put_back(shelf, file, copy, self._shelves.witnesses.ring)
+                retiring.restored(self._catalog, [copy.replica_id])
+                reason = ""
         except VerificationError as error:
-            report.kept["it is not what the catalog says"] += 1
-            self._note_other(store, file, error.found, report)
-            return False
+            reason = NOT_ITSELF
+            self._clearing.note_kept_in_trash(store, file, error.found, report)
         except StorageError as error:
-            report.kept[error.found] += 1
-            return False
-        retiring.restored(self._catalog, [copy.replica_id])
-        report.back += Amount(1, file.size_bytes)
-        return True
+            reason = error.found
+        if reason:
+            report.kept.note(reason, file.relative_path)
+        else:
+            report.back += Amount(1, file.size_bytes)
+        return not reason
 
     def restore(self, session: SessionLife, stores: Sequence[str]) -> dict[str, Report]:
         """Put all of a session that lies in these stores' trashes back; what became of it, by store. CatalogError."""
@@ -256,6 +248,8 @@ class Emptying:
             for file in page:
                 for store, report in reports.items():
                     copy = file.on(store)
+                    if copy is not None and copy.state is ReplicaState.REMOVED:
+                        report.lost += Amount(1, file.size_bytes)
                     if copy is not None and copy.state is ReplicaState.TRASHED:
                         self.put_back(store, file, report)
                         self._clearing.tell(Amount(1, file.size_bytes))
@@ -270,15 +264,15 @@ class Emptying:
         self._say_back(store, session, report)
         if report.gone.files:
             message = (
-                f"{report.gone.files:,} files ({byte_size(report.gone.size_bytes)}) are removed from the trash of "
-                f"{store}; their other copies were confirmed just before"
+                f"removed for good from the trash of {store}: {report.gone}; of each the other copies were confirmed "
+                "just before"
             )
             events.record(self._catalog, Severity.INFO, "replica.removed", message, session_id=session.id)
 
     def _say_back(self, store: str, session: SessionLife, report: Report) -> None:
         self._clearing.say_bad(session, report)
         if report.back.files:
-            message = f"{report.back.files:,} files ({byte_size(report.back.size_bytes)}) are back on {store}, whole"
+            message = f"back on {store}, whole: {report.back}"
             events.record(self._catalog, Severity.INFO, "replica.restored", message, session_id=session.id)
 
     def _by_session(self, store: str, state: ReplicaState) -> Iterator[tuple[UUID, list[FileOnStores]]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError, StorageError
 from coldchain.model.events import Severity
 from coldchain.model.policy import SOURCE, Place, RetireRule
-from coldchain.model.retention import Action, Amount, Announcement, Decision, SessionLife, StoreView
+from coldchain.model.retention import Action, Amount, Announcement, Decision, Kept, SessionLife, StoreView, counted
 from coldchain.storage.retention import rules as retention
 from coldchain.storage.retention.clearing import Clearing
 from coldchain.storage.retention.clock_watch import ClockWatch, steady_seconds
@@ -64,7 +63,7 @@ class Planned:
     """A decision, and why how many of the session's files stay on that store, where they were looked at."""
 
     decision: Decision
-    kept: Mapping[str, int]
+    kept: Kept
 
 
 @dataclass(slots=True)
@@ -74,7 +73,7 @@ class Done:
     trashed: Amount = field(default_factory=Amount)
     removed: Amount = field(default_factory=Amount)
     announced: int = 0
-    kept: Counter[str] = field(default_factory=Counter)
+    kept: Kept = field(default_factory=Kept)
 
 
 class Retirement:
@@ -99,13 +98,15 @@ class Retirement:
         for name in self.names if finishes else ():
             self.emptying.finish_begun(name)
 
-    def empty_trash(self, scope: Scope = EVERYTHING) -> Amount:
+    def empty_trash(self, scope: Scope = EVERYTHING) -> Done:
         """Remove what may be removed for good, and put back what must be. Raises CatalogError."""
-        removed = Amount()
+        done = Done()
         for view in self._views(scope):
             if not self.clearing.stopping.is_set():
-                removed += self.emptying.empty(view, only=scope.session_id)
-        return removed
+                removed, kept = self.emptying.empty(view, only=scope.session_id)
+                done.removed += removed
+                done.kept.merge(kept)
+        return done
 
     def due_in_trash(self, scope: Scope = EVERYTHING) -> list[tuple[str, SessionLife, Amount]]:
         """How much of which session may be removed for good from which store's trash. Raises CatalogError."""
@@ -123,9 +124,16 @@ class Retirement:
         """What the rules say now, by rule and store, the oldest sessions first. Raises CatalogError."""
         return [planned for rule in self._rules_of(scope) for planned in self._plan(rule, scope)]
 
-    def carry_out(self, scope: Scope = EVERYTHING, *, rests: Callable[[Decision], bool] = lambda _: False) -> Done:
-        """Announce, withdraw and clear what the rules say; what `rests` is left for later. Raises CatalogError."""
-        done = Done()
+    def carry_out(
+        self,
+        scope: Scope = EVERYTHING,
+        *,
+        rests: Callable[[Decision], bool] = lambda _: False,
+        done: Done | None = None,
+    ) -> Done:
+        """Announce, withdraw and clear what the rules say; what `rests` is left for later. What came of it is added to
+        what is `done`. Raises CatalogError."""
+        done = Done() if done is None else done
         if scope == EVERYTHING:
             self._withdraw_orphans()
         for rule in self._rules_of(scope):
@@ -144,11 +152,9 @@ class Retirement:
         standing = announcements.standing(self._catalog)
         for state, candidates in self._targets(rule, sessions, scope):
             announced = {a.session_id: a for a in standing if (a.rule, a.store) == (rule.name, state.name)}
-            kept: dict[UUID, Counter[str]] = {}
+            kept: dict[UUID, Kept] = {}
 
-            def amount_of(
-                session: SessionLife, store: str = state.name, kept: dict[UUID, Counter[str]] = kept
-            ) -> Amount:
+            def amount_of(session: SessionLife, store: str = state.name, kept: dict[UUID, Kept] = kept) -> Amount:
                 amount, kept[session.id] = self.clearing.tally(rule, store, session)
                 return amount
 
@@ -156,7 +162,7 @@ class Retirement:
             some = [session for session in candidates if session.id in there]
             for decision in retention.decide(rule, state, some, announced, amount_of, self.clearing.now()):
                 if scope.allows(decision):
-                    yield Planned(decision, kept.get(decision.session.id, Counter()))
+                    yield Planned(decision, kept.get(decision.session.id, Kept()))
 
     def _targets(
         self, rule: RetireRule, sessions: list[SessionLife], scope: Scope
@@ -205,10 +211,10 @@ class Retirement:
         elif decision.action is Action.RETIRE:
             report = self.clearing.clear(rule, decision.store, decision.session)
             done.trashed += report.gone
-            done.kept += report.kept
+            done.kept.merge(report.kept)
             left, _ = self.clearing.tally(rule, decision.store, decision.session)
             if decision.announcement is not None and not left.files:
-                self._end(decision.announcement, f"{report.gone.files:,} files were cleared", withdrawn=False)
+                self._end(decision.announcement, f"cleared: {counted(report.gone.files, 'file')}", withdrawn=False)
 
     def _end(self, announcement: Announcement, outcome: str, *, withdrawn: bool) -> None:
         announcements.end(self._catalog, announcement.id, outcome=outcome, now=self.clearing.now(), withdrawn=withdrawn)
@@ -278,10 +284,7 @@ class Retirer:
             self._retirement.look()
             if self._doubts_the_clock():
                 return Done()
-            removed = self._retirement.empty_trash()
-            done = self._retirement.carry_out(rests=self._rests_still)
-            done.removed = removed
-            return done
+            return self._retirement.carry_out(rests=self._rests_still, done=self._retirement.empty_trash())
 
     def _doubts_the_clock(self) -> bool:
         doubt = self._clock.why_not()
