@@ -8,6 +8,7 @@
     │   └── MetadataError          XML, mdoc or header values that cannot be true
     ├── ProcessingError            a step cannot give a result from this input
     ├── CatalogError               the database refuses, is newer, or lacks what was asked for
+    │   └── CatalogAwayError       it is away, or busy for too long; the same call may succeed later (`retry` is True)
     ├── StorageError               a store cannot take, give or prove a file
     │   ├── StoreFullError         no space or no inode is left (`retry` is True)
     │   ├── VerificationError      what was read back is not what was written
@@ -64,6 +65,8 @@ def _rebuild(kind: type[ColdchainError], found: str, expected: str, remedy: str,
 
 def printable(text: str) -> str:
     """The text with control characters and undecodable bytes escaped: no file name can forge a line of a log."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -97,6 +100,13 @@ class ProcessingError(ColdchainError):
 
 class CatalogError(ColdchainError):
     """The catalog refuses or lacks what was asked for."""
+
+
+class CatalogAwayError(CatalogError):
+    """The catalog's server is away, or somebody holds it for too long. Nothing was written, but for a commit whose
+    answer was lost: what is called again must bear that."""
+
+    retry = True
 
 
 class StorageError(ColdchainError):

@@ -294,6 +294,17 @@ def test_a_copy_that_nobody_can_vouch_for_is_not_called_verified(
     assert event.file_id == first.file_id
 
 
+def test_a_copy_that_a_scrub_missed_while_it_made_way_stands_again(catalog: Catalog, session: Session) -> None:
+    """A scrub that read what had just taken a copy's name calls the copy damaged; the record of the move takes it back."""
+    first, second = _versions(catalog, session)
+    replicas.record_check(catalog, first.id, detail="it holds other bytes")
+    kept = KeptAside("krios/visit/a/movie.tiff.replaced-abababab", SHA256)
+    _verify(catalog, second, OTHER, kept)
+    found = _stands(catalog, first)
+    assert (found.state, found.level, found.kept_as) == (ReplicaState.VERIFIED, VerificationLevel.CACHE, kept.path)
+    assert _tasks(catalog) == []
+
+
 def test_a_copy_of_the_same_content_goes_on_standing(catalog: Catalog, session: Session) -> None:
     """A file whose time alone changed has one copy, which counts for both its versions; other stores are untouched."""
     old = replicas.of_file(catalog, arrive(catalog, session).id)

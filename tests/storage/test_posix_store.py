@@ -19,6 +19,7 @@ from coldchain.errors import StorageError, VerificationError
 from coldchain.model.files import VerificationLevel
 from coldchain.storage import system_calls
 from coldchain.storage.identity_file import LIMIT_BYTES, identity_bytes, identity_of
+from coldchain.storage.posix import keeper
 from coldchain.storage.posix import root as posix_root
 from coldchain.storage.posix.keeper import RootKeeper
 from coldchain.storage.posix.root import HeldRoot
@@ -143,6 +144,30 @@ def test_an_identity_that_is_exchanged_under_a_copy_stops_it(store: PosixStore) 
             incoming.publish(sha256_of(b""), RING)
     store.identity = None
     assert listed(store) == set()
+
+
+@pytest.mark.parametrize("identity_too", [False, True])
+def test_a_flush_vouches_for_no_names_in_what_was_the_store(
+    store: PosixStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity_too: bool
+) -> None:
+    """Copies of a batch that got their names after another disk took the root's place are not called durable, even if
+    it bears the same identity; when they are let go, the store goes on."""
+    monkeypatch.setattr(keeper, "_SEEN_SECONDS", 60.0)
+    store.set_mark(identity(7))
+    store.identity = identity(7)
+    with store.receive(NAME, FileFacts(0, 0, 0o644)) as incoming:
+        incoming.seal(durable=False)
+        store.flush()
+        store.root.rename(tmp_path / "away")
+        store.root.mkdir()
+        if identity_too:
+            (store.root / IDENTITY_NAME).write_bytes(identity_bytes(identity(7), "raid"))
+        incoming.publish(sha256_of(b""), RING, durable=False)
+        with pytest.raises(StorageError, match="mounted again" if identity_too else "bears no identity"):
+            store.flush()
+    if identity_too:
+        store.flush()
+        assert listed(store) == set()
 
 
 def test_a_drive_can_be_unmounted_when_nothing_is_in_hand(store: PosixStore) -> None:

@@ -24,19 +24,22 @@ from coldchain.model.policy import CopyPlan, missing
 
 _AT_ONCE = 500
 _BAD = frozenset({ReplicaState.FAILED, ReplicaState.DAMAGED})
+_STOOD = frozenset({ReplicaState.VERIFIED, ReplicaState.DAMAGED})
 
-_REPLICA = select(
-    ReplicaRow.id, ReplicaRow.file_id, ReplicaRow.site, ReplicaRow.store, ReplicaRow.state, ReplicaRow.attempts
-)
-_FILE = select(
-    FileRow.id,
+_TRIED_COPY: Select[*tuple[Any, ...]] = select(
+    ReplicaRow.id,
+    ReplicaRow.file_id,
+    ReplicaRow.site,
+    ReplicaRow.store,
+    ReplicaRow.state,
+    ReplicaRow.attempts,
     FileRow.session_id,
     FileRow.exposure_id,
     FileRow.relative_path,
     FileRow.path_digest,
     FileRow.sha256,
-    FileRow.state,
-)
+    FileRow.state.label("file_state"),
+).join(FileRow, FileRow.id == ReplicaRow.file_id)
 _SET_DIGEST = update(FileRow).where(FileRow.id == bindparam("of")).values(sha256=bindparam("sha256"))
 _TRIED = ("state", "level", "detail", "sha256", "attempts", "pending", "verified_at", "checked_at")
 _SET_TRIED = (
@@ -192,49 +195,46 @@ def _record(unit: orm.Session, records: Sequence[CopyRecord], digests: Mapping[U
     if digests:
         known = [{"of": file_id, "sha256": checked_digest(sha256)} for file_id, sha256 in digests.items()]
         connection.execute(_SET_DIGEST, known)
-    replicas = _selected(connection, "replica", _REPLICA, [record.replica_id for record in records])
-    files = _selected(connection, "file", _FILE, {replica.file_id for replica in replicas.values()})
-    others = _others(unit, list(files.values()))
+    copies = _tried_copies(connection, [record.replica_id for record in records])
+    others = _others(unit, list(copies.values()))
     now = datetime.now(UTC)
     verified: list[dict[str, Any]] = []
     tried: list[dict[str, Any]] = []
     noted: list[dict[str, Any]] = []
     for record in records:
-        replica = replicas[record.replica_id]
-        file = files[replica.file_id]
+        copy = copies[record.replica_id]
         is_verified = record.state == ReplicaState.VERIFIED
-        values = _values(file, replica, record, now)
-        (verified if is_verified else tried).append(values)
-        noted.append(_event(unit, file, replica, record, now))
-        if file.id in others and (is_verified or record.kept is not None):
-            displacing = Replacement(replica.site, replica.store, record.sha256)
-            _displace(unit, others[file.id], displacing, record.kept)
+        (verified if is_verified else tried).append(_values(copy, record, now))
+        noted.append(_event(unit, copy, record, now))
+        if copy.file_id in others and (is_verified or record.kept is not None):
+            displacing = Replacement(copy.site, copy.store, record.sha256)
+            _displace(unit, others[copy.file_id], displacing, record.kept)
     for statement, given in ((_SET_VERIFIED, verified), (_SET_TRIED, tried), (insert(EventRow), noted)):
         if given:
             connection.execute(statement, given)
 
 
-def _values(file: Row[Any], replica: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]:
+def _values(copy: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]:
     verified = record.state == ReplicaState.VERIFIED
     if verified:
-        _check_proof(file, record.level, record.sha256)
+        _check_proof(copy, record.level, record.sha256)
     values = {
         "of": record.replica_id,
         "state": record.state,
         "level": record.level,
         "detail": record.detail,
         "sha256": None if record.sha256 is None else checked_digest(record.sha256),
-        "attempts": replica.attempts + 1,
-        "pending": not verified and file.state != FileState.REPLACED,
+        "attempts": copy.attempts + 1,
+        "pending": not verified and copy.file_state != FileState.REPLACED,
         "verified_at": now if verified else None,
         "checked_at": now if verified else None,
     }
     return values | {"kept_as": None, "stored_as": record.stored_as} if verified else values
 
 
-def _event(unit: orm.Session, file: Row[Any], replica: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]:
-    mended = replica.state == ReplicaState.DAMAGED and record.state == ReplicaState.VERIFIED
-    severity, kind, message = _words(file, replica.store, record.state, record.detail, mended=mended)
+def _event(unit: orm.Session, copy: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]:
+    mended = copy.state == ReplicaState.DAMAGED and record.state == ReplicaState.VERIFIED
+    severity, kind, message = _words(copy, copy.store, record.state, record.detail, mended=mended)
     return {
         "id": new_id(),
         "site": unit.info["site"],
@@ -242,9 +242,9 @@ def _event(unit: orm.Session, file: Row[Any], replica: Row[Any], record: CopyRec
         "severity": severity,
         "kind": kind,
         "message": message,
-        "session_id": file.session_id,
-        "exposure_id": file.exposure_id,
-        "file_id": file.id,
+        "session_id": copy.session_id,
+        "exposure_id": copy.exposure_id,
+        "file_id": copy.file_id,
     }
 
 
@@ -259,19 +259,14 @@ def _words(
     return Severity.ERROR if state in _BAD else Severity.INFO, f"replica.{state}", f"{where} is {state}{why}"
 
 
-def _selected(
-    connection: Connection, what: str, columns: Select[*tuple[Any, ...]], ids: Iterable[UUID]
-) -> dict[UUID, Row[Any]]:
-    """Columns of rows by their ids; CatalogError where one is not there."""
-    wanted = list(dict.fromkeys(ids))
+def _tried_copies(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Row[Any]]:
+    """Replicas with what is wanted of their files, by their ids; CatalogError where one is not there."""
     found = {
-        row.id: row
-        for some in _pages(wanted)
-        for row in connection.execute(columns.where(columns.selected_columns.id.in_(some)))
+        row.id: row for some in _pages(ids) for row in connection.execute(_TRIED_COPY.where(ReplicaRow.id.in_(some)))
     }
-    for wanted_id in wanted:
+    for wanted_id in ids:
         if wanted_id not in found:
-            raise CatalogError(f"there is no {what} with the id {wanted_id}")
+            raise CatalogError(f"there is no replica with the id {wanted_id}")
     return found
 
 
@@ -288,17 +283,16 @@ def _by_id(unit: orm.Session, kind: type[RowT], ids: Iterable[UUID]) -> dict[UUI
     return found
 
 
-def _others(unit: orm.Session, files: Sequence[Row[Any]]) -> dict[UUID, list[FileRow]]:
-    """By the files' ids, those other versions that ever stood under a file's path, where there are any."""
+def _others(unit: orm.Session, copies: Sequence[Row[Any]]) -> dict[UUID, list[FileRow]]:
+    """By the files' ids, those other versions that ever stood under the path of a copy's file, where there are any."""
     others: defaultdict[UUID, list[FileRow]] = defaultdict(list)
-    by_path = {(file.session_id, file.path_digest): file for file in files}
-    for session_id in {file.session_id for file in files}:
-        digests = [file.path_digest for file in files if file.session_id == session_id]
+    by_path = {(copy.session_id, copy.path_digest): copy.file_id for copy in copies}
+    known = list(by_path.values())
+    for session_id in {session_id for session_id, _ in by_path}:
+        digests = [digest for of_session, digest in by_path if of_session == session_id]
         for some in _pages(digests):
-            for row in unit.scalars(_others_query(session_id, some, [file.id for file in files])):
-                file = by_path[session_id, row.path_digest]
-                if row.id != file.id:
-                    others[file.id].append(row)
+            for row in unit.scalars(_others_query(session_id, some, known)):
+                others[by_path[session_id, row.path_digest]].append(row)
     return others
 
 
@@ -333,10 +327,14 @@ def _displace(unit: orm.Session, others: Sequence[FileRow], replica: Replacement
     """
     for its_file, older in [(row, copy) for row in others for copy in unit.scalars(replicas_query(row.id))]:
         was_here = (older.site, older.store, older.kept_as) == (replica.site, replica.store, None)
-        if older.state != ReplicaState.VERIFIED or not was_here or older.sha256 == replica.sha256:
+        if older.state not in _STOOD or not was_here or older.sha256 == replica.sha256:
             continue  # of the same content, what lies under the name is the copy, too
         if kept is not None and kept.sha256 == older.sha256:
             older.kept_as = kept.path
+            if older.state == ReplicaState.DAMAGED:
+                # A scrub had read what took its name. It was read whole since, but nobody says past which cache.
+                older.state, older.level, older.detail = ReplicaState.VERIFIED, VerificationLevel.CACHE, ""
+                older.pending, older.checked_at = False, datetime.now(UTC)
             message = (
                 f"{printable(its_file.relative_path)} on {printable(older.store)} is kept as {printable(kept.path)}"
             )
@@ -350,13 +348,13 @@ def _displace(unit: orm.Session, others: Sequence[FileRow], replica: Replacement
         _note_replica(unit, its_file, older)
 
 
-def _check_proof(file: Row[Any], level: VerificationLevel | None, sha256: str | None) -> None:
+def _check_proof(copy: Row[Any], level: VerificationLevel | None, sha256: str | None) -> None:
     if level is None or sha256 is None:
         raise CatalogError("a copy is to be verified without a proof", expected="a level and the digest read back")
-    if file.sha256 is not None and file.sha256 != sha256:
+    if copy.sha256 is not None and copy.sha256 != sha256:
         raise CatalogError(
             f"the copy's digest is {printable(sha256)}",
-            expected=f"{file.sha256}, the file's own",
+            expected=f"{copy.sha256}, the file's own",
             remedy="Copy the file again",
-            path=file.relative_path,
+            path=copy.relative_path,
         )

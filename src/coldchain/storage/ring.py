@@ -9,9 +9,8 @@ file's size. The buffers are anonymous mappings because `O_DIRECT` wants page-al
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from queue import Empty, LifoQueue, SimpleQueue
 from threading import Lock
 
@@ -45,9 +44,12 @@ class RingPool:
         self._lock = Lock()
         self._lent = 0
 
-    @contextmanager
-    def borrow(self) -> Iterator[Ring]:
-        """A ring that nobody else uses meanwhile."""
+    def borrow(self) -> _Loan:
+        """A ring that nobody else uses meanwhile, as a context."""
+        return _Loan(self)
+
+    def take(self) -> Ring:
+        """A ring, to be given back."""
         try:
             ring = self._idle.get_nowait()
         except Empty:
@@ -55,12 +57,29 @@ class RingPool:
         with self._lock:
             self._lent += 1
             ring.crowded = self._lent > _CROWD
-        try:
-            yield ring
-        finally:
-            with self._lock:
-                self._lent -= 1
-            self._idle.put(ring)
+        return ring
+
+    def give_back(self, ring: Ring) -> None:
+        """Let go of a ring that was taken."""
+        with self._lock:
+            self._lent -= 1
+        self._idle.put(ring)
+
+
+class _Loan:
+    """A ring for as long as the context lasts. A class, since it is entered for every small file."""
+
+    __slots__ = ("_pool", "_ring")
+
+    def __init__(self, pool: RingPool) -> None:
+        self._pool = pool
+
+    def __enter__(self) -> Ring:
+        self._ring = self._pool.take()
+        return self._ring
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.give_back(self._ring)
 
 
 class _Chunk:

@@ -144,7 +144,9 @@ class CopyQueue:
         if _path_of(task) in lane.paths:
             return None
         well = tuple(replica for replica in task.replicas if self._troubles.is_well(replica.store))
-        return replace(task, replicas=well) if well or not task.replicas else None
+        if len(well) == len(task.replicas):
+            return task
+        return replace(task, replicas=well) if well else None
 
     def _is_small(self, task: CopyTask) -> bool:
         small = task.file.size_bytes <= SMALL_BYTES

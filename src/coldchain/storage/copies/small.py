@@ -32,7 +32,7 @@ _SIDE_BY_SIDE = 16
 class CopyRequest:
     """What is to be copied: as the arguments of `copy_verified`."""
 
-    root: Path
+    root: str
     source: str
     relative: str
     expected: SourceVersion
@@ -97,7 +97,8 @@ def _report(
     by_itself: dict[str, CopyOutcome] = {}
     if alone:
         try:
-            report = copy_verified(request.root, request.source, request.relative, alone, expected=request.expected)
+            root = Path(request.root)
+            report = copy_verified(root, request.source, request.relative, alone, expected=request.expected)
         except StorageError as error:
             return error
         by_itself = {outcome.store: outcome for outcome in report.outcomes}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol, Self
 
 from coldchain.errors import SourceChangedError, StorageError
@@ -49,7 +48,7 @@ class SourceFolders:
 
     def __init__(self) -> None:
         self._open = ExitStack()
-        self._folders: dict[tuple[Path, PurePosixPath], int] = {}
+        self._folders: dict[tuple[str, str], int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -57,11 +56,12 @@ class SourceFolders:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def folder(self, root: Path, parent: PurePosixPath) -> int:
+    def folder(self, root: str, parent: str) -> int:
         """A folder below a root, reached without following a link. Raises OSError and StorageError."""
-        if (root, parent) not in self._folders:
-            self._folders[root, parent] = self._open.enter_context(folder_beneath(root, str(parent)))
-        return self._folders[root, parent]
+        known = self._folders.get((root, parent))
+        if known is None:
+            known = self._folders[root, parent] = self._open.enter_context(folder_beneath(Path(root), parent))
+        return known
 
 
 class CameraFile:
@@ -72,13 +72,16 @@ class CameraFile:
     """
 
     def __init__(
-        self, root: Path, relative: str, expected: SourceVersion | None, folders: SourceFolders | None = None
+        self, root: Path | str, relative: str, expected: SourceVersion | None, folders: SourceFolders | None = None
     ) -> None:
         self._root = root
         self._relative = relative
+        self._parent, _, self._name = relative.rpartition("/")
         self._folders = folders
-        with self._stating("opening"):
+        try:
             self._descriptor = self._opened()
+        except OSError as error:
+            raise self._stated(error, "opening") from error
         self._status = os.fstat(self._descriptor)
         self.facts = FileFacts(self._status.st_size, self._status.st_mtime_ns, self._status.st_mode)
         try:
@@ -96,19 +99,17 @@ class CameraFile:
     @property
     def path(self) -> Path:
         """Where it lies."""
-        return self._root / self._relative
+        return Path(self._root, self._relative)
 
     def _opened(self) -> int:
         if self._folders is None:
-            return open_beneath(self._root, self._relative)
-        path = PurePosixPath(self._relative)
-        return open_in(self._folders.folder(self._root, path.parent), path.name)
+            return open_beneath(Path(self._root), self._relative)
+        return open_in(self._folders.folder(str(self._root), self._parent or "."), self._name)
 
     def _looked_at(self) -> os.stat_result:
         if self._folders is None:
-            return lstat_beneath(self._root, self._relative)
-        path = PurePosixPath(self._relative)
-        return lstat_in(self._folders.folder(self._root, path.parent), path.name)
+            return lstat_beneath(Path(self._root), self._relative)
+        return lstat_in(self._folders.folder(str(self._root), self._parent or "."), self._name)
 
     def rewind(self) -> None:
         """See `SourceFile`."""
@@ -116,13 +117,17 @@ class CameraFile:
 
     def fill(self, view: memoryview) -> int:
         """See `SourceFile`."""
-        with self._stating("reading"):
+        try:
             return os.readv(self._descriptor, [view])
+        except OSError as error:
+            raise self._stated(error, "reading") from error
 
     def require_unchanged(self, read_bytes: int) -> None:
         """Raise SourceChangedError unless the name still leads to the same file of the same size and time."""
-        with self._stating("looking at"):
+        try:
             now = (os.fstat(self._descriptor), self._looked_at())
+        except OSError as error:
+            raise self._stated(error, "looking at") from error
         before = (self._status.st_ino, self._status.st_dev, self.facts.size_bytes, self.facts.modified_ns)
         if read_bytes != self.facts.size_bytes or any(
             (status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns) != before for status in now
@@ -156,22 +161,18 @@ class CameraFile:
             found, expected=expected, remedy="Nothing to do: it is copied again when it stands still", path=self.path
         )
 
-    @contextmanager
-    def _stating(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise StorageError(
+    def _stated(self, error: OSError, doing: str) -> StorageError:
+        if isinstance(error, FileNotFoundError):
+            return StorageError(
                 "the source is no longer there",
                 remedy="Bring it back, or accept that this version has no copy",
                 path=self.path,
-            ) from error
-        except OSError as error:
-            raise StorageError(
-                f"{doing} the source failed: {error.strerror or error}",
-                remedy="See that the service's user may read it, that it is no symbolic link and that its disk is well",
-                path=self.path,
-            ) from error
+            )
+        return StorageError(
+            f"{doing} the source failed: {error.strerror or error}",
+            remedy="See that the service's user may read it, that it is no symbolic link and that its disk is well",
+            path=self.path,
+        )
 
 
 class StoredFile:

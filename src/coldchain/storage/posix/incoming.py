@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from typing import Self
 
 from coldchain.errors import StorageError, VerificationError
 from coldchain.model.files import KeptAside
@@ -68,6 +69,12 @@ class PosixIncoming:
             self._let_go()
             raise
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
     def write(self, view: memoryview) -> None:
         """Append these bytes. Raises StoreFullError and StorageError."""
         try:
@@ -126,7 +133,7 @@ class PosixIncoming:
     def publish(self, sha256: str, ring: Ring, *, durable: bool = True) -> None:
         """Give the copy its final name; other content of that name is kept aside first."""
         try:
-            self._keeper.require(self._held)
+            self._keeper.require(self._held, anew=durable)
             folder = self._held.take(self._parts[:-1])
             try:
                 self._name(folder.descriptor, sha256, ring)

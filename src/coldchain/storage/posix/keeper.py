@@ -7,8 +7,8 @@ Whoever takes it has first seen that the root's path leads to it and that it bea
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from uuid import UUID
@@ -20,6 +20,10 @@ from coldchain.storage.posix.names import Parts
 from coldchain.storage.posix.root import HeldRoot
 from coldchain.storage.posix.words import Place
 from coldchain.storage.store import IDENTITY_NAME, wrong_store
+
+_SEEN_SECONDS = 0.02
+"""While something is in hand, so long is a root believed to be what it was when it was last looked at: a look takes as
+long as writing a small file. A flush, and whoever makes a copy durable by itself, look again in any case."""
 
 
 class RootKeeper:
@@ -38,13 +42,16 @@ class RootKeeper:
         self._rules: tuple[int, NameRules] | None = None
         self._seen: tuple[tuple[int, ...], UUID | None] = ((), None)
 
-    def take(self, *, whoever: bool = False) -> HeldRoot:
-        """The open root, to be given back; with `whoever`, no matter which store it is.
+    def take(self, *, whoever: bool = False, anew: bool = False) -> HeldRoot:
+        """The open root, to be given back; with `whoever`, no matter which store it is; with `anew`, looked at now.
 
         Raises StorageError where the root is missing or not this store, OSError where it cannot be opened.
         """
         with self._lock:
             held = self._current
+            if held is not None and not anew and held.seen_until > time.monotonic():
+                held.holders += 1
+                return held
             if held is not None and not held.is_in_place():
                 self._retired.append(held)
                 held = None
@@ -72,40 +79,37 @@ class RootKeeper:
                 self._retired.remove(held)
         held.close()
 
-    @contextmanager
-    def holding(self, doing: str, relative: str = "", *, whoever: bool = False) -> Iterator[HeldRoot]:
-        """Hold the root, and state the system's errors as having come of `doing`."""
-        with self.place.stating(doing, relative):
-            held = self.take(whoever=whoever)
-            try:
-                yield held
-            finally:
-                self.give_back(held)
+    def holding(self, doing: str, relative: str = "", *, whoever: bool = False) -> _Holding:
+        """A context that holds the root, and states the system's errors as having come of `doing`."""
+        return _Holding(self, doing, relative, whoever)
 
-    def require(self, held: HeldRoot) -> None:
+    def require(self, held: HeldRoot, *, anew: bool = True) -> None:
         """Raise StorageError unless a root that was taken is still the store's, and OSError as `take`."""
+        if not anew and held.seen_until > time.monotonic():
+            return
         if not held.is_in_place():
-            self.give_back(self.take())  # says what is there instead, if that is not the store
-            raise StorageError(
-                f"store {self.place.name!r} was mounted again, or failed, while a copy was on its way",
-                remedy="Nothing: the copy is made again by itself",
-                path=self.place.root,
-            )
+            self.give_back(self.take(anew=True))  # says what is there instead, if that is not the store
+            raise self._mounted_again()
         self._require_identity(held)
 
     def flush(self) -> None:
-        """Flush whatever is held of this store. Raises OSError and StorageError."""
-        held = self.take()
-        with self._lock:
-            everything = [held, *self._retired]
-            for each in self._retired:
-                each.holders += 1
+        """Flush whatever is held of this store. Raises OSError, and StorageError also where copies got their
+        names in what was the store until it was mounted again."""
+        held = self.take(anew=True)
         try:
-            for each in everything:
-                each.flush()
+            held.flush()
+            with self._lock:
+                if any(each.has_new_names for each in self._retired):
+                    raise self._mounted_again()
         finally:
-            for each in everything:
-                self.give_back(each)
+            self.give_back(held)
+
+    def _mounted_again(self) -> StorageError:
+        return StorageError(
+            f"store {self.place.name!r} was mounted again, or failed, while a copy was on its way",
+            remedy="Nothing: the copy is made again by itself",
+            path=self.place.root,
+        )
 
     def rules(self) -> NameRules:
         """What names the store's file system can hold. Raises OSError, and StorageError where the root is missing."""
@@ -151,6 +155,7 @@ class RootKeeper:
     def _require_identity(self, held: HeldRoot) -> None:
         if self.identity is not None and (found := self.mark_at(held)) != self.identity:
             raise wrong_store(self.place.name, self.identity, found)
+        held.seen_until = time.monotonic() + _SEEN_SECONDS
 
     def _opened(self) -> HeldRoot:
         try:
@@ -162,3 +167,27 @@ class RootKeeper:
             self._durable, self._durable_of = set(), this
         held.durable = self._durable
         return held
+
+
+class _Holding:
+    """See `RootKeeper.holding`. A class, since it is entered for every small file."""
+
+    __slots__ = ("_doing", "_held", "_keeper", "_relative", "_whoever")
+
+    def __init__(self, keeper: RootKeeper, doing: str, relative: str, whoever: bool) -> None:
+        self._keeper = keeper
+        self._doing = doing
+        self._relative = relative
+        self._whoever = whoever
+
+    def __enter__(self) -> HeldRoot:
+        try:
+            self._held = self._keeper.take(whoever=self._whoever)
+        except OSError as error:
+            raise self._keeper.place.stated(error, self._doing, self._relative) from error
+        return self._held
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        self._keeper.give_back(self._held)
+        if isinstance(error, OSError):
+            raise self._keeper.place.stated(error, self._doing, self._relative) from error

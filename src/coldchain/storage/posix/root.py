@@ -44,7 +44,9 @@ class _Folder:
 
 
 class HeldRoot:
-    """The open root. `durable` are the folders whose names are known to be durable, `holders` is the keeper's count.
+    """The open root. `durable` are the folders whose names are known to be durable; `holders` and `seen_until` are the
+    keeper's: how many hold it, and until when it need not be looked at again. `has_new_names` says whether it was not
+    flushed since a copy got its name in it.
 
     Raises OSError where the root cannot be opened.
     """
@@ -55,6 +57,7 @@ class HeldRoot:
         self.device = status.st_dev
         self.inode = status.st_ino
         self.holders = 0
+        self.seen_until = 0.0
         self.durable: set[Parts] = set()
         self.failure: OSError | None = None
         self.spelling = Spelling(self.descriptor)
@@ -63,6 +66,7 @@ class HeldRoot:
         self._flushing = Lock()
         self._folders: dict[Parts, _Folder] = {}
         self._unsynced: set[Parts] = set()
+        self.has_new_names = False
         self._flushes_begun = 0
         self._flushed = 0
         self._room_bytes = -1.0
@@ -193,6 +197,7 @@ class HeldRoot:
 
     def named_in(self, parts: Parts) -> None:
         """A folder got a name that the next flush must make durable."""
+        self.has_new_names = True
         if not self.flushes_whole:
             with self._lock:
                 self._unsynced.add(parts)
@@ -213,10 +218,11 @@ class HeldRoot:
                 raise OSError(self.failure.errno, self.failure.strerror) from self.failure
             self._flushes_begun += 1
             number = self._flushes_begun
+            self.has_new_names = False
             try:
                 self._sync()
             except OSError as error:
-                self.failure = error
+                self.failure, self.seen_until, self.has_new_names = error, 0.0, True
                 raise
             self._flushed = number
 

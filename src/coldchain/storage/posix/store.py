@@ -112,18 +112,13 @@ class PosixStore:
             exact = self._keeper.rules_at(held) is NameRules.POSIX or held.spelling.is_exact(parts)
         return found.st_size if exact and stat.S_ISREG(found.st_mode) else None
 
-    @contextmanager
-    def receive(self, relative: str, facts: FileFacts) -> Iterator[PosixIncoming]:
+    def receive(self, relative: str, facts: FileFacts) -> PosixIncoming:
         """Begin a copy of `relative`; unless published, leaving removes it again.
 
         Missing folders below the root are made, and made durable. Raises StorageError (root missing, no right, a link
         or a file in the path, a name that cannot be) and StoreFullError.
         """
-        incoming = PosixIncoming(self._keeper, relative, facts)
-        try:
-            yield incoming
-        finally:
-            incoming.leave()
+        return PosixIncoming(self._keeper, relative, facts)
 
     def flush(self) -> None:
         """Make durable whatever was sealed or published with `durable` False: call it before leaving `receive`.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +50,9 @@ class Place:
         remedy = _REMEDIES.get(error.errno or 0, "See the kernel's log") if there else _MOUNT_IT
         return StorageError(f"store {self.name!r}: {doing} failed: {error.strerror or error}", remedy=remedy, path=path)
 
-    @contextmanager
-    def stating(self, doing: str, relative: str = "") -> Iterator[None]:
+    def stating(self, doing: str, relative: str = "") -> _Stating:
         """Raise the system's errors as stated ones."""
-        try:
-            yield
-        except OSError as error:
-            raise self.stated(error, doing, relative) from error
+        return _Stating(self, doing, relative)
 
     def missing(self) -> StorageError:
         """The error of a root that is not there."""
@@ -80,6 +74,24 @@ class Place:
         free_bytes = usage.f_bavail * usage.f_frsize
         inodes = f" and {usage.f_favail:,} inodes" if usage.f_files else ""
         return f"{free_bytes:,} bytes{inodes} are free"
+
+
+class _Stating:
+    """A context in which the system's errors become stated ones. A class, since it is entered for every small file."""
+
+    __slots__ = ("_doing", "_place", "_relative")
+
+    def __init__(self, place: Place, doing: str, relative: str) -> None:
+        self._place = place
+        self._doing = doing
+        self._relative = relative
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise self._place.stated(error, self._doing, self._relative) from error
 
 
 def is_folder(path: Path) -> bool:
