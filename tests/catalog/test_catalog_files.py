@@ -295,7 +295,7 @@ def test_a_copy_that_nobody_can_vouch_for_is_not_called_verified(
 
 
 def test_a_copy_that_a_scrub_missed_while_it_made_way_stands_again(catalog: Catalog, session: Session) -> None:
-    """A scrub that read what had just taken a copy's name calls the copy damaged; the record of the move takes it back."""
+    """A scrub that read what had just taken a copy's name calls that damaged; the record of the move takes it back."""
     first, second = _versions(catalog, session)
     replicas.record_check(catalog, first.id, detail="it holds other bytes")
     kept = KeptAside("krios/visit/a/movie.tiff.replaced-abababab", SHA256)
