@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 
 from coldchain import config
 from coldchain.catalog import exposures, files, replicas, sessions
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
+from coldchain.cli.main import main
 from coldchain.formats.tiff import write_tiff_movie
 from coldchain.model.files import DataFile, ReplicaState
 from coldchain.model.session import Exposure, Session
@@ -100,6 +105,15 @@ class TestFacility:
             process.kill()
             process.wait()
 
+    def typed(self, *words: str) -> str:
+        """What a command says that somebody types beside the service; it must go well."""
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), pytest.raises(SystemExit) as ended:
+            patch.setattr(sys, "argv", ["coldchain", *words, "--config", str(self.config_file)])
+            main()
+        assert not ended.value.code, said.getvalue()
+        return said.getvalue()
+
     def log(self) -> str:
         """What the service has logged."""
         return (self.root / "log").read_text(encoding="utf-8", errors="replace")
@@ -122,7 +136,7 @@ def make_facility(
     *,
     optics: str = KNOWN_OPTICS,
     pipeline: str = "particle_diameter_angstrom = 60",
-    workers: int = 2,
+    workers: int = 1,
     patience: float = PATIENCE_SECONDS,
 ) -> TestFacility:
     """A facility that looks often and waits little."""
@@ -130,8 +144,17 @@ def make_facility(
         (root / name).mkdir(parents=True)
     text = _TOML.format(optics=optics, pipeline=pipeline, workers=workers, patience=patience)
     (root / config.FILE_NAME).write_text(text, encoding="utf-8")
-    upgrade(config.load(root / config.FILE_NAME).catalog.url)
+    url = config.load(root / config.FILE_NAME).catalog.url
+    Path(url.removeprefix("sqlite:///")).write_bytes(_empty_catalog())
     return TestFacility(root)
+
+
+@cache
+def _empty_catalog() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "catalog.sqlite")
+        upgrade(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 def write_small_movie(path: Path, *, seed: int = 0, frames: int = 3, side: int = 128) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -41,9 +39,8 @@ def of_session(catalog: Catalog, name: str) -> list[Exposure]:
 
 def announce(facility: TestFacility) -> None:
     """Say what the PNG sums cannot say themselves, and what is known of the particles."""
-    create = ["session", "create", "apoferritin", "--instrument", "scope", "--config", str(facility.config_file)]
     values = ["--pixel-size", "1.5", "--voltage", "300", "--cs", "0", "--diameter", "125"]
-    subprocess.run([sys.executable, "-m", "coldchain", *create, *values], check=True, stdout=subprocess.DEVNULL)
+    facility.typed("session", "create", "apoferritin", "--instrument", "scope", *values)
 
 
 def test_real_files_are_listed_fitted_picked_and_shown(real_data: Path, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -122,9 +120,8 @@ def test_what_lacks_its_partner_is_told_listed_and_taken_off_the_list(facility: 
     with facility.running():
         facility.wait(lambda catalog: listed(catalog) == expected)
     with facility.running():
-        command = [sys.executable, "-m", "coldchain", "session", "orphans", "visit", "--json"]
-        told = subprocess.run([*command, "--config", str(facility.config_file)], check=True, capture_output=True)
-        assert {orphan["name"]: orphan["kind"] for orphan in json.loads(told.stdout)} == expected
+        told = facility.typed("session", "orphans", "visit", "--json")
+        assert {orphan["name"]: orphan["kind"] for orphan in json.loads(told)} == expected
         with facility.catalog() as catalog:
             session = the_session(catalog)
             assert session is not None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -28,6 +26,7 @@ from coldchain.model.files import DataFile, FileState
 from coldchain.model.policy import everywhere
 from coldchain.model.session import Exposure, ExposureState
 from tests.collect.camera_folder import DATA, STEM, movie_bytes, somebody_else, wait_for, write_movie, write_xml
+from tests.collect.collecting_process import collector_process
 
 QUICK = Timing(settle_seconds=0.1, patience_seconds=0.6, growing_seconds=0.5, retry_seconds=0.2)
 PATIENT = Timing(settle_seconds=0.1, patience_seconds=3600, growing_seconds=3600, retry_seconds=0.2)
@@ -280,24 +279,6 @@ def test_a_catalog_that_is_away_for_a_while_loses_nothing(
     collecting.wait(lambda: len(collecting.events("link.refused")) == 1, "the event")
 
 
-_PROCESS = """
-import sys, time
-from pathlib import Path
-from coldchain.catalog import engine
-from coldchain.collect.collector import Collector
-from coldchain.collect.completeness import Timing
-from coldchain.collect.intake import Intake
-from coldchain.model.policy import everywhere
-
-catalog = engine.open_catalog(sys.argv[1], "here")
-root = Path(sys.argv[2])
-intake = Intake(catalog, instrument_name="krios", source_root=root, copies=everywhere(("live",)))
-Collector(root, intake, timing=Timing(settle_seconds=0.1), scan_seconds=0.2).start()
-print("started", flush=True)
-time.sleep(600)
-"""
-
-
 def test_kill_9_and_restart_lose_nothing_and_repeat_nothing(
     root: Path, catalog_url: str, catalog: Catalog, collect: Callable[..., Collecting]
 ) -> None:
@@ -305,10 +286,7 @@ def test_kill_9_and_restart_lose_nothing_and_repeat_nothing(
     dice = random.Random(7)
     count = 0
     for _ in range(3):
-        command = [sys.executable, "-c", _PROCESS, catalog_url, str(root)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "started\n"
+        with collector_process(catalog_url, root, scan_seconds=0.2) as process:
             for _ in range(12):
                 write_xml(root / f"epu/Images-Disc1/GridSquare_1/Data/FoilHole_{count}_Data_1_2_3.xml")
                 write_movie(root / f"epu/Images-Disc1/GridSquare_1/Data/FoilHole_{count}_Data_1_2_3_fractions.mrc")

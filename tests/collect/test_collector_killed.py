@@ -6,11 +6,8 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,38 +15,11 @@ import pytest
 from coldchain.catalog import files, sessions
 from coldchain.catalog.engine import Catalog
 from tests.collect.camera_folder import wait_for
+from tests.collect.collecting_process import collector_process
 
-_PROCESS = """
-import sys, time
-from pathlib import Path
-from coldchain.catalog import engine
-from coldchain.collect.collector import Collector
-from coldchain.collect.completeness import Timing
-from coldchain.collect.intake import Intake
-from coldchain.model.policy import everywhere
-
-catalog = engine.open_catalog(sys.argv[1], "here")
-root = Path(sys.argv[2])
-intake = Intake(catalog, instrument_name="krios", source_root=root, copies=everywhere(("live",)))
-Collector(root, intake, timing=Timing(settle_seconds=0.1), scan_seconds=0.5).start()
-print("started", flush=True)
-time.sleep(3600)
-"""
 _SHELL = 'i={first}; while [ $i -lt {end} ]; do mkdir -p "$i/b/c" && echo x > "$i/b/c/f"; i=$((i+1)); done'
 _SMALL, _LARGE = 60, 1000
-
-
-@contextmanager
-def collecting(url: str, root: Path) -> Iterator[subprocess.Popen[str]]:
-    """A collector in a process of its own, killed at the end."""
-    command = [sys.executable, "-c", _PROCESS, url, str(root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "started\n"
-            yield process
-        finally:
-            process.kill()
+SCAN_SECONDS = 0.5
 
 
 def new_folders(root: Path, outside: Path, first: int, end: int) -> None:
@@ -91,7 +61,7 @@ def test_killed_while_files_arrive(
     outside.mkdir()
     dice, made = random.Random(count), 0
     for _ in range(4):
-        with collecting(catalog_url, root) as process:
+        with collector_process(catalog_url, root, scan_seconds=SCAN_SECONDS) as process:
             MAKERS[what](root, outside, made, made + count)
             time.sleep(dice.uniform(0, 0.5))
             process.kill()
@@ -108,9 +78,10 @@ def test_a_reader_that_sleeps_through_an_overflow_and_is_killed(
     if limit > 20_000:
         pytest.skip(f"fs.inotify.max_queued_events is {limit}: too many files to write here")
     (root / "visit").mkdir()
-    with collecting(catalog_url, root) as process:
+    with collector_process(catalog_url, root, scan_seconds=SCAN_SECONDS) as process:
+        assert process.pid is not None
         wait_until_watching(process.pid)
-        process.send_signal(signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGSTOP)
         for number in range(40):
             (root / f"visit/{number}").write_text("x")
         # Reading tells as well: a few names fill the queue.
@@ -118,7 +89,7 @@ def test_a_reader_that_sleeps_through_an_overflow_and_is_killed(
             for number in range(40):
                 os.utime(root / f"visit/{number}")
                 (root / f"visit/{number}").open("a").close()
-        process.send_signal(signal.SIGCONT)
+        os.kill(process.pid, signal.SIGCONT)
         wait_for(lambda: bool(rows(catalog)), "the first file")
         process.kill()
     expect_all(root, catalog_url, catalog, 40)
@@ -147,7 +118,7 @@ def expect_all(root: Path, url: str, catalog: Catalog, count: int) -> None:
     """A last process brings in what is missing, and nothing stands twice."""
     expected = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     assert len(expected) == count
-    with collecting(url, root):
+    with collector_process(url, root, scan_seconds=SCAN_SECONDS):
         wait_for(lambda: expected <= rows(catalog).keys(), "all files", seconds=240)
     stands = rows(catalog)
     # A renamed folder's files may have been taken under the name that they had.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import re
 import time
@@ -17,6 +16,7 @@ from coldchain.catalog import events
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
 from coldchain.model.events import Severity
 from coldchain.notify.rules import Pace
+from tests.forking import forking
 from tests.notify.mail_sink import Sink, serving
 from tests.notify.notify_givens import WAIT_SECONDS
 from tests.notify.telling_process import Telling, tell_for_ever
@@ -37,8 +37,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 @contextmanager
 def telling(catalog: Catalog, sink: Sink, pace: Pace) -> Iterator[None]:
     """Another process that tells, killed at the end."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.notify.telling_process"])
+    context = forking()
     ours, theirs = context.Pipe()
     process = context.Process(target=tell_for_ever, args=(Telling(catalog.url, sink.port, pace), theirs))
     process.start()
