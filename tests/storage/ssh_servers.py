@@ -34,6 +34,8 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100
 PrintMotd no
+PermitUserRC no
+SetEnv HOME={folder}/home
 Subsystem sftp internal-sftp
 """
 _STARTING_SECONDS = 20
@@ -113,6 +115,9 @@ def make_server(folder: Path) -> SshServer:
         port = free.getsockname()[1]
     for name in ("host_key", "user_key"):
         _make_key(folder / name)
+    # A home without the start-up files of the user's shell: what they begin is no part of a test, may take long, and
+    # leaves its locks behind where a test kills it.
+    (folder / "home").mkdir()
     (folder / "config").write_text(_CONFIG.format(port=port, folder=folder))
     host_key = (folder / "host_key.pub").read_text()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
