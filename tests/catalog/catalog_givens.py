@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from sqlalchemy import create_engine
+
 from coldchain.catalog import exposures, files, sessions, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.model.files import DataFile, FileKind, FileState
@@ -19,6 +21,18 @@ def new_session(catalog: Catalog, *, name: str = "visit", folder: str = "visit")
     return sessions.create(
         catalog, name=name, instrument_name="krios", source_root="/camera", folder=folder, layout=Layout.EPU
     )
+
+
+def execute(url: str, *statements: str) -> list[dict[str, object]]:
+    """Execute statements in a catalog's database as somebody else would; the rows of the last."""
+    opened = create_engine(url)
+    rows: list[dict[str, object]] = []
+    with opened.begin() as connection:
+        for statement in statements:
+            found = connection.exec_driver_sql(statement)
+            rows = [dict(row) for row in found.mappings()] if found.returns_rows else []
+    opened.dispose()
+    return rows
 
 
 def known(catalog: Catalog, session_id: UUID) -> dict[str, tuple[int, int, FileState]]:

@@ -197,6 +197,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("name", QUERIES)
+@pytest.mark.only_on("sqlite")
 def test_queries_read_an_index(catalog: Catalog, name: str) -> None:
     """Nothing is scanned from its beginning, however long the catalog is."""
     query: Select  # type: ignore[type-arg]

@@ -186,6 +186,7 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("name", HOT)
+@pytest.mark.only_on("sqlite")
 def test_what_clearing_asks_is_read_from_an_index(catalog: Catalog, name: str) -> None:
     """Nothing is scanned; nothing is sorted, but the few holds of a session, and sessions told apart."""
     query, index = HOT[name]

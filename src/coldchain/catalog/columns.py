@@ -9,6 +9,7 @@ bytes would not fit into the 3072 bytes that InnoDB allows an index. Text is com
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import re
@@ -86,12 +87,27 @@ def storable_text(text: str) -> str:
     they are written as ␛ and their code; a ␛ of the text's own is doubled. `original_text` is the inverse."""
     if "\0" in text:
         raise CatalogError(f"the text {printable(text[:60])!r} holds a NUL", expected="text without NUL characters")
-    return _UNSTORABLE.sub(lambda m: _ESCAPE * 2 if m[0] == _ESCAPE else f"{_ESCAPE}{ord(m[0]):04x}", text)
+    return _escaped(text)
 
 
 def original_text(stored: str) -> str:
     """The inverse of `storable_text`."""
     return _ESCAPED.sub(lambda m: _ESCAPE if m[1] == _ESCAPE else chr(int(m[1], 16)), stored)
+
+
+def json_text(value: object) -> str:
+    """A JSON value as text without lone surrogates, which MariaDB takes for invalid JSON: as `storable_text` has them.
+    NaN is no JSON. `json_value` is the inverse."""
+    return _escaped(json.dumps(value, allow_nan=False, ensure_ascii=False))
+
+
+def json_value(text: str) -> Any:
+    """The inverse of `json_text`."""
+    return json.loads(original_text(text))
+
+
+def _escaped(text: str) -> str:
+    return _UNSTORABLE.sub(lambda m: _ESCAPE * 2 if m[0] == _ESCAPE else f"{_ESCAPE}{ord(m[0]):04x}", text)
 
 
 class _Text(TypeDecorator[str]):

@@ -7,16 +7,17 @@ SQLite is set up for a service that must survive `kill -9` and power cuts:
   commit means that a file may be trusted as copied, so every commit is flushed to the medium (one fsync of the log).
 - Write transactions begin with BEGIN IMMEDIATE: they queue for `BUSY_SECONDS` at their beginning instead of failing in
   their middle, and what they read cannot change before they write.
+
+`server` says how the same is had of MariaDB.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from coldchain.catalog.faults import UPGRADE, translated
+from coldchain.catalog import server
+from coldchain.catalog.columns import json_text, json_value
+from coldchain.catalog.faults import UPGRADE, shown, translated
 from coldchain.errors import CatalogError, printable
 
 BUSY_SECONDS = 30
@@ -47,19 +50,23 @@ class Catalog:
         self.site = site
         self._url = url
         self._reader = _engine(url)
-        self._writer = self._reader.execution_options(**{_WRITES: True})
+        self._writer: Engine = self._reader.execution_options(**{_WRITES: True})
+        if server.is_server(url):
+            self._writer = _engine(url, writes=True)
+            server.queue_writers(self._writer, head())
         # SQLite waits for a writer by polling, ever more seldom: with six threads writing, the longest wait was 1.6 s,
         # and 0.07 s where this process's threads queue here first.
         self._write_turn = threading.Lock()
 
     @property
     def url(self) -> str:
-        """The URL, without its password."""
-        return self._url.render_as_string(hide_password=True)
+        """The URL, without what may be secret."""
+        return shown(self._url)
 
     def close(self) -> None:
         """Close every connection. Calling it twice does no harm."""
         self._reader.dispose()
+        self._writer.dispose()
 
     def reading(self) -> AbstractContextManager[orm.Session]:
         """One transaction that only reads. For this room's modules."""
@@ -106,20 +113,30 @@ def open_catalog(url: str, site: str) -> Catalog:
 def upgrade(url: str) -> str:
     """Bring the catalog's tables to this version's, making the database where SQLite has none yet; return the revision.
 
-    It is one transaction: whoever upgrades at the same time waits, then finds nothing left to do.
+    Whoever upgrades at the same time waits, then finds nothing left to do. On SQLite it is one transaction; a server
+    commits each change of a table by itself, and what was killed in its middle is gone on with (`migrations.again`).
     """
     parsed = _parse(url)
     _require_folder(parsed)
-    engine = _engine(parsed)
+    engine = _engine(parsed, writes=True, is_patient=True)
     config = _alembic_config()
     try:
-        with translated(parsed), engine.execution_options(**{_WRITES: True}).begin() as connection:
-            _require_not_newer(connection, config)
+        with translated(parsed), engine.execution_options(**{_WRITES: True}).begin() as connection, _alone(connection):
+            _require_not_newer(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:
         engine.dispose()
-    return _head(config)
+    return head()
+
+
+def _alone(connection: Connection) -> AbstractContextManager[None]:
+    return server.alone(connection) if server.is_server(connection.engine.url) else nullcontext()
+
+
+def head() -> str:
+    """The revision that this version's tables have."""
+    return _revisions()[0]
 
 
 def _parse(url: str) -> URL:
@@ -127,6 +144,11 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # not chained: their texts show the URL, and a password in it
         raise CatalogError("the catalog's URL cannot be read", expected="sqlite:////folder/catalog.sqlite") from None
+    if not server.is_server(parsed) and parsed.get_backend_name() != "sqlite":
+        raise CatalogError(
+            f"the catalog's URL is one of {printable(parsed.get_backend_name())}",
+            expected="sqlite:////folder/catalog.sqlite or mysql+pymysql://USER@HOST/DATABASE",
+        )
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise CatalogError(
             "the catalog's URL names no file", expected="sqlite:////folder/catalog.sqlite: a catalog outlives a process"
@@ -152,11 +174,16 @@ def _require_folder(url: URL) -> None:
         raise CatalogError("the catalog's folder is not there", remedy="Make it, or correct the URL", path=path.parent)
 
 
-def _engine(url: URL) -> Engine:
-    # NaN is no JSON: MariaDB would refuse it. No pool limit: it is the callers' threads that are few.
-    options = {"json_serializer": partial(json.dumps, allow_nan=False), "hide_parameters": True, "max_overflow": -1}
-    if url.get_backend_name() != "sqlite":
-        return _create(url, pool_pre_ping=True, **options)
+def _engine(url: URL, *, writes: bool = False, is_patient: bool = False) -> Engine:
+    # No pool limit: it is the callers' threads that are few.
+    options: dict[str, Any] = {"hide_parameters": True, "max_overflow": -1}
+    options |= {"json_serializer": json_text, "json_deserializer": json_value}
+    if server.is_server(url):
+        given = server.connect_arguments(url, busy_seconds=BUSY_SECONDS, is_patient=is_patient)
+        # Its linter takes a join by a scalar subquery for a missing one.
+        engine = _create(url, pool_pre_ping=True, connect_args=given, enable_from_linting=False, **options)
+        server.set_transactions(engine, writes=writes)
+        return engine
     engine = _create(url, connect_args={"timeout": BUSY_SECONDS}, **options)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -198,32 +225,30 @@ def _alembic_config() -> Config:
     return config
 
 
-def _head(config: Config) -> str:
-    head = ScriptDirectory.from_config(config).get_current_head()
-    assert head is not None
-    return head
+@functools.cache
+def _revisions() -> tuple[str, ...]:
+    """Every revision that this version knows, the newest first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions())
 
 
 def _current(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _require_not_newer(connection: Connection, config: Config) -> str | None:
+def _require_not_newer(connection: Connection) -> str | None:
     current = _current(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if current is not None and current not in known:
+    if current is not None and current not in _revisions():
         raise CatalogError(
             f"the catalog has the revision {printable(current)}, which this version does not know",
-            expected=_head(config),
+            expected=head(),
             remedy="A newer Coldchain has written it: upgrade this one",
         )
     return current
 
 
 def _check_revision(catalog: Catalog) -> None:
-    config = _alembic_config()
     with catalog.reading() as session:
-        current = _require_not_newer(session.connection(), config)
-    if current != _head(config):
+        current = _require_not_newer(session.connection())
+    if current != head():
         found = "the catalog has no tables yet" if current is None else f"the catalog has the older revision {current}"
-        raise CatalogError(f"{found} ({catalog.url})", expected=_head(config), remedy=UPGRADE)
+        raise CatalogError(f"{found} ({catalog.url})", expected=head(), remedy=UPGRADE)

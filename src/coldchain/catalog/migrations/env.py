@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import coldchain.catalog.migrations.again  # noqa: F401  # operations that may be done twice
 from coldchain.catalog.tables import Base
 
 context.configure(
