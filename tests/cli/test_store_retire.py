@@ -14,6 +14,7 @@ import pytest
 from coldchain import config
 from coldchain.catalog import files, replicas, sessions
 from coldchain.catalog.engine import open_catalog, upgrade
+from coldchain.catalog.stores import note_marked
 from coldchain.model.files import FileKind, VerificationLevel
 from coldchain.model.session import Layout, SessionState
 from coldchain.service import open_stores
@@ -83,6 +84,7 @@ def make(tmp_path: Path, typed: Typed) -> Make:
             for store in stores.values():
                 assert store.identity is not None
                 store.set_mark(store.identity)
+                note_marked(catalog, store.name, store.identity)
             for name in ("visit", "other visit"):
                 session = sessions.create(
                     catalog,
@@ -187,7 +189,7 @@ def test_a_copy_that_is_not_whole_makes_it_fail(make: Make) -> None:
     facility = make()
     (facility.folder / "stores/tape/scope/visit/1.tiff").write_bytes(b"x" * 700)
     done = facility.store("retire", "--yes", "--session", "visit")
-    assert done.status == 1 and "1 stay: a copy elsewhere is not whole any more" in done.err
+    assert done.status == 1 and "1 file stays: a copy elsewhere is not whole any more (1.tiff)" in done.err
     assert "scope/visit/1.tiff" in facility.names("live")
 
 
@@ -215,8 +217,76 @@ def test_a_place_that_is_taken_makes_restoring_fail(make: Make) -> None:
     taken.parent.mkdir(parents=True, exist_ok=True)
     taken.write_bytes(b"mine")
     back = facility.store("restore", "visit", "--store", "live")
-    assert back.status == 1 and "1 stay in the trash of live" in back.err
+    assert back.status == 1 and "1 file on live did not come back" in back.err and "(0.tiff)" in back.err
     assert taken.read_bytes() == b"mine"
+
+
+def test_what_is_gone_from_the_trash_is_named(make: Make) -> None:
+    """Somebody has emptied a part of it: the rest comes back, the missing file is named, and the status is 1; so it is
+    when nothing is left to come back."""
+    facility = make()
+    facility.store("retire", "--yes", "--session", "visit")
+    [trashed] = [name for name in facility.names("live") if name.startswith(".") and name.endswith("/1.tiff")]
+    (facility.folder / "stores/live" / trashed).unlink()
+    back = facility.store("restore", "visit", "--store", "live")
+    assert back.status == 1 and "1 file (700 B) of visit is back, whole." in back.out
+    assert "1 file on live did not come back: it is not in the trash any more (1.tiff)" in back.err
+    again = facility.store("restore", "visit", "--store", "live")
+    assert again.status == 1 and "Nothing of visit came back" in again.out
+    assert "1 file (700 B) was removed from live before" in again.out
+
+
+def test_nothing_due_is_said_with_what_comes_next(make: Make) -> None:
+    """Why the sessions stay, that nothing is due, and which session is the first to go, from which day on."""
+    facility = make()
+    path = facility.folder / "facility.toml"
+    path.write_text(path.read_text().replace("after_days = 0", "after_days = 30"))
+    for words in (("--dry-run",), ("--yes",)):
+        shown = facility.store("retire", *words)
+        assert shown.status == 0 and "2 sessions stay on live: it has been closed for 0.0 of 30 days" in shown.out
+        assert "Nothing is due now." in shown.out and "Next: what may go of session" in shown.out
+        assert "0 files" not in shown.out
+
+
+def test_the_plan_counts_what_another_rule_clears(make: Make) -> None:
+    """Two rules for two of three stores, each of which wants two other copies: the plan shows one of them going, and
+    that is what is done."""
+    facility = make()
+    path = facility.folder / "facility.toml"
+    rule = path.read_text().partition("[[retire]]")[2]
+    path.write_text(
+        path.read_text() + "\n[[retire]]" + rule.replace("tidy", "tape too").replace('["live"]', '["tape"]')
+    )
+    shown = facility.store("retire", "--session", "visit", "--json", "--dry-run")
+    told = {line["rule"]: (line["action"], line["files"], line["kept"]) for line in json.loads(shown.out)["plan"]}
+    assert told["tidy"] == ("retire", 2, {})
+    assert told["tape too"] == ("keep", 0, {"of 2 verified copies elsewhere it has 1": 2})
+    named = facility.store("retire", "--session", "visit", "--dry-run").out
+    assert "2 files stay on tape: of 2 verified copies elsewhere it has 1 (0.tiff, 1.tiff)" in named
+    facility.store("retire", "--session", "visit", "--yes")
+    assert [name for name in facility.names("tape") if "/visit/" in name] == WHOLE[2:]
+
+
+def test_a_store_that_is_away_is_said_plainly_when_it_is_to_be_verified(make: Make) -> None:
+    """Its folder is gone, or an empty one lies there: nothing was read, and what to do."""
+    facility = make()
+    place = facility.folder / "stores/tape"
+    right = place.rename(facility.folder / "right")
+    gone = facility.store("verify", "tape")
+    assert gone.status == 1 and "store 'tape' is not there" in gone.err and "nothing was read" in gone.err
+    place.mkdir()
+    other = facility.store("verify", "tape")
+    assert other.status == 1 and "bears no identity" in other.err
+    place.rmdir()
+    right.rename(place)
+    whole = facility.store("verify", "tape", "--session", "visit")
+    assert whole.status == 0 and "2 copies are whole, 0 are not; 1.4 kB read." in whole.out
+
+
+def test_stores_on_one_device_are_told(make: Make) -> None:
+    """They are listed as such, and cleared all the same: a demonstration has but one disk."""
+    facility = make()
+    assert "The stores drive, live and tape lie on one device" in facility.store("list").out
 
 
 def test_unknown_files_are_listed(make: Make) -> None:
@@ -243,6 +313,10 @@ def test_wrong_words_are_answered(make: Make) -> None:
     assert facility.store("unknown", "source").status == 2
     assert facility.store("restore", "nobody").status == 1
     assert facility.store("hold", "visit", "--reason", " ").status == 2
-    with clearing_alone(facility.folder / ".coldchain-retire.lock"):
+    settings = config.load(facility.folder / "facility.toml")
+    with (
+        closing(open_catalog(settings.catalog.url, settings.facility.site)) as catalog,
+        clearing_alone(catalog, facility.folder / ".coldchain-retire.lock"),
+    ):
         assert "another process" in facility.store("retire", "--yes").err
         assert facility.store("retire", "--dry-run").status == 0

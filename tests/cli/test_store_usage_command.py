@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from coldchain import config
 from coldchain.catalog import files, replicas, sessions, stores
 from coldchain.catalog.engine import Catalog, open_catalog
-from coldchain.catalog.tables import StoreRow
+from coldchain.catalog.tables import ReplicaRow, StoreRow
 from coldchain.cli.store_list import list_stores
 from coldchain.cli.store_usage import plan, usage
 from coldchain.model.files import FileKind, ReplicaState, VerificationLevel
@@ -163,3 +163,29 @@ def test_the_plan_says_what_is_to_be_copied_and_why(catalog: Catalog, tmp_path: 
     shown = asked("plan")
     assert "reason 2" in shown and "other reasons" in shown and "microscope/[bold]visit/9.mrc" in shown
     assert "next for" not in asked("plan", "--next", 0)
+
+
+def test_how_long_a_backlog_takes_is_unknown_while_the_store_is_away(
+    catalog: Catalog, asked: Asked, tmp_path: Path
+) -> None:
+    """The pace of before says nothing."""
+    name = store_name(catalog, tmp_path)
+    plant(catalog, name)
+    stores.record_look(catalog, name, StoreLook("it is not there", bytes_per_second=1e9))
+    shown = asked("list")
+    assert "is unknown while it is away" in shown and "0.0 h" not in shown
+    assert asked("list", "--json")[0]["backlog_hours"] is None
+
+
+def test_one_trouble_is_said_once_for_each_store(catalog: Catalog, asked: Asked, tmp_path: Path) -> None:
+    """Whatever the priorities of the copies that it keeps, it is one line with all of them."""
+    name = store_name(catalog, tmp_path)
+    plant(catalog, name)
+    change = update(ReplicaRow).where(ReplicaRow.pending.is_(True))
+    with catalog.writing() as unit:
+        unit.execute(change.values(state=ReplicaState.FAILED, detail="it is away"))
+        unit.execute(change.where(ReplicaRow.size_bytes > 5_000_000).values(priority=60))
+    shown = asked("plan", "--next", "0")
+    assert shown.count("it is away") == 1
+    priorities = {group["priority"] for group in asked("plan", "--json")[0]["to_do"]}
+    assert len(priorities) > 1 and ", ".join(map(str, sorted(priorities))) in shown

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from coldchain.catalog import events, replicas, retiring
-from coldchain.catalog.engine import Catalog
-from coldchain.errors import StorageError
+from coldchain.catalog.engine import Catalog, open_catalog
+from coldchain.errors import ColdchainError, StorageError
 from coldchain.model.files import DataFile, ReplicaState, VerificationLevel
+from coldchain.model.policy import Place
+from coldchain.storage.retention.retire import Retirer
 from coldchain.storage.ring import Ring
 from coldchain.storage.store import FileFacts, Store
-from tests.storage.clearing_givens import Facility, quick_catalog, rule
+from tests.storage.clearing_givens import TIERS, Facility, quick_catalog, rule
 from tests.storage.every_store import MAKERS
 
 NAME = "krios/visit/m.tiff"
@@ -207,3 +210,81 @@ def test_a_store_that_is_lost_after_the_move_is_asked_again(
     assert facility.states(file)["live"] == "retiring"
     facility.pass_once()
     assert facility.states(file)["live"] == "trashed"
+
+
+# -- another that clears by the same catalog -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(catalog: Catalog, tmp_path: Path) -> tuple[Facility, Facility]:
+    """One facility as two processes have it, each with a connection of its own: one clears the live store, one the
+    tape."""
+    (tmp_path / "camera").mkdir()
+    one = Facility(catalog, tmp_path / "camera", [rule(name="a", places=("live",), copies=1)], clock=datetime.now(UTC))
+    other = Facility(
+        open_catalog(catalog.url, catalog.site),
+        tmp_path / "camera",
+        [rule(name="b", places=("tape",), copies=1)],
+        clock=one.clock,
+    )
+    other.stores = one.stores
+    return one, other
+
+
+def retirer(facility: Facility, lock: Path) -> Retirer:
+    """The service's part, with a lock as beside its own facility.toml."""
+    places = [Place(name, tier) for name, tier in TIERS.items()]
+    return Retirer(facility.catalog, facility.stores, facility.rules, places, lock=lock, now=lambda: facility.clock)
+
+
+def test_what_one_is_clearing_is_left_alone_by_another(
+    pair: tuple[Facility, Facility], after_journal: Callable[[Callable[[], object]], None], tmp_path: Path
+) -> None:
+    """Two services, or a command started from another folder: while one has journalled a clearing and not yet moved the
+    file, the other does not take it for what a killed process left, and does not rely on it."""
+    one, other = pair
+    file = one.add(one.session(), "m.tiff", on=("live", "tape"))
+    second = retirer(other, tmp_path / "second")
+    refusals = []
+
+    def meanwhile() -> None:
+        try:
+            second.look()
+        except ColdchainError as error:
+            refusals.append(str(error))
+
+    after_journal(meanwhile)
+    retirer(one, tmp_path / "first").look()
+    assert one.states(file) == {"live": "trashed", "tape": "verified"}
+    assert len(refusals) == 1 and "another process is clearing" in refusals[0]
+    second.look()
+    assert one.states(file) == {"live": "trashed", "tape": "verified"}
+
+
+@pytest.mark.parametrize("border", ["before", "after"])
+def test_a_copy_that_another_clears_is_no_witness(
+    pair: tuple[Facility, Facility], monkeypatch: pytest.MonkeyPatch, border: str
+) -> None:
+    """Even were both at work at once: each has confirmed the other's copy before either has journalled; whoever comes
+    second sees in its transaction that its witness is being cleared."""
+    one, other = pair
+    file = one.add(one.session(), "m.tiff", on=("live", "tape"))
+    second = other.retirement()
+    second.look()
+    begin, todo = retiring.begin, [second.carry_out]
+
+    def begun(*words: object, **named: object) -> object:
+        if border == "before":
+            while todo:
+                todo.pop()()
+        made = begin(*words, **named)  # type: ignore[arg-type]
+        while todo:
+            todo.pop()()
+        return made
+
+    monkeypatch.setattr(retiring, "begin", begun)
+    one.pass_once()
+    cleared = "tape" if border == "before" else "live"
+    assert one.states(file) == {"live": "verified", "tape": "verified"} | {cleared: "trashed"}
+    moved = [store for store, what, _ in (*one.log, *other.log) if what == "move"]
+    assert moved == [cleared]

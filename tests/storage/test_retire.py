@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import update
@@ -366,6 +367,39 @@ def test_restoring_brings_everything_back(facility: Facility) -> None:
     assert said(facility, "replica.restored")
 
 
+def test_a_removal_that_is_refused_gives_its_reason(facility: Facility) -> None:
+    """The store does not remove what it should: the file stays in its trash, and the pass says which file and why."""
+    file = facility.add(facility.session(), "m.tiff")
+    facility.pass_once()
+
+    def refuse(_: str, what: str, __: str) -> None:
+        if what == "remove":
+            raise StorageError("it is read-only")
+
+    facility.stores["live"].before = refuse
+    facility.later(days=8)
+    work = facility.retirement()
+    work.look()
+    done = work.empty_trash()
+    assert done.removed.files == 0 and done.kept == {"it is read-only": 1}
+    assert done.kept.names("it is read-only") == "m.tiff"
+    assert facility.states(file)["live"] == "removing"
+
+
+@pytest.mark.parametrize("twins", [("tape", "cloud"), ("live", "cloud")])
+def test_one_store_under_two_names_is_one_copy(facility: Facility, twins: tuple[str, str]) -> None:
+    """Two stores that bear one identity are neither cleared nor counted, until that is mended."""
+    file = facility.add(facility.session(), "m.tiff")
+    for name in twins:
+        facility.stores[name].identity = UUID(int=7)
+    facility.rules[0] = rule(copies=1 if "live" in twins else 2)
+    facility.pass_once()
+    assert facility.states(file) == WHOLE
+    facility.stores["cloud"].identity = UUID(int=8)
+    facility.pass_once()
+    assert facility.states(file) == TRASHED
+
+
 # -- the camera's disk ------------------------------------------------------------------------------------------------
 
 
@@ -548,7 +582,7 @@ def test_a_clock_that_was_set_forward_clears_nothing(facility: Facility, tmp_pat
 def test_two_processes_do_not_clear_at_once(facility: Facility, tmp_path: Path) -> None:
     """The second is told so, and may try again when the first has done."""
     part = retirer(facility, tmp_path / "lock")
-    with clearing_alone(tmp_path / "lock"), pytest.raises(StorageError, match="another process"):
+    with clearing_alone(facility.catalog, tmp_path / "lock"), pytest.raises(StorageError, match="another process"):
         part.look()
     part.look()
 

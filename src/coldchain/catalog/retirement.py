@@ -24,11 +24,12 @@ from coldchain.catalog.tables import (
     ReplicaRow,
     SessionPlaceRow,
     SessionRow,
+    StoreRow,
 )
 from coldchain.errors import CatalogError
 from coldchain.model.files import ReplicaState
 from coldchain.model.policy import SOURCE
-from coldchain.model.retention import FileOnStores, SessionLife, StoredCopy
+from coldchain.model.retention import Amount, FileOnStores, SessionLife, StoredCopy, Trashed
 from coldchain.model.session import ExposureState
 
 IN_WORK = (ExposureState.WAITING, ExposureState.READY, ExposureState.PROCESSING)
@@ -92,6 +93,20 @@ def trash_bytes(catalog: Catalog, store: str) -> int:
     """How much lies in a store's trash, or is on its way there."""
     with catalog.reading() as unit:
         return sum(int(unit.scalar(bytes_query(catalog.site, store, state)) or 0) for state in IN_TRASH)
+
+
+def trash_of(catalog: Catalog, session_id: UUID) -> list[Trashed]:
+    """What of a session lies in which stores' trashes, of all sites. Where no trash holds anything, no file is looked
+    at."""
+    with catalog.reading() as unit:
+        known = {(row.site, row.name) for row in unit.execute(select(StoreRow.site, StoreRow.name))}
+        known |= {(site, SOURCE) for site, _ in known}
+        if not any(unit.scalar(any_query(*key, state)) is not None for key in known for state in IN_TRASH):
+            return []
+        return [
+            Trashed(site, store, Amount(int(files), int(size or 0)), since)
+            for site, store, files, size, since in unit.execute(trash_of_query(session_id))
+        ]
 
 
 def files(unit: orm.Session, file_ids: Sequence[UUID], *, lock: bool = False) -> list[FileOnStores]:
@@ -180,6 +195,32 @@ def bytes_query(site: str, store: str, state: ReplicaState) -> Select[int | None
     """The sum of a store's copies in a state, from the index alone."""
     return select(func.sum(ReplicaRow.size_bytes)).where(
         ReplicaRow.site == site, ReplicaRow.store == store, ReplicaRow.state == state
+    )
+
+
+def any_query(site: str, store: str, state: ReplicaState) -> Select[UUID]:
+    """Any one of a store's copies in a state."""
+    return (
+        select(ReplicaRow.id)
+        .where(ReplicaRow.site == site, ReplicaRow.store == store, ReplicaRow.state == state)
+        .limit(1)
+    )
+
+
+def trash_of_query(session_id: UUID) -> Select[str, str, int, int, datetime | None]:
+    """Site, store, number, bytes and first time of a session's copies in trashes."""
+    return (
+        select(
+            ReplicaRow.site,
+            ReplicaRow.store,
+            func.count(),
+            func.sum(ReplicaRow.size_bytes),
+            func.min(ReplicaRow.trashed_at),
+        )
+        .join(FileRow, FileRow.id == ReplicaRow.file_id)
+        .where(FileRow.session_id == session_id, ReplicaRow.state.in_(IN_TRASH))
+        .group_by(ReplicaRow.site, ReplicaRow.store)
+        .order_by(ReplicaRow.site, ReplicaRow.store)
     )
 
 

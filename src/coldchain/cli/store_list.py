@@ -11,9 +11,11 @@ from coldchain.catalog import store_alerts, stores
 from coldchain.catalog.engine import open_catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, plain, print_json
 from coldchain.errors import printable
+from coldchain.model.retention import counted
 from coldchain.model.stores import StoreState
 from coldchain.storage.capacity.alerts import days_ahead, in_words
 from coldchain.storage.capacity.book import CapacityBook, StoreCapacity
+from coldchain.storage.one_device import together
 from coldchain.units import byte_size
 
 _NOTHING = "–"
@@ -28,7 +30,7 @@ def list_stores(json: JsonOption = False, config_file: ConfigOption = DEFAULT_CO
     Example: coldchain store list
     """
     settings = config.load(config_file)
-    catalog = open_catalog(settings.catalog.url, settings.facility.site)
+    catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
     try:
         found = CapacityBook(catalog).of(stores.all_stores(catalog))
         alerts = store_alerts.standing(catalog)
@@ -53,6 +55,8 @@ def list_stores(json: JsonOption = False, config_file: ConfigOption = DEFAULT_CO
             output.print(f"{printable(one.state.name)}: {printable(one.state.trouble)}", markup=False, highlight=False)
     for words in settings.copy_plan().gaps():
         output.print(words, markup=False, highlight=False)
+    for words in together(settings.store):
+        output.print(printable(words), markup=False, highlight=False)
     for alert in alerts:
         output.print(alert.words, markup=False, highlight=False)
 
@@ -85,13 +89,15 @@ def _age(seconds: float) -> str:
     for unit, length in (("days", 86_400.0), ("hours", 3600.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds / 60:,.0f} minutes"
+    return counted(round(seconds / 60), "minute")
 
 
 def _backlog(state: StoreState) -> str:
-    """Bytes, and hours at the pace of late."""
+    """Bytes, and hours at the pace of late, which says nothing while the store is away."""
     if not state.backlog_files:
         return "nothing"
+    if state.trouble:
+        return f"{byte_size(state.backlog_bytes)} (for how long is unknown while it is away)"
     hours = state.backlog_hours
     return byte_size(state.backlog_bytes) + ("" if hours is None else f" ({_hours(hours)})")
 

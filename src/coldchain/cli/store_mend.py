@@ -21,10 +21,12 @@ from coldchain.config import Settings
 from coldchain.errors import ColdchainError, StorageError, UsageError, printable
 from coldchain.model.files import CheckTask, ReplicaState
 from coldchain.model.identity import new_id
+from coldchain.model.retention import counted
 from coldchain.service import FacilityLock, open_stores
 from coldchain.storage.checking import check
 from coldchain.storage.copies.copier import Copier
-from coldchain.storage.store import Store
+from coldchain.storage.store import Store, wrong_store
+from coldchain.units import byte_size
 
 _AT_ONCE = 256
 _LOOK_SECONDS = 0.2
@@ -58,7 +60,7 @@ def verify(
     Example: coldchain store verify archive --session visit-17
     """
     settings = config.load(config_file)
-    catalog = open_catalog(settings.catalog.url, settings.facility.site)
+    catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
     try:
         store = _store(catalog, settings, name)
         report = _verify(catalog, store, _session_id(catalog, session), rate)
@@ -85,7 +87,7 @@ def repair(
     """
     settings = config.load(config_file)
     with _facility_to_itself(settings, "It makes damaged copies again by itself: see `coldchain store plan`."):
-        catalog = open_catalog(settings.catalog.url, settings.facility.site)
+        catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
         try:
             _store(catalog, settings, name)
             before = checks.count(catalog, name, None, state=ReplicaState.DAMAGED)
@@ -115,7 +117,7 @@ def adopt(
     """
     settings = config.load(config_file)
     with _facility_to_itself(settings, "Stop it, adopt the store, and start it again."):
-        catalog = open_catalog(settings.catalog.url, settings.facility.site)
+        catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
         try:
             store = open_stores(catalog, settings).get(name)
             if store is None:
@@ -145,7 +147,7 @@ def _adopt(catalog: Catalog, store: Store, *, sure: bool) -> None:
     files, size_bytes = checks.count(catalog, store.name, None, state=ReplicaState.VERIFIED)
     question = (
         f"What lies at {printable(state.url)} shall be store {printable(store.name)} from now on, "
-        f"and its {files:,} copies ({size_bytes / 1e9:,.1f} GB) be made or proved again?"
+        f"and its {counted(files, 'copy', 'copies')} ({byte_size(size_bytes)}) be made or proved again?"
     )
     if not sure and not typer.confirm(question, err=True):
         raise typer.Exit(1)
@@ -153,7 +155,10 @@ def _adopt(catalog: Catalog, store: Store, *, sure: bool) -> None:
     if found is None:
         store.set_mark(identity)
     changed = stores.adopt(catalog, store.name, identity)
-    output.print(f"{printable(store.name)} is now {identity}; {changed:,} copies are wanted anew.", markup=False)
+    output.print(
+        f"{printable(store.name)} is now {identity}; {counted(changed, 'copy is', 'copies are')} wanted anew.",
+        markup=False,
+    )
 
 
 def _fresh(known: UUID, found: UUID | None, *, is_marked: bool) -> UUID:
@@ -166,7 +171,7 @@ def _verify(catalog: Catalog, store: Store, session_id: UUID | None, rate: float
     report = _Report(store.name)
     files, size_bytes = checks.count(catalog, store.name, session_id, state=ReplicaState.VERIFIED)
     with _progress() as progress:
-        bar = progress.add_task(f"{files:,} copies", total=size_bytes)
+        bar = progress.add_task(counted(files, "copy", "copies"), total=size_bytes)
         for task in _copies(catalog, store.name, session_id, ReplicaState.VERIFIED):
             begun = time.monotonic()
             found = check(store, task)
@@ -219,11 +224,21 @@ def _store(catalog: Catalog, settings: Settings, name: str) -> Store:
     store = open_stores(catalog, settings).get(name)
     if store is None:
         raise _unknown(settings, name)
-    if not stores.find(catalog, name).is_marked:
+    state = stores.find(catalog, name)
+    if not state.is_marked:
         raise StorageError(
             f"store {name!r} was never in use", remedy="Start `coldchain run` once: it gives the store its identity"
         )
-    store.mark()  # says what is wrong where it is away
+    try:
+        found = store.mark()
+    except StorageError as error:
+        raise StorageError(
+            f"store {name!r} is not there: {error.found}",
+            remedy="Mount it, or bring its host back, and try again; nothing was read or written",
+            path=error.path,
+        ) from error
+    if found != state.identity:
+        raise wrong_store(name, state.identity, found)
     return store
 
 
@@ -242,8 +257,8 @@ def _as_left(task: CheckTask) -> dict[str, str]:
 
 def _show(report: _Report) -> None:
     output.print(
-        f"{printable(report.store)}: {report.whole:,} copies are whole, {len(report.damaged):,} are not; "
-        f"{report.bytes_read / 1e9:,.2f} GB read.",
+        f"{printable(report.store)}: {counted(report.whole, 'copy is', 'copies are')} whole, "
+        f"{counted(len(report.damaged), 'is', 'are')} not; {byte_size(report.bytes_read)} read.",
         markup=False,
         highlight=False,
     )
@@ -257,7 +272,8 @@ def _show(report: _Report) -> None:
 
 
 def _show_repair(name: str, before: int, left: list[CheckTask]) -> None:
-    output.print(f"{printable(name)}: {before:,} copies were damaged; {len(left):,} are not whole.", markup=False)
+    were, are = counted(before, "copy was", "copies were"), counted(len(left), "is", "are")
+    output.print(f"{printable(name)}: {were} damaged; {are} not whole.", markup=False)
     if left:
         table = Table("copy", "state", "why")
         for task in left:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import starmap
@@ -23,12 +23,13 @@ from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, erro
 from coldchain.cli.signals import stop_on_signals
 from coldchain.config import Settings
 from coldchain.errors import ColdchainError, UsageError, printable
-from coldchain.model.policy import SOURCE
-from coldchain.model.retention import Action, Amount, SessionLife, total
+from coldchain.model.policy import SOURCE, RetireRule
+from coldchain.model.retention import Action, Amount, Decision, Kept, SessionLife, counted, total
 from coldchain.service import open_stores
 from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.retention.clearing import Clearing, Report
 from coldchain.storage.retention.retire import LOCK_NAME, Done, Planned, Retirement, Scope
+from coldchain.storage.retention.rules import ripe_at
 from coldchain.storage.retention.shelves import Shelves
 from coldchain.storage.retention.trash import clearing_alone
 from coldchain.storage.unknown import unknown_files
@@ -63,7 +64,7 @@ def retire(
     with _opened(config_file) as (settings, catalog), stop_on_signals() as stopping:
         scope = _scope(settings, catalog, rule, store, session)
         work = _retirement(settings, catalog, stopping)
-        with nullcontext() if dry_run else clearing_alone(settings.origin.parent / LOCK_NAME):
+        with nullcontext() if dry_run else clearing_alone(catalog, settings.origin.parent / LOCK_NAME):
             work.look(finishes=not dry_run)
             plan, trash = work.plan(scope), work.due_in_trash(scope) if rule is None else []
             if not as_json:
@@ -76,6 +77,8 @@ def retire(
         print_json({"plan": [*map(_as_json, plan), *starmap(_trash_as_json, trash)], "done": done})
     elif done is not None:
         _show_done(done)
+    elif not todo and not trash and plan:
+        _show_nothing_due(plan, settings.retire_rules())
     elif (todo or trash) and not dry_run:
         errors.print("coldchain: nothing was done; --yes does it.", markup=False, highlight=False)
         raise typer.Exit(1)
@@ -91,14 +94,14 @@ def restore(
 ) -> None:
     """Bring a session's files back from the trash, each read and proved, and hold the session so that they stay.
 
-    Exit status 1 where one could not be brought back: something else has its place, or it is not whole.
+    Exit status 1 where one could not be brought back: something else has its place, it is not whole, or not there.
 
     Example: coldchain store restore visit42 --store live
     """
     with _opened(config_file) as (settings, catalog), stop_on_signals() as stopping:
         wanted = sessions.by_name(catalog, name)
         _check_store(settings, store)
-        with clearing_alone(settings.origin.parent / LOCK_NAME):
+        with clearing_alone(catalog, settings.origin.parent / LOCK_NAME):
             # Held first: what comes back must not go again before somebody has seen it.
             if not holds.standing(catalog, wanted.id):
                 holds.hold(catalog, wanted.id, reason="brought back from the trash", by=_who())
@@ -108,10 +111,16 @@ def restore(
             with _bar("restoring", None, shows=not as_json) as work.clearing.tell:
                 reports = work.emptying.restore(retirement.life_of(catalog, wanted.id), names)
     if as_json:
-        print_json([{"store": each, "restored": r.back, "kept": r.kept} for each, r in reports.items()])
+        print_json(
+            [
+                {"store": each, "restored": r.back, "kept": r.kept, "removed_before": r.lost}
+                for each, r in reports.items()
+            ]
+        )
     else:
         _show_restored(wanted.name, wanted.shell_word, reports)
-    if any(report.kept for report in reports.values()):
+    is_lost = any(report.lost.files for report in reports.values())
+    if any(report.kept for report in reports.values()) or (is_lost and not any(r.back.files for r in reports.values())):
         raise typer.Exit(1)
 
 
@@ -171,7 +180,7 @@ def unknown(
         if as_json:
             typer.echo("]" if found.files else "[]")
         else:
-            _say(f"{found.files:,} files ({byte_size(found.size_bytes)}) on {name} that the catalog does not know.")
+            _say(f"{found} on {name} that the catalog does not know.")
 
 
 # -- what the commands share -----------------------------------------------------------------------------------------
@@ -180,7 +189,7 @@ def unknown(
 @contextmanager
 def _opened(config_file: Path) -> Iterator[tuple[Settings, Catalog]]:
     settings = config.load(config_file)
-    catalog = open_catalog(settings.catalog.url, settings.facility.site)
+    catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
     try:
         yield settings, catalog
     finally:
@@ -274,14 +283,17 @@ def _show_plan(plan: list[Planned], trash: list[tuple[str, SessionLife, Amount]]
     if table.row_count:
         output.print(table)
     kept: Counter[tuple[str, str]] = Counter()
+    names: defaultdict[tuple[str, str], Kept] = defaultdict(Kept)
     for each in plan:
         for reason, count in each.kept.items():
             kept[each.decision.store, reason] += count
+            names[each.decision.store, reason].merge(each.kept.only(reason))
     for (store, reason), count in kept.most_common():
-        _say(f"{count:,} files stay on {store}: {reason}.")
+        few = names[store, reason].names(reason)
+        _say(f"{counted(count, 'file stays', 'files stay')} on {store}: {reason} ({few}).")
     whole = Counter((p.decision.store, p.decision.reason) for p in plan if _stays_whole(p))
     for (store, reason), count in whole.most_common():
-        _say(f"{count:,} {'session stays' if count == 1 else 'sessions stay'} on {store}: {reason}.")
+        _say(f"{counted(count, 'session stays', 'sessions stay')} on {store}: {reason}.")
     if not plan and not trash:
         _say("No rule has anything to clear.")
 
@@ -298,21 +310,63 @@ def _doubt(catalog: Catalog) -> None:
 
 def _show_done(done: Done) -> None:
     if done.removed.files:
-        _say(f"{done.removed.files:,} files ({byte_size(done.removed.size_bytes)}) are removed for good.")
-    _say(f"{done.trashed.files:,} files ({byte_size(done.trashed.size_bytes)}) were moved to the trash.")
+        _say(f"{done.removed} {_are(done.removed)} removed for good.")
+    if done.trashed.files:
+        _say(f"{done.trashed} {_were(done.trashed)} moved to the trash.")
     if done.announced:
         _say(f"{done.announced:,} announced.")
-    for reason, count in done.kept.most_common(_MOST_REASONS):
-        errors.print(f"{count:,} stay: {printable(reason)}", markup=False, highlight=False, soft_wrap=True)
+    if not (done.removed.files or done.trashed.files or done.announced):
+        _say("Nothing was moved or removed.")
+    _show_kept(done.kept, "")
+
+
+def _show_kept(kept: Kept, where: str) -> None:
+    """On standard error, why files stay, and which."""
+    reasons = kept.most_common()
+    for reason, count in reasons[:_MOST_REASONS]:
+        line = f"{counted(count, 'file stays', 'files stay')}{where}: {printable(reason)} ({kept.names(reason)})"
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+    if rest := sum(count for _, count in reasons[_MOST_REASONS:]):
+        line = f"{counted(rest, 'file stays', 'files stay')}{where} for other reasons; --json has them all"
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _are(amount: Amount) -> str:
+    return "is" if amount.files == 1 else "are"
+
+
+def _were(amount: Amount) -> str:
+    return "was" if amount.files == 1 else "were"
+
+
+def _show_nothing_due(plan: list[Planned], rules: Sequence[RetireRule]) -> None:
+    """Say that nothing is due, and what will be next."""
+    _say("Nothing is due now.")
+    by_name = {rule.name: rule for rule in rules}
+    coming: list[tuple[datetime, Decision]] = []
+    for each in plan:
+        decision = each.decision
+        at = decision.due_at or ripe_at(by_name[decision.rule], decision.session, decision.store)
+        if at is not None and decision.action is Action.KEEP:
+            coming.append((at, decision))
+    if coming:
+        at, decision = min(coming, key=lambda pair: pair[0])
+        what = "what is announced of" if decision.due_at else "what may go of"
+        _say(f"Next: {what} session {decision.session.name} on {decision.store}, from {at:%Y-%m-%d %H:%M} UTC on.")
 
 
 def _show_restored(name: str, shell_word: str, reports: dict[str, Report]) -> None:
     back = total(report.back for report in reports.values())
-    _say(f"{back.files:,} files ({byte_size(back.size_bytes)}) of {name} are back, whole.")
+    if back.files:
+        _say(f"{back} of {name} {_are(back)} back, whole.")
+    else:
+        _say(f"Nothing of {name} came back from a trash.")
     for store, report in reports.items():
-        for reason, count in report.kept.most_common(_MOST_REASONS):
-            line = f"{count:,} stay in the trash of {store}: {printable(reason)}"
-            errors.print(line, markup=False, highlight=False, soft_wrap=True)
+        for reason, count in report.kept.items():
+            line = f"{counted(count, 'file')} on {store} did not come back: {printable(reason)}"
+            errors.print(f"{line} ({report.kept.names(reason)})", markup=False, highlight=False, soft_wrap=True)
+        if report.lost.files:
+            _say(f"{report.lost} {_were(report.lost)} removed from {store} before, and cannot come back from there.")
     _say(f"The session is held: `coldchain store release {shell_word}` lets the rules clear it again.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -40,7 +41,7 @@ class By(StrEnum):
 @contextmanager
 def _opened(config_file: Path) -> Iterator[Catalog]:
     settings = config.load(config_file)
-    catalog = open_catalog(settings.catalog.url, settings.facility.site)
+    catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
     try:
         yield catalog
     finally:
@@ -95,9 +96,9 @@ def plan(
     table = Table("store", Column("priority", justify="right"), "state", Column("why", overflow="fold"))
     table.add_column("files", justify="right")
     table.add_column("bytes", justify="right")
-    for one in groups:
+    for priorities, one in _troubles_once(groups):
         why = plain(_why(one))
-        table.add_row(plain(one.store), str(one.priority), one.state, why, f"{one.files:,}", byte_size(one.size_bytes))
+        table.add_row(plain(one.store), priorities, one.state, why, f"{one.files:,}", byte_size(one.size_bytes))
     output.print(table)
     _show_next(tasks)
 
@@ -147,6 +148,17 @@ def _few_reasons(groups: Iterable[ToDo]) -> Iterator[ToDo]:
         if rest := found[_REASONS:]:
             files, size_bytes = sum(one.files for one in rest), sum(one.size_bytes for one in rest)
             yield ToDo(store, priority, state, _OTHERS, files, size_bytes)
+
+
+def _troubles_once(groups: Iterable[ToDo]) -> Iterator[tuple[str, ToDo]]:
+    """What is to be done with its priorities: a trouble is said once for each store, whatever it keeps."""
+    of: defaultdict[tuple[str, ReplicaState, str | int], list[ToDo]] = defaultdict(list)
+    for one in groups:
+        of[one.store, one.state, one.reason or one.priority].append(one)
+    for found in of.values():
+        first, files, size_bytes = found[0], sum(one.files for one in found), sum(one.size_bytes for one in found)
+        priorities = ", ".join(str(priority) for priority in sorted({one.priority for one in found}))
+        yield priorities, replace(first, files=files, size_bytes=size_bytes)
 
 
 def _why(one: ToDo) -> str:

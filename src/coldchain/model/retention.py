@@ -60,6 +60,13 @@ class Kept(Counter[str]):
         for reason, names in other._names.items():
             self._remember(reason, names)
 
+    def only(self, reason: str) -> Kept:
+        """What stays for that reason alone."""
+        made = Kept()
+        made[reason] = self[reason]
+        made._remember(reason, self._names.get(reason, ()))
+        return made
+
     def names(self, reason: str) -> str:
         """Which files stay for a reason: "a.tiff, b.tiff, c.tiff and 4 more"."""
         return few_of([printable(name) for name in self._names.get(reason, ())], self[reason])
@@ -162,6 +169,17 @@ class StoreView:
     def is_well(self) -> bool:
         """Whether it can be relied on now."""
         return not self.trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed:
+    """What of a session lies in a store's trash, or is on its way there; the first of it since `since`, None where that
+    is only on its way."""
+
+    site: str
+    store: str
+    amount: Amount
+    since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,9 +38,11 @@ class StoreState:
 
     @property
     def backlog_hours(self) -> float | None:
-        """How long the backlog takes at the pace of late; None where that is not known."""
+        """How long the backlog takes at the pace of late; None where that is not known, as while it is in trouble."""
         if not self.backlog_bytes:
             return 0.0
+        if self.trouble:
+            return None
         return self.backlog_bytes / self.bytes_per_second / 3600 if self.bytes_per_second else None
 
     @property

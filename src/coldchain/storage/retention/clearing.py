@@ -31,6 +31,7 @@ from coldchain.model.policy import SOURCE, RetireRule
 from coldchain.model.retention import Amount, FileOnStores, Kept, SessionLife, counted, few_of
 from coldchain.storage.retention import rules as retention
 from coldchain.storage.retention import trash
+from coldchain.storage.retention.foreseen import Foreseen
 from coldchain.storage.retention.shelves import Shelves, has_folder, is_there
 from coldchain.storage.retention.sighting import Sighting, see, why_other, why_other_bytes
 from coldchain.storage.retention.trash import Where
@@ -90,14 +91,20 @@ class Clearing:
         self.tell = tell
         self.now = now
 
-    def tally(self, rule: RetireRule, store: str, session: SessionLife) -> tuple[Amount, Kept]:
-        """How much of a session may go from a store by its files, and why how many others stay there."""
-        amount, kept = Amount(), Kept()
-        for file in self.concerned(rule, store, session):
+    def tally(
+        self, rule: RetireRule, store: str, session: SessionLife, foreseen: Foreseen | None = None
+    ) -> tuple[Amount, Kept]:
+        """How much of a session may go from a store by its files, and why how many others stay there; with `foreseen`,
+        after what a plan would have cleared by then."""
+        amount, kept, foreseen = Amount(), Kept(), foreseen or Foreseen()
+        for file in map(foreseen.seen, self.concerned(rule, store, session)):
+            if foreseen.is_gone(file, store):
+                continue
             reason = retention.why_file_stays(rule, file, store, self.shelves.well)
             if reason:
                 kept.note(reason, file.relative_path)
             else:
+                foreseen.consider(file)
                 amount += Amount(1, file.size_bytes)
         return amount, kept
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -24,6 +24,7 @@ from coldchain.storage.retention import rules as retention
 from coldchain.storage.retention.clearing import Clearing
 from coldchain.storage.retention.clock_watch import ClockWatch, steady_seconds
 from coldchain.storage.retention.emptying import Emptying
+from coldchain.storage.retention.foreseen import Foreseen
 from coldchain.storage.retention.shelves import Shelves, SourceOf, has_folder, roots
 from coldchain.storage.retention.trash import clearing_alone
 from coldchain.storage.store import Store
@@ -121,8 +122,10 @@ class Retirement:
         return [self._states.get(name, StoreView(name, None)) for name in names]
 
     def plan(self, scope: Scope = EVERYTHING) -> list[Planned]:
-        """What the rules say now, by rule and store, the oldest sessions first. Raises CatalogError."""
-        return [planned for rule in self._rules_of(scope) for planned in self._plan(rule, scope)]
+        """What the rules say now, by rule and store, the oldest sessions first; what one rule clears is gone for those
+        after it. Raises CatalogError."""
+        foreseen = Foreseen()
+        return [planned for rule in self._rules_of(scope) for planned in self._plan(rule, scope, foreseen)]
 
     def carry_out(
         self,
@@ -147,7 +150,7 @@ class Retirement:
     def _rules_of(self, scope: Scope) -> list[RetireRule]:
         return [rule for rule in self._rules if scope.rule in (None, rule.name)]
 
-    def _plan(self, rule: RetireRule, scope: Scope) -> Iterator[Planned]:
+    def _plan(self, rule: RetireRule, scope: Scope, foreseen: Foreseen | None = None) -> Iterator[Planned]:
         sessions = retirement.lives(self._catalog)
         standing = announcements.standing(self._catalog)
         for state, candidates in self._targets(rule, sessions, scope):
@@ -155,14 +158,20 @@ class Retirement:
             kept: dict[UUID, Kept] = {}
 
             def amount_of(session: SessionLife, store: str = state.name, kept: dict[UUID, Kept] = kept) -> Amount:
-                amount, kept[session.id] = self.clearing.tally(rule, store, session)
+                amount, kept[session.id] = self.clearing.tally(rule, store, session, foreseen)
                 return amount
 
             there = self._there(state.name, candidates) | announced.keys()
             some = [session for session in candidates if session.id in there]
-            for decision in retention.decide(rule, state, some, announced, amount_of, self.clearing.now()):
-                if scope.allows(decision):
-                    yield Planned(decision, kept.get(decision.session.id, Kept()))
+            if foreseen is not None:
+                state = replace(state, trash_bytes=state.trash_bytes + foreseen.bytes_on(state.name))
+            decisions = retention.decide(rule, state, some, announced, amount_of, self.clearing.now())
+            allowed = [decision for decision in decisions if scope.allows(decision)]
+            if foreseen is not None:
+                cleared = [each for each in allowed if each.action is Action.RETIRE]
+                foreseen.clear(state.name, ((each.session.id, each.amount) for each in cleared))
+            for decision in allowed:
+                yield Planned(decision, kept.get(decision.session.id, Kept()))
 
     def _targets(
         self, rule: RetireRule, sessions: list[SessionLife], scope: Scope
@@ -280,7 +289,7 @@ class Retirer:
 
     def look(self) -> Done:
         """One pass. Raises CatalogError; StorageError where another process is clearing."""
-        with clearing_alone(self._lock):
+        with clearing_alone(self._catalog, self._lock):
             self._retirement.look()
             if self._doubts_the_clock():
                 return Done()

@@ -122,6 +122,15 @@ def why_session_stays(rule: RetireRule, session: SessionLife, store: str, now: d
     return ""
 
 
+def ripe_at(rule: RetireRule, session: SessionLife, store: str) -> datetime | None:
+    """When a session that only is too young will be old enough; None where something else keeps it, or nothing."""
+    if rule.after_days is None:
+        return None
+    at = session.since + _days(rule.after_days)
+    is_all = why_session_stays(rule, session, store, at) == "" != why_session_stays(rule, session, store, session.since)
+    return at if is_all else None
+
+
 def decide(
     rule: RetireRule,
     store: StoreView,

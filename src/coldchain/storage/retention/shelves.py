@@ -70,6 +70,9 @@ class Shelves:
         return self._state(SOURCE, store)
 
     def _state(self, name: str, store: Store) -> StoreView:
+        twin = self._twin(name, store)
+        if twin:
+            return StoreView(name, self._tiers.get(name), trouble=f"it is the same store as {twin}")
         try:
             space = store.space()
         except StorageError as error:
@@ -82,6 +85,13 @@ class Shelves:
             used_bytes=None if space is None or total_bytes is None else total_bytes - space.free_bytes,
             trash_bytes=retirement.trash_bytes(self._catalog, name),
         )
+
+
+    def _twin(self, name: str, store: Store) -> str:
+        """Another store of the same identity, "" where there is none: one tree that is reached twice is one copy, so
+        that neither is cleared, and neither is a witness."""
+        same = (other for other, each in self.stores.items() if other != name and each.identity == store.identity)
+        return "" if store.identity is None else next(same, "")
 
 
 def is_there(file: FileOnStores) -> bool:

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from coldchain.catalog.clearing_turn import clearing_turn
+from coldchain.catalog.engine import Catalog
 from coldchain.errors import StorageError
 from coldchain.model.files import VerificationLevel
 from coldchain.model.retention import FileOnStores, StoredCopy
@@ -78,15 +80,23 @@ def put_back(store: Store, file: FileOnStores, copy: StoredCopy, ring: Ring) -> 
 
 
 @contextmanager
-def clearing_alone(lock: Path) -> Iterator[None]:
-    """The only process that moves copies to and from trashes, as long as it lasts. StorageError where another is."""
+def clearing_alone(catalog: Catalog, lock: Path) -> Iterator[None]:
+    """The only process of this facility.toml (`lock` lies beside it), and of this site of the catalog, that moves
+    copies to and from trashes, as long as it lasts. Raises StorageError where another is; CatalogError."""
     with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StorageError(
-                "another process is clearing stores now",
-                remedy="Wait until it has done; `coldchain run` clears by itself, for a while each time",
-                path=lock,
-            ) from None
-        yield
+            raise _another(lock) from None
+        with clearing_turn(catalog) as is_ours:
+            if not is_ours:
+                raise _another(catalog.url)
+            yield
+
+
+def _another(where: Path | str) -> StorageError:
+    return StorageError(
+        "another process is clearing stores now",
+        remedy="Wait until it has done; `coldchain run` clears by itself, for a while each time",
+        path=where,
+    )
