@@ -38,7 +38,7 @@ from coldchain.collect.orphan_watch import OrphanWatch
 from coldchain.collect.place_pattern import PlacePattern
 from coldchain.compute.local import LocalEngine
 from coldchain.config import InstrumentSection, Settings
-from coldchain.errors import ColdchainError, ConfigError
+from coldchain.errors import ColdchainError, ConfigError, printable
 from coldchain.model.events import Notice, Severity
 from coldchain.model.policy import SOURCE, CopyPlan
 from coldchain.notify.notifier import Notifier
@@ -48,6 +48,7 @@ from coldchain.storage.capacity.watch import CapacityWatch
 from coldchain.storage.copies.copier import Copier
 from coldchain.storage.copies.troubles import Troubles
 from coldchain.storage.keeper import StoreKeeper
+from coldchain.storage.one_device import together
 from coldchain.storage.opening import close_store, describe, make_store
 from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.retention.retire import LOCK_NAME as RETIRE_LOCK_NAME
@@ -226,6 +227,8 @@ class Facility:
     def start(self) -> None:
         """Begin: first what an earlier process left, then what arrives."""
         self.settings.results.folder.mkdir(parents=True, exist_ok=True)
+        for words in together(self.settings.store):
+            log.warning("%s", printable(words))
         for part in reversed(self._parts.values()):
             part.start()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState, ReplicaState, VerificationLevel
 from coldchain.model.identity import new_id
 from coldchain.model.optics import ExposureMetadata, Optics
+from coldchain.model.policy import RetireRule
 from coldchain.model.quality import Thresholds
 from coldchain.model.results import CtfResult, MotionResult, Pick, PickResult, QualityResult, Step, StepResult
 from coldchain.model.session import Exposure, ExposureState, Layout, Session, SessionParameters
@@ -307,13 +308,16 @@ def plant_busy_session(facility: Facility, *, exposure_count: int) -> Session:
 
 
 @contextmanager
-def served(facility: Facility, instrument_optics: dict[str, Optics] | None = None) -> Iterator[str]:
+def served(
+    facility: Facility, instrument_optics: dict[str, Optics] | None = None, retire_rules: Sequence[RetireRule] = ()
+) -> Iterator[str]:
     """The facility's site, as a URL."""
     app = create_app(
         facility.catalog,
         results_root=facility.results_root,
         facility_name="Northern EM",
         instrument_optics=instrument_optics,
+        retire_rules=retire_rules,
     )
     with BackgroundServer(app) as url:
         yield url

@@ -22,6 +22,7 @@ def site(catalog: Catalog, settings: Settings, *, enabled: bool = True) -> Itera
         results_root=settings.results.folder,
         facility_name=settings.facility.name,
         instrument_optics={i.name: i.optics.as_optics() for i in settings.instrument},
+        retire_rules=settings.retire_rules(),
     )
     with BackgroundServer(app, settings.web.host, settings.web.port) as url:
         yield url

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -14,6 +14,7 @@ from starlette.responses import Response
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.optics import Optics
+from coldchain.model.policy import RetireRule
 from coldchain.web.api import api_router
 from coldchain.web.assets import assets_router
 from coldchain.web.encoding import PlainResponse
@@ -37,6 +38,7 @@ def create_app(
     results_root: Path,
     facility_name: str,
     instrument_optics: Mapping[str, Optics] | None = None,
+    retire_rules: Sequence[RetireRule] = (),
 ) -> FastAPI:
     """The site over a catalog and a results folder.
 
@@ -46,10 +48,11 @@ def create_app(
     results_root : what the paths of step outputs are relative to; nothing outside it is ever served.
     facility_name : shown on every page.
     instrument_optics : each instrument's own values, by its name, for the table of optics.
+    retire_rules : how long what was cleared stays in the trash.
 
     The application answers to this machine's local names; a server adds the name that it is bound to (`server`).
     """
-    site = build_site(catalog, results_root, facility_name, instrument_optics or {})
+    site = build_site(catalog, results_root, facility_name, instrument_optics or {}, retire_rules)
     app = FastAPI(title=facility_name, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hosts = LOCAL_HOSTS
     app.include_router(pages_router(site))

@@ -29,7 +29,7 @@ from coldchain.catalog.page import ExposureFilter
 from coldchain.model.events import Severity
 from coldchain.model.quality import Grade
 from coldchain.model.session import ExposureState
-from coldchain.web import view
+from coldchain.web import trash, view
 from coldchain.web.site import Site
 
 GALLERY_LIMIT = 48
@@ -166,6 +166,7 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
         alerts=list(reversed(verdicts.alerts(catalog, session_id))),
         holds=holds.standing(catalog, session_id),
         announcements=announcements.of_session(catalog, session_id),
+        trash=trash.boxes(site, session_id),
         view=shown,
         gallery=page.gallery(
             catalog, session_id, limit=GALLERY_LIMIT, chosen=shown.chosen, before=shown.before, after=shown.after

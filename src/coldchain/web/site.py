@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from coldchain.catalog.engine import Catalog
 from coldchain.catalog.page import SessionLine
 from coldchain.errors import ConfigError
 from coldchain.model.optics import Optics
+from coldchain.model.policy import RetireRule
 from coldchain.web import words
 
 STATIC_FOLDER = Path(__file__).parent / "static"
@@ -45,6 +46,7 @@ class Site:
     instrument_optics: Mapping[str, Optics]
     static_paths: Mapping[str, Path]
     templates: Environment = field(repr=False)
+    retire_rules: Sequence[RetireRule] = ()
     session_lines: dict[UUID, SessionLine] = field(default_factory=dict, repr=False)
 
     def page(self, name: str, *, status: int = 200, **context: object) -> Response:
@@ -54,7 +56,11 @@ class Site:
 
 
 def build_site(
-    catalog: Catalog, results_root: Path, facility_name: str, instrument_optics: Mapping[str, Optics]
+    catalog: Catalog,
+    results_root: Path,
+    facility_name: str,
+    instrument_optics: Mapping[str, Optics],
+    retire_rules: Sequence[RetireRule] = (),
 ) -> Site:
     """The site's parts, with the templates' filters and the static files' digests."""
     static_paths = {path.name: path for path in sorted(STATIC_FOLDER.iterdir()) if path.is_file()}
@@ -80,7 +86,7 @@ def build_site(
         stamp=None,
         here=None,
     )
-    return Site(catalog, results_root, facility_name, instrument_optics, static_paths, environment)
+    return Site(catalog, results_root, facility_name, instrument_optics, static_paths, environment, retire_rules)
 
 
 def wants_json(request: Request) -> bool:
