@@ -179,12 +179,17 @@ class MariaDbServer:
     def _wait_until_it_answers(self) -> None:
         until = time.monotonic() + _STARTING_SECONDS
         while True:
-            with suppress(pymysql.OperationalError):
-                self.connect().close()
-                return
+            if self._listens():  # asked first: the driver leaves a socket open that nothing listens at
+                with suppress(pymysql.OperationalError):
+                    self.connect().close()
+                    return
             assert self.process is not None and self.process.poll() is None, self.log
             assert time.monotonic() < until, self.log
             time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        with closing(socket.socket(socket.AF_UNIX)) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
 
     def _end(self, how: str) -> None:
         if self.process is None:

@@ -69,9 +69,14 @@ class FacilitySection(_Section):
 
 
 class CatalogSection(_Section):
-    """Where the catalog is. A relative `sqlite:///` path is relative to facility.toml."""
+    """Where the catalog is. A relative `sqlite:///` path is relative to facility.toml.
+
+    `peer_url` is the other of two primaries, asked only how it is.
+    """
 
     url: str = "sqlite:///catalog.sqlite"
+    peer_url: str | None = None
+    lag_seconds: Positive = 60.0
 
 
 class ResultsSection(_Section):
@@ -365,7 +370,7 @@ def _explain(path: Path, error: ValidationError) -> ConfigError:
         expected = 'a list, such as ["…", "…"]'
     where = f"{key} = {first['input']!r}" if key else "the file"
     last = key.rpartition(".")[2]
-    may_hold_a_password = last in {"url", "endpoint_url"} and "@" in str(first["input"])
+    may_hold_a_password = last in {"url", "peer_url", "endpoint_url"} and "@" in str(first["input"])
     if key and (isinstance(first["input"], dict) or last in SECRET_KEYS or may_hold_a_password):
         where = key
     return ConfigError(f"found {where}", expected=expected, remedy="Change that value.", path=path)

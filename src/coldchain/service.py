@@ -7,6 +7,7 @@
     scrubbers (one for each store)        stores → catalog: copies that are not whole any more
     retirer                               stores → their trash, where a rule says so and other copies are confirmed
     capacity watch                        catalog → events, where a store fills or copies are late
+    replication watch                     two catalog servers → events, where they do not keep in step
     pipeline                              catalog → results, by way of the compute engine
     notifier                              catalog → mail, syslog, webhooks
     watcher                               any folder → commands; it alone has nothing to do with the catalog
@@ -29,6 +30,7 @@ from uuid import UUID
 
 from coldchain.catalog import events, notices
 from coldchain.catalog.engine import Catalog, open_catalog
+from coldchain.catalog.replication_watch import ReplicationWatch
 from coldchain.catalog.stores import enrol
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
@@ -154,6 +156,10 @@ class Facility:
             above=settings.storage.alert_above,
             days=settings.storage.alert_days,
         )
+        if not settings.catalog.url.startswith("sqlite:"):
+            self._parts["replication watch"] = ReplicationWatch(
+                self.catalog, peer_url=settings.catalog.peer_url, lag_seconds=settings.catalog.lag_seconds
+            )
         self._parts["pipeline"] = self._pipeline()
         if settings.notify:
             self._parts["notifier"] = self._notifier()

@@ -18,6 +18,7 @@ from coldchain.catalog import (
     orphans,
     page,
     replicas,
+    replication_watch,
     results,
     sessions,
     steps,
@@ -28,6 +29,7 @@ from coldchain.catalog import (
 from coldchain.catalog.page import ExposureFilter
 from coldchain.model.events import Severity
 from coldchain.model.quality import Grade
+from coldchain.model.replication import LAG_SECONDS
 from coldchain.model.session import ExposureState
 from coldchain.web import trash, view
 from coldchain.web.site import Site
@@ -108,6 +110,11 @@ def pages_router(site: Site) -> APIRouter:
             before=before,
             troubled=[state for state in stores.all_stores(site.catalog) if state.trouble],
             store_alerts=store_alerts.standing(site.catalog),
+            replication_troubles=[
+                trouble
+                for trouble in replication_watch.current(site.catalog, peer_url=None, lag_seconds=LAG_SECONDS)
+                if trouble.is_error
+            ],
         )
 
     @router.get("/sessions/{session_id}")
