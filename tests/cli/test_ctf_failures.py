@@ -19,12 +19,17 @@ from tests.cli.answer import Typed
 COMMANDS = (["ctf", "--voltage", 300, "--max-resolution", 9], ["pick", "--diameter", 120])
 
 
+def write_noise(path: Path, shape: tuple[int, int]) -> None:
+    """A picture of noise."""
+    picture = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    write_mrc(path, picture, pixel_size_angstrom=4)
+
+
 @pytest.fixture
 def noise(tmp_path: Path) -> Path:
     """A folder with a picture of noise, `a.mrc`."""
     (tmp_path / "in").mkdir()
-    picture = np.random.default_rng(1).normal(size=(400, 420)).astype(np.float32)
-    write_mrc(tmp_path / "in" / "a.mrc", picture, pixel_size_angstrom=4)
+    write_noise(tmp_path / "in" / "a.mrc", (400, 420))
     return tmp_path / "in"
 
 
@@ -93,6 +98,7 @@ def test_a_list_that_cannot_be_written_is_no_failure_of_a_file(noise: Path, type
 
 def test_no_name_breaks_a_line_or_a_list(noise: Path, typed: Typed) -> None:
     """Control characters are shown escaped, all else as it is; what RELION cannot read is told and not listed."""
+    write_noise(noise / "a.mrc", (160, 168))
     for name in ("new\nline.mrc", "b[red]x.mrc", os.fsdecode(b"\xff.mrc"), "two  spaces.mrc", "c:b:d.mrc"):
         (noise / name).write_bytes((noise / "a.mrc").read_bytes())
     for command in COMMANDS:

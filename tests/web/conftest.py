@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.web.planted import Facility, migrated_catalog, open_facility, served
 
@@ -15,6 +17,20 @@ from tests.web.planted import Facility, migrated_catalog, open_facility, served
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The bytes of an empty catalog."""
     return migrated_catalog(tmp_path_factory.mktemp("migrated"))
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Chromium, as Debian packages it."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium fonts-dejavu-core)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        yield launched
+        launched.close()
 
 
 @pytest.fixture

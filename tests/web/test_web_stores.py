@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from coldchain.catalog import store_alerts, stores
 from coldchain.catalog.capacity import Usage
@@ -146,20 +145,14 @@ def test_sites_that_share_a_store_are_not_strangers(facility: Facility) -> None:
 
 
 @pytest.fixture
-def browser_page(client: httpx.Client) -> Iterator[Page]:
-    """A page of Chromium, as Debian packages it; nothing may be complained of."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium fonts-dejavu-core)")
+def browser_page(browser: Browser, client: httpx.Client) -> Iterator[Page]:
+    """A page of Chromium; nothing may be complained of."""
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        page = browser.new_page(base_url=str(client.base_url))
+    with browser.new_context(base_url=str(client.base_url)) as context:
+        page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         yield page
-        browser.close()
     assert complaints == []
 
 
