@@ -167,6 +167,11 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
         retirement.bytes_query("here", "live", ReplicaState.TRASHED),
         "COVERING INDEX ix_replicas_scrub (site=? AND store=? AND state=?)",
     ),
+    "any in the trash": (
+        retirement.any_query("here", "live", ReplicaState.TRASHED),
+        "INDEX ix_replicas_scrub (site=? AND store=? AND state=?)",
+    ),
+    "trash of a session": (retirement.trash_of_query(SOME), "ix_replicas_file_id_id (file_id=?)"),
     "busy": (retirement.busy_query(SOME), "ix_exposures_session_id_state (session_id=? AND state=?)"),
     "holds": (holds.open_query(SOME), "ix_holds_session_id_lifted_at (session_id=? AND lifted_at=?)"),
     "announcements": (
@@ -188,7 +193,8 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
 @pytest.mark.parametrize("name", HOT)
 @pytest.mark.only_on("sqlite")
 def test_what_clearing_asks_is_read_from_an_index(catalog: Catalog, name: str) -> None:
-    """Nothing is scanned; nothing is sorted, but the few holds of a session, and sessions told apart."""
+    """Nothing is scanned; nothing is sorted, but the few holds of a session, and what is told apart by
+    sessions or stores."""
     query, index = HOT[name]
     compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True})
     with catalog.reading() as unit:
@@ -196,5 +202,5 @@ def test_what_clearing_asks_is_read_from_an_index(catalog: Catalog, name: str) -
         plan = [row[3] for row in unit.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)]
     assert any(index in line for line in plan), plan
     assert not any(line.startswith("SCAN") for line in plan), plan
-    if name not in ("holds", "sessions on a store"):
+    if name not in ("holds", "sessions on a store", "trash of a session"):
         assert not any("TEMP B-TREE" in line for line in plan), plan

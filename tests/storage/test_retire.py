@@ -286,7 +286,7 @@ def test_nothing_goes_that_was_not_announced_long_enough(facility: Facility) -> 
     file = facility.add(session, "m.tiff")
     facility.pass_once()
     [message] = said(facility, "retire.announced")
-    assert "1 files (6 B)" in message and "2026-03-08 12:00 UTC" in message
+    assert "1 file (6 B) is going" in message and "2026-03-08 12:00 UTC" in message
     assert "coldchain store hold 'visit 42' --reason" in message
     facility.later(days=6.9)
     facility.pass_once()

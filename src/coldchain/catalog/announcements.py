@@ -12,8 +12,7 @@ from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import AnnouncementRow
 from coldchain.model.events import Severity
 from coldchain.model.policy import SOURCE
-from coldchain.model.retention import Amount, Announcement, SessionLife
-from coldchain.units import byte_size
+from coldchain.model.retention import Amount, Announcement, SessionLife, counted
 
 
 def announce(
@@ -48,7 +47,7 @@ def announce(
         unit.flush()
         where = "the camera's disk" if store == SOURCE else f"store {store}"
         message = (
-            f"{amount.files:,} files ({byte_size(amount.size_bytes)}) are going to be cleared from {where} from "
+            f"{amount} {'is' if amount.files == 1 else 'are'} going to be cleared from {where} from "
             f"{due_at:%Y-%m-%d %H:%M} UTC on, by the rule {rule}; verified copies stay elsewhere. "
             f"To keep them there: coldchain store hold {session.shell_word} --reason WHY"
         )
@@ -64,7 +63,7 @@ def end(catalog: Catalog, announcement_id: UUID, *, outcome: str, now: datetime,
             return
         row.ended_at, row.outcome = now, outcome
         if withdrawn:
-            message = f"{row.files:,} files stay on {row.store} for now: {outcome}"
+            message = f"{counted(row.files, 'file stays', 'files stay')} on {row.store} for now: {outcome}"
             events.add(unit, Severity.INFO, "retire.withdrawn", message, session_id=row.session_id)
 
 
