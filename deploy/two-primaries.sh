@@ -20,6 +20,7 @@ two-primaries.sh --number 1|2 --other-host HOST --replication-password-file FILE
   --write-config FILE              only put the configuration in its place, such as
                                    /etc/mysql/mariadb.conf.d/70-coldchain.cnf; then start the server again
   --wait SECONDS                   how long to wait for the other server (10)
+  --start no                       do not begin to follow it: a backup is to be restored first
 
 It logs in as the server's root by the socket: run it as root on the server's host.
 END
@@ -30,7 +31,7 @@ say() { printf '%s\n' "two-primaries.sh: $*"; }
 fail() { printf '%s\n' "two-primaries.sh: $*" >&2; exit 1; }
 
 number="" other_host="" other_port=3306 replication_file="" password_file="" replication_user=coldchain_replication
-user=coldchain database=coldchain tls_ca="" socket="" write_config="" wait=10
+user=coldchain database=coldchain tls_ca="" socket="" write_config="" wait=10 start=yes
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || usage
   case "$1" in
@@ -46,6 +47,7 @@ while [ $# -gt 0 ]; do
     --socket) socket=$2 ;;
     --write-config) write_config=$2 ;;
     --wait) wait=$2 ;;
+    --start) start=$2 ;;
     *) usage ;;
   esac
   shift 2
@@ -144,8 +146,12 @@ STOP SLAVE;
 CHANGE MASTER TO MASTER_HOST = '$other_host', MASTER_PORT = $other_port, MASTER_USER = '$replication_user',
   MASTER_PASSWORD = '$replication_password', MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 5,
   MASTER_HEARTBEAT_PERIOD = 5, $tls;
-START SLAVE;
 END
+if [ "$start" = no ]; then
+  say "it will follow $other_host:$other_port after START SLAVE"
+  exit 0
+fi
+echo 'START SLAVE' | sql
 waited=0
 while [ "$(status Slave_IO_Running)" != Yes ] || [ "$(status Slave_SQL_Running)" != Yes ]; do
   if [ "$waited" -ge "$wait" ]; then

@@ -134,6 +134,13 @@ class MariaDbServer:
         self.stop()
         self.start()
 
+    def lose_everything(self) -> None:
+        """Kill it and give it a new, empty installation; it does not run then."""
+        self.kill()
+        shutil.rmtree(self.folder / "data")
+        shutil.copytree(_installed(), self.folder / "data")
+        self._made_user = False
+
     def close(self) -> None:
         """Kill it and remove its files."""
         self.kill()

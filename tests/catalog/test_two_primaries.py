@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from coldchain.catalog import events, replication, sessions
+from coldchain.catalog import backup, events, replication, sessions
 from coldchain.catalog.engine import open_catalog
 from coldchain.catalog.replication_watch import KIND, ReplicationWatch, current
 from coldchain.cli.catalog import app
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
 from coldchain.model.replication import LAG_SECONDS, Trouble, troubles
-from tests.catalog.catalog_givens import new_session
+from tests.catalog.catalog_givens import expose, new_session
 from tests.mariadb_servers import PASSWORD, USER, MariaDbServer
-from tests.two_primaries import DATABASE, SCRIPT, TwoPrimaries, two_primaries, wait_until
+from tests.two_primaries import DATABASE, SCRIPT, TwoPrimaries, contents, two_primaries, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +206,55 @@ def test_a_peer_that_cannot_be_asked_shows_no_password(
     with pytest.raises(CatalogError, match=said) as caught:
         replication.look_at(url(pair.servers[1]))
     assert "wr0ng" not in str(caught.value) and "s3cret" not in str(caught.value)
+
+
+def test_an_upgrade_waits_until_the_two_are_in_step(tmp_path: Path, pair: TwoPrimaries) -> None:
+    """While a direction stands an upgrade is refused, unless it is said that this side goes alone; else it says that it
+    reaches the other by itself."""
+    wait_until(lambda: _found(pair) == [])
+    file = str(_facility(tmp_path, pair))
+    pair.servers[0].run("STOP SLAVE")
+    refused = CliRunner().invoke(app, ["upgrade", "--config", file])
+    assert isinstance(refused.exception, CatalogError) and "--alone" in str(refused.exception)
+    assert CliRunner().invoke(app, ["upgrade", "--alone", "--config", file]).exit_code == 0
+    pair.servers[0].run("START SLAVE")
+    wait_until(lambda: _found(pair) == [])
+    done = CliRunner().invoke(app, ["upgrade", "--config", file])
+    assert done.exit_code == 0 and "reaches the other server by itself" in done.output
+
+
+def test_a_lost_side_comes_back_from_the_others_backup(tmp_path: Path, pair: TwoPrimaries) -> None:
+    """As docs/two-primaries.md says it: a server that lost everything is made anew from a backup of the other, which
+    goes on meanwhile; afterwards both write, and both are equal."""
+    for number in (0, 1):
+        _write_on(pair, number, "before")
+    pair.wait_until_equal()
+    lost = pair.servers[0]
+    lost.lose_everything()
+    file = tmp_path / "backup.gz"
+    label = backup.make(pair.url(1), "hpc", file)
+    assert set(label.position.replace("-", ",").split(",")) >= {"1", "2"}
+    _write_on(pair, 1, "meanwhile")
+    lost.start()
+    pair.set_up(0, "--start", "no")
+    lost.run("SET sql_log_bin = 0", f"GRANT BINLOG ADMIN ON *.* TO '{USER}'@'%'")
+    done = backup.restore(pair.url(0), file, replace=False)
+    assert not done.is_logged and len(done.follows) == 1
+    lost.run(
+        "RESET MASTER",
+        f"SET GLOBAL gtid_binlog_state = '{label.position}'",
+        f"SET GLOBAL gtid_slave_pos = '{label.position}'",
+        "START SLAVE",
+    )
+    for number in (0, 1):
+        _write_on(pair, number, "after")
+    pair.wait_until_equal()
+    assert contents(pair.url(0)) == contents(pair.url(1))
+    pair.assert_never_stopped()
+    wait_until(lambda: _found(pair) == [])
+
+
+def _write_on(pair: TwoPrimaries, number: int, when: str) -> None:
+    catalog = open_catalog(pair.url(number), f"site{number}")
+    expose(catalog, new_session(catalog, name=f"{when}{number}", folder=f"{when}{number}"))
+    catalog.close()

@@ -17,7 +17,15 @@ from coldchain.catalog import server
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.faults import translated
 from coldchain.errors import CatalogError, printable
-from coldchain.model.replication import IDENTITIES, SETTINGS, Direction, ReaderState, ServerLook
+from coldchain.model.replication import (
+    IDENTITIES,
+    SETTINGS,
+    Direction,
+    ReaderState,
+    ServerLook,
+    still_to_come,
+    troubles,
+)
 
 _STATUS = ("SHOW ALL REPLICAS STATUS", "SHOW ALL SLAVES STATUS", "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
 _SYNTAX_ERROR = 1064
@@ -49,6 +57,32 @@ def look_at(url: str) -> ServerLook:
         engine = create_engine(parsed, connect_args=arguments, poolclass=NullPool, hide_parameters=True)
         with engine.connect() as connection:
             return _look(connection)
+
+
+def require_in_step(url: str, peer_url: str | None) -> bool:
+    """Whether another server follows, and is followed by, the one that is to be upgraded.
+
+    Raises CatalogError where a direction stands or rows are still to come: an upgrade of both sides at once, or before
+    the other has what was written, stops the replication.
+    """
+    if not server.is_server(make_url(url)):
+        return False
+    here = look_at(url)
+    if not here.directions:
+        return False
+    reasons = [trouble.found for trouble in troubles(here) if trouble.is_error]
+    if peer_url is not None:
+        peer = look_at(peer_url)
+        reasons = [trouble.found for trouble in troubles(here, peer) if trouble.is_error]
+        coming = (still_to_come(peer, here) or 0) + (still_to_come(here, peer) or 0)
+        reasons += [f"{coming} transactions are still to come"] if coming else []
+    if reasons:
+        raise CatalogError(
+            f"the two servers are not in step ({'; '.join(reasons)})",
+            remedy="Stop the services on both sides and wait until `coldchain catalog status` is well; where the link "
+            "cannot be had, --alone upgrades this side, and the other's service waits for it",
+        )
+    return True
 
 
 def _look(connection: Connection) -> ServerLook:
