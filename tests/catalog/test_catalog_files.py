@@ -13,6 +13,7 @@ from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
 from coldchain.model.files import (
+    CopyRecord,
     CopyTask,
     DataFile,
     FileKind,
@@ -303,6 +304,22 @@ def test_a_copy_that_a_scrub_missed_while_it_made_way_stands_again(catalog: Cata
     found = _stands(catalog, first)
     assert (found.state, found.level, found.kept_as) == (ReplicaState.VERIFIED, VerificationLevel.CACHE, kept.path)
     assert _tasks(catalog) == []
+
+
+def test_copies_that_are_verified_together_are_one_event(catalog: Catalog, session: Session) -> None:
+    """A batch of small files is one line of the session's history; what failed in it has a line of its own."""
+    wanted = [
+        replicas.of_file(catalog, arrive(catalog, session, path=f"{n}.mdoc", stores=("live",)).id)[0] for n in range(3)
+    ]
+    proved = [CopyRecord(r.id, ReplicaState.VERIFIED, VerificationLevel.MEDIUM, SHA256) for r in wanted[:2]]
+    failed = CopyRecord(wanted[2].id, ReplicaState.FAILED, None, None, "no room")
+    replicas.record_copies(catalog, [*proved, failed], {replica.file_id: SHA256 for replica in wanted})
+    told = {e.kind: (e.message, e.file_id) for e in events.recent(catalog) if e.kind.startswith("replica.")}
+    assert told == {
+        "replica.verified": ("2 files are verified on live", None),
+        "replica.failed": ("2.mdoc on live is failed: no room", wanted[2].file_id),
+    }
+    assert [_stands(catalog, r).state for r in wanted] == [ReplicaState.VERIFIED] * 2 + [ReplicaState.FAILED]
 
 
 def test_a_copy_of_the_same_content_goes_on_standing(catalog: Catalog, session: Session) -> None:

@@ -121,7 +121,8 @@ def record_copy(
 
 
 def record_copies(catalog: Catalog, records: Sequence[CopyRecord], digests: Mapping[UUID, str] | None = None) -> None:
-    """Write down how tries to copy ended, in one transaction: each one more attempt, the new state, and an event.
+    """Write down how tries to copy ended, in one transaction: each one more attempt, the new state, and an event; one
+    event for all of a session that were verified on one store, and of which there is no more to say.
 
     VERIFIED needs the level of the proof and the digest that was read back, which must be the file's own. A record's
     `kept` is what was renamed to make way for the copy: earlier versions' verified copies that lay there are said to be
@@ -200,15 +201,20 @@ def _record(unit: orm.Session, records: Sequence[CopyRecord], digests: Mapping[U
     now = datetime.now(UTC)
     verified: list[dict[str, Any]] = []
     tried: list[dict[str, Any]] = []
+    plain: defaultdict[tuple[UUID, str], list[Row[Any]]] = defaultdict(list)
     noted: list[dict[str, Any]] = []
     for record in records:
         copy = copies[record.replica_id]
         is_verified = record.state == ReplicaState.VERIFIED
         (verified if is_verified else tried).append(_values(copy, record, now))
-        noted.append(_event(unit, copy, record, now))
+        if is_verified and not record.detail and copy.state != ReplicaState.DAMAGED:
+            plain[copy.session_id, copy.store].append(copy)
+        else:
+            noted.append(_event(unit, copy, *_words(copy, copy.store, record.state, record.detail, of=copy.state), now))
         if copy.file_id in others and (is_verified or record.kept is not None):
             displacing = Replacement(copy.site, copy.store, record.sha256)
             _displace(unit, others[copy.file_id], displacing, record.kept)
+    noted += [_verified_event(unit, alike, now) for alike in plain.values()]
     for statement, given in ((_SET_VERIFIED, verified), (_SET_TRIED, tried), (insert(EventRow), noted)):
         if given:
             connection.execute(statement, given)
@@ -232,9 +238,19 @@ def _values(copy: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]
     return values | {"kept_as": None, "stored_as": record.stored_as} if verified else values
 
 
-def _event(unit: orm.Session, copy: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]:
-    mended = copy.state == ReplicaState.DAMAGED and record.state == ReplicaState.VERIFIED
-    severity, kind, message = _words(copy, copy.store, record.state, record.detail, mended=mended)
+def _verified_event(unit: orm.Session, copies: Sequence[Row[Any]], now: datetime) -> dict[str, Any]:
+    """One event for copies of one session on one store: a line for each small file would hide all others."""
+    first = copies[0]
+    if len(copies) == 1:
+        return _event(unit, first, *_words(first, first.store, ReplicaState.VERIFIED, ""), now)
+    message = f"{len(copies)} files are verified on {printable(first.store)}"
+    event = _event(unit, first, Severity.INFO, "replica.verified", message, now)
+    return event | {"exposure_id": None, "file_id": None}
+
+
+def _event(
+    unit: orm.Session, copy: Row[Any], severity: Severity, kind: str, message: str, now: datetime
+) -> dict[str, Any]:
     return {
         "id": new_id(),
         "site": unit.info["site"],
@@ -249,11 +265,11 @@ def _event(unit: orm.Session, copy: Row[Any], record: CopyRecord, now: datetime)
 
 
 def _words(
-    file: FileRow | Row[Any], store: str, state: ReplicaState, detail: str, *, mended: bool = False
+    file: FileRow | Row[Any], store: str, state: ReplicaState, detail: str, *, of: ReplicaState | None = None
 ) -> tuple[Severity, str, str]:
-    """Severity, kind and message of a copy's event."""
+    """Severity, kind and message of an event of a copy that is in `state` now and was in the state `of`."""
     where = f"{printable(file.relative_path)} on {printable(store)}"
-    if mended:
+    if of == ReplicaState.DAMAGED and state == ReplicaState.VERIFIED:
         return Severity.INFO, "replica.repaired", f"{where} was damaged and is whole again"
     why = f": {detail}" if detail else ""
     return Severity.ERROR if state in _BAD else Severity.INFO, f"replica.{state}", f"{where} is {state}{why}"
