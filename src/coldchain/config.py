@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from coldchain.catalog_section import CatalogSection
 from coldchain.collect.place_pattern import PlacePattern
 from coldchain.collect.watch_section import FacilityRule, WatchSection
 from coldchain.errors import ConfigError, UsageError
@@ -66,17 +67,6 @@ class FacilitySection(_Section):
 
     name: str = "Our facility"
     site: Name = "main"
-
-
-class CatalogSection(_Section):
-    """Where the catalog is. A relative `sqlite:///` path is relative to facility.toml.
-
-    `peer_url` is the other of two primaries, asked only how it is.
-    """
-
-    url: str = "sqlite:///catalog.sqlite"
-    peer_url: str | None = None
-    lag_seconds: Positive = 60.0
 
 
 class ResultsSection(_Section):
@@ -313,13 +303,9 @@ def _parse(path: Path) -> dict[str, object]:
 def _absolute(settings: Settings) -> Settings:
     """The settings with every relative path resolved against the folder of the file."""
     base = settings.origin.parent
-    url = settings.catalog.url
-    prefix = "sqlite:///"
-    if url.startswith(prefix) and not url.startswith(prefix + "/"):
-        url = prefix + str(base / url.removeprefix(prefix))
     return settings.model_copy(
         update={
-            "catalog": settings.catalog.model_copy(update={"url": url}),
+            "catalog": settings.catalog.resolved(base),
             "results": settings.results.model_copy(update={"folder": base / settings.results.folder}),
             "instrument": tuple(_rooted(instrument, base) for instrument in settings.instrument),
             "store": tuple(store.below(base) for store in settings.store),

@@ -130,7 +130,7 @@ class Facility:
         if not settings.store:
             raise ConfigError("there is no store to copy to", remedy="Add a [[store]].", path=settings.origin)
         self.settings = settings
-        self.catalog = open_catalog(settings.catalog.url, settings.facility.site)
+        self.catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
         self._stores = stores = open_stores(self.catalog, settings)
         troubles = Troubles(stores)
         self._engine = LocalEngine(settings.compute.workers)

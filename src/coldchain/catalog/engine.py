@@ -17,7 +17,7 @@ import functools
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from coldchain.catalog import server
+from coldchain.catalog import server, sites
 from coldchain.catalog.columns import json_text, json_value
 from coldchain.catalog.faults import UPGRADE, shown, translated
 from coldchain.errors import CatalogError, printable
@@ -46,8 +46,10 @@ class Catalog:
     that are written through it.
     """
 
-    def __init__(self, url: URL, site: str) -> None:
+    def __init__(self, url: URL, site: str, facility: str = "") -> None:
         self.site = site
+        self._facility = facility
+        self._is_registered = not facility
         self._url = url
         self._reader = _engine(url)
         self._writer: Engine = self._reader.execution_options(**{_WRITES: True})
@@ -78,8 +80,28 @@ class Catalog:
 
         A thread does not begin another inside it.
         """
-        with self._write_turn, self._transaction(self._writer) as session:
-            yield session
+        with self._write_turn:
+            with self._transaction(self._writer) as session:
+                if not self._is_registered:
+                    sites.register(session, self._who(session))
+                yield session
+            self._is_registered = True
+
+    def check_site(self) -> None:
+        """Raise CatalogError where another facility writes here, or this site writes on another server."""
+        if self._facility:
+            with self.reading() as session:
+                sites.check(session, self._who(session))
+
+    def claim(self) -> None:
+        """Say that this facility and site write here from now on, whatever was said before."""
+        self._is_registered = True
+        with self.writing() as session:
+            sites.claim(session, self._who(session))
+
+    def _who(self, session: orm.Session) -> sites.Writer:
+        number = server.number(session.connection()) if server.is_server(self._url) else ""
+        return sites.Writer(self._facility, self.site, number)
 
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[orm.Session]:
@@ -88,30 +110,35 @@ class Catalog:
             yield session
 
 
-def open_catalog(url: str, site: str) -> Catalog:
-    """Open a catalog whose tables are those of this version.
+def open_catalog(url: str, site: str, facility: str = "", *, claims: bool = False) -> Catalog:
+    """Open a catalog whose tables are those of this version. With a `facility` it must be that one's, unless it is
+    opened in order to `claim` it.
 
     Raises
     ------
     CatalogError
-        It is not there, cannot be opened, has not been migrated yet, or a newer Coldchain has migrated it.
+        It is not there, cannot be opened, has not been migrated yet, a newer Coldchain has migrated it, or it is
+        another facility's.
     """
     parsed = _parse(url)
     _require_file(parsed)
     if not site:
         raise CatalogError("the site has no name", expected="a name that no other site has")
-    catalog = Catalog(parsed, site)
+    catalog = Catalog(parsed, site, facility)
     try:
         with translated(parsed):
             _check_revision(catalog)
+        if not claims:
+            catalog.check_site()
     except CatalogError:
         catalog.close()
         raise
     return catalog
 
 
-def upgrade(url: str) -> str:
-    """Bring the catalog's tables to this version's, making the database where SQLite has none yet; return the revision.
+def upgrade(url: str, revision: str = "head") -> str:
+    """Bring the catalog's tables to this version's, or to those of a revision before it, making the database where
+    SQLite has none yet; return this version's revision.
 
     Whoever upgrades at the same time waits, then finds nothing left to do. On SQLite it is one transaction; a server
     commits each change of a table by itself, and what was killed in its middle is gone on with (`migrations.again`).
@@ -121,22 +148,20 @@ def upgrade(url: str) -> str:
     engine = _engine(parsed, writes=True, is_patient=True)
     config = _alembic_config()
     try:
-        with translated(parsed), engine.execution_options(**{_WRITES: True}).begin() as connection, _alone(connection):
+        with translated(parsed), engine.execution_options(**{_WRITES: True}).begin() as connection:
+            if server.is_server(parsed):
+                server.wait_until_alone(connection)
             _require_not_newer(connection)
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     finally:
         engine.dispose()
     return head()
 
 
-def _alone(connection: Connection) -> AbstractContextManager[None]:
-    return server.alone(connection) if server.is_server(connection.engine.url) else nullcontext()
-
-
 def head() -> str:
     """The revision that this version's tables have."""
-    return _revisions()[0]
+    return revisions()[0]
 
 
 def _parse(url: str) -> URL:
@@ -226,7 +251,7 @@ def _alembic_config() -> Config:
 
 
 @functools.cache
-def _revisions() -> tuple[str, ...]:
+def revisions() -> tuple[str, ...]:
     """Every revision that this version knows, the newest first."""
     return tuple(script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions())
 
@@ -237,7 +262,7 @@ def _current(connection: Connection) -> str | None:
 
 def _require_not_newer(connection: Connection) -> str | None:
     current = _current(connection)
-    if current is not None and current not in _revisions():
+    if current is not None and current not in revisions():
         raise CatalogError(
             f"the catalog has the revision {printable(current)}, which this version does not know",
             expected=head(),

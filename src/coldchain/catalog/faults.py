@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from alembic.util.exc import CommandError
@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from coldchain.errors import CatalogAwayError, CatalogError, printable
+from coldchain.units import byte_size
 
 UPGRADE = "Run `coldchain catalog upgrade`"
 
@@ -39,6 +40,8 @@ _FULL = ("no space is left for the catalog", "Free space on its server, then try
 _READ_ONLY = ("the catalog cannot be written", "Its server is read-only: make it writable, or name the one that is")
 _LACKS = ("the catalog lacks a table or a column", UPGRADE)
 _REFERENCE = ("a row would refer to one that is not there", "Use the id of a row that exists")
+_TOO_LONG = ("a row is too long for the catalog's server", "Set max_allowed_packet to 64M on the server")
+_LONG_BYTES = 4_000_000  # the least that servers allow by default is 4 MiB
 _VALUE = ("a value cannot be stored", "Give text of the stated length, and finite numbers")
 # By MariaDB's and MySQL's numbers, those of 2000 and more the client's own.
 _SERVER = {
@@ -53,7 +56,7 @@ _SERVER = {
     **dict.fromkeys((1216, 1452), _REFERENCE),
     **dict.fromkeys((1264, 1265, 1366, 1406, 4025, 3140), _VALUE),
     1049: ("the catalog's server has no such database", "CREATE DATABASE it, then run `coldchain catalog upgrade`"),
-    1153: ("a row is too long for the catalog's server", "Set max_allowed_packet to 64M on the server"),
+    1153: _TOO_LONG,
     2005: ("the catalog's server has a name that nobody knows", "Check the URL's host"),
     **dict.fromkeys(
         (126, 127, 144, 145, 1034, 1194, 1712),
@@ -70,7 +73,7 @@ def translated(url: URL) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, CommandError) as error:
-        raise _translate(error, url) from error
+        raise _translate(_first(error), url) from error
     except UnicodeDecodeError as error:
         raise _undecodable(url, str(error)) from error
 
@@ -80,6 +83,16 @@ def shown(url: URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
+def _first(error: Exception) -> Exception:
+    """What went wrong first: where a connection is lost, undoing its transaction fails as well, and hides why."""
+    first, before = error, error.__context__
+    while before is not None:
+        if isinstance(before, DBAPIError):
+            first = before
+        before = before.__context__
+    return first
+
+
 def _translate(error: Exception, url: URL) -> CatalogError:
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, CatalogError):  # raised by a column type while it bound a value
@@ -87,6 +100,10 @@ def _translate(error: Exception, url: URL) -> CatalogError:
     said = printable(str(cause))
     where = f"({shown(url)}: {said})"
     found, remedy = _known(cause)
+    if found == _AWAY[0] and (size := _size_bytes(error)) > _LONG_BYTES:
+        # A server answers what exceeds its limit by closing the connection, and would again.
+        found = f"the catalog's server has closed the connection at a statement of {byte_size(size)}"
+        return CatalogError(f"{found} {where}", remedy=_TOO_LONG[1])
     if found in _PASSING:
         return CatalogAwayError(f"{found} {where}", remedy=remedy)
     if found:
@@ -108,6 +125,14 @@ def _known(cause: Exception) -> tuple[str, str]:
             return found, remedy
     number = cause.args[0] if cause.args else None
     return _SERVER.get(number, ("", "")) if isinstance(number, int) else ("", "")
+
+
+def _size_bytes(error: Exception) -> int:
+    """About how long a failed statement was."""
+    params = getattr(error, "params", None) or ()
+    rows = params if isinstance(params, list) else [params]
+    values = (value for row in rows for value in (row.values() if isinstance(row, Mapping) else row))
+    return sum(len(value) for value in values if isinstance(value, str | bytes))
 
 
 def _undecodable(url: URL, said: str) -> CatalogError:

@@ -14,14 +14,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from coldchain.errors import CatalogError, printable
@@ -93,14 +90,13 @@ def queue_writers(engine: Engine, head: str) -> None:
     event.listen(engine, "begin", begin)
 
 
-@contextmanager
-def alone(connection: Connection) -> Iterator[None]:
-    """Wait until no other process migrates this database. MariaDB ends a transaction at each change of a table, so no
-    lock of a row would last."""
+def number(connection: Connection) -> str:
+    """The server's own number, by which two primaries tell each other apart."""
+    return str(connection.execute(text("SELECT @@server_id")).scalar_one())
+
+
+def wait_until_alone(connection: Connection) -> None:
+    """Wait until no other process migrates this database; the next waits until this connection is closed. MariaDB ends
+    a transaction at each change of a table, so no lock of a row would last."""
     name = "coldchain." + hashlib.sha256(str(connection.engine.url.database).encode()).hexdigest()[:40]
     connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), {"name": name, "seconds": MIGRATION_SECONDS})
-    try:
-        yield
-    finally:
-        with suppress(DBAPIError):  # with the connection the lock goes as well
-            connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})

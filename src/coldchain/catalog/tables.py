@@ -60,6 +60,20 @@ class Base(DeclarativeBase):
     site: Mapped[str]
 
 
+class SiteRow(Base):
+    """What a site has said of itself: its facility, and the server that it writes on ("" for a file).
+
+    Of a site's rows the one with the highest `turn` counts.
+    """
+
+    __tablename__ = "sites"
+
+    facility: Mapped[str]
+    server: Mapped[str]
+    turn: Mapped[int] = mapped_column(Integer())
+    said_at: Mapped[datetime]
+
+
 class InstrumentRow(Base):
     """A microscope with its camera."""
 

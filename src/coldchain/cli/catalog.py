@@ -10,6 +10,7 @@ from coldchain import config
 from coldchain.catalog.engine import upgrade
 from coldchain.catalog.replication import require_in_step
 from coldchain.cli.catalog_backup import backup, restore
+from coldchain.cli.catalog_claim import claim
 from coldchain.cli.catalog_status import status
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, output
 
@@ -46,5 +47,5 @@ def upgrade_catalog(
         )
 
 
-for command in (status, backup, restore):
+for command in (status, backup, restore, claim):
     app.command()(command)

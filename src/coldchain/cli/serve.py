@@ -20,7 +20,7 @@ def serve(config_file: ConfigOption = DEFAULT_CONFIG) -> None:
     Example: coldchain serve --config facility.toml
     """
     settings = config.load(config_file)
-    catalog = open_catalog(settings.catalog.url, settings.facility.site)
+    catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
     with stop_on_signals() as stopping, site(catalog, settings) as url:
         output.print(url, markup=False, highlight=False)
         stopping.wait()

@@ -60,7 +60,7 @@ _DIAMETER = "diameter"
 @contextmanager
 def _opened(config_file: Path) -> Iterator[tuple[Settings, Catalog]]:
     settings = config.load(config_file)
-    catalog = open_catalog(settings.catalog.url, settings.facility.site)
+    catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
     try:
         yield settings, catalog
     finally:
