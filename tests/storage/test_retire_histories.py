@@ -13,6 +13,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -187,5 +188,11 @@ class Histories(RuleBasedStateMachine):
                     assert hashlib.sha256(store.content[copy.trashed_as or ""]).hexdigest() != file.sha256
 
 
-Histories.TestCase.settings = settings(max_examples=10, stateful_step_count=16, deadline=None, derandomize=True)
+class ManyHistories(Histories):
+    """Longer ones, and a hundred of them."""
+
+
+Histories.TestCase.settings = settings(max_examples=6, stateful_step_count=16, deadline=None, derandomize=True)
+ManyHistories.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None, derandomize=True)
 TestHistories = Histories.TestCase
+TestManyHistories = pytest.mark.timeout(1800)(pytest.mark.chaos(ManyHistories.TestCase))
