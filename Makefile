@@ -27,8 +27,11 @@ demo: setup
 test-packages:
 	@./tests/install-packages
 
+# Many tests wait for a process that they start, so more of them run at a time than there are cores. Each of those
+# processes would compile all modules anew where an environment forbids to keep what was compiled.
+TEST_PROCESSES ?= $(shell expr $$(nproc 2>/dev/null || echo 2) \* 3 / 2)
 test: setup test-packages
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 # What is killed at random, for minutes; the short versions are in `make test`.
 chaos: setup test-packages

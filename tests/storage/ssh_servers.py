@@ -168,5 +168,5 @@ def ssh_subject(request: pytest.FixtureRequest) -> Subject:
         request.addfinalizer(store.close)
         return store
 
-    other = make()  # a connection costs half a second: one other object serves as all others
+    other = make()  # a connection costs time: one other object serves as all others
     return Subject(make(), again=lambda: other, flip=flipped_in(root), swap=swapped_for_empty(root))
