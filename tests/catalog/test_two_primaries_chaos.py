@@ -164,7 +164,7 @@ def test_both_sides_agree_after_any_fault(
     chance = random.Random(seed)
     kinds = [FAULTS[number % len(FAULTS)] for number in range(faults)]
     chance.shuffle(kinds)
-    with two_primaries(tmp_path) as pair:
+    with two_primaries(tmp_path, in_memory=faults < 10) as pair:
         writers = [start_writer(pair, number, seed + number) for number in (0, 1)]
         try:
             done = []
