@@ -263,7 +263,7 @@ def test_a_restore_that_fails_leaves_the_database_empty(
     _filled(catalog)
     file = tmp_path / "backup.gz"
     backup.make(url, "here", file)
-    mariadb.make_user("poor", "p\"o'o\\\\r #;%", grants="SELECT, CREATE, DROP, INDEX, REFERENCES ON elsewhere.*")
+    mariadb.make_user("poor", "p\"o'o\\\\r #;%", grants="SELECT, CREATE, ALTER, DROP, INDEX, REFERENCES ON elsewhere.*")
     poor = mariadb.url(ELSEWHERE, "poor", "p\"o'o\\r #;%")
     with pytest.raises(CatalogError, match="INSERT command denied") as caught:
         backup.restore(poor, file, replace=False)

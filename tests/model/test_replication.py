@@ -158,3 +158,14 @@ def test_what_was_told_is_not_told_again() -> None:
     assert changed(["a", "b"], [first]) == ([], False)
     assert changed(["a"], []) == ([], True)
     assert changed([], []) == ([], False)
+
+
+def test_a_cut_link_is_one_trouble_whatever_its_number() -> None:
+    """While a reader tries again, the error's number changes and the trouble does not; another stop is another one."""
+    keys = {
+        troubles(_look(_ill(reader=ReaderState.CONNECTING, reader_error=number)))[0].key
+        for number in (2003, 2013, 2006)
+    }
+    assert len(keys) == 1
+    stopped = troubles(_look(_ill(reader=ReaderState.STOPPED, reader_error=1236)))[0].key
+    assert stopped not in keys

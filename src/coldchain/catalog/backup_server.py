@@ -45,6 +45,8 @@ _DUMP_OPTIONS = (
 # With it the dump says at which GTID its snapshot is; it needs the right to ask the binary log.
 _POSITION_OPTIONS = ("--master-data=2", "--gtid")
 _CLIENT_OPTIONS = {"ssl_ca": "ssl-ca", "ssl_cert": "ssl-cert", "ssl_key": "ssl-key", "unix_socket": "socket"}
+_UNLOGGED = "SET SESSION sql_log_bin = 0"
+"""What follows is kept from the servers that follow this one; it needs a right of its own."""
 _LONGEST_WORDS = 500
 
 
@@ -99,16 +101,18 @@ def load(url: URL, backup: Path) -> Loaded:
                 remedy="Make another one (CREATE DATABASE), let the catalog's url name it, and restore into that",
             )
         follows = _follows(connection)
-        is_logged = _variable(connection, "log_bin") == "1" and not _may(connection, "SET SESSION sql_log_bin = 0")
+        has_log = _variable(connection, "log_bin") == "1"
+        keeps = has_log and _may(connection, _UNLOGGED)
+        is_logged = has_log and not keeps
         if is_logged and follows:
             raise CatalogError(
                 "what is restored here would reach the other server, which has rows of its own",
                 remedy="Let the catalog's user keep it to this server: GRANT BINLOG ADMIN ON *.* TO it",
             )
     try:
-        _feed(program, url, backup, before=b"" if is_logged else b"SET SESSION sql_log_bin = 0;\n")
+        _feed(program, url, backup, before=_UNLOGGED.encode() + b";\n" if keeps else b"")
     except BaseException:
-        _clear(url, is_logged=is_logged)
+        _clear(url, keeps=keeps)
         raise
     return Loaded(is_logged, follows)
 
@@ -152,11 +156,11 @@ def _pass_on(source: IO[bytes], sink: Sink) -> tuple[bytes, bytes, int]:
     return head, tail, size
 
 
-def _clear(url: URL, *, is_logged: bool) -> None:
+def _clear(url: URL, *, keeps: bool) -> None:
     """Drop what a failed restore has made in a database that was empty before it."""
     with suppress(CatalogError), _connected(url) as connection:
-        if not is_logged:
-            connection.exec_driver_sql("SET SESSION sql_log_bin = 0")
+        if keeps:
+            connection.exec_driver_sql(_UNLOGGED)
         connection.exec_driver_sql("SET SESSION foreign_key_checks = 0")
         for name in _tables(connection):
             connection.exec_driver_sql("DROP TABLE `{}`".format(name.replace("`", "``")))
@@ -234,5 +238,7 @@ def _environment() -> dict[str, str]:
 
 def _words(said: IO[bytes]) -> str:
     said.seek(0)
-    text = said.read(_LONGEST_WORDS).decode("utf-8", "replace").strip()
-    return printable(text.replace("\n", "; ")) or "it does not say why"
+    lines = said.read(_HEAD_BYTES).decode("utf-8", "replace").splitlines()
+    # The client shows the statement as well, which may be long and hold anything.
+    told = [line for line in lines if line.startswith("ERROR")] or lines
+    return printable("; ".join(told))[:_LONGEST_WORDS] or "it does not say why"

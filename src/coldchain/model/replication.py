@@ -182,8 +182,10 @@ def _of_direction(name: str, direction: Direction, lag_seconds: float) -> Iterat
     source = direction.source
     if direction.reader is not ReaderState.RUNNING:
         said = f" (error {direction.reader_error}: {direction.reader_words})" if direction.reader_error else ""
+        # A link that is cut gives now one number, now another: that is one trouble.
+        number = direction.reader_error if direction.reader is ReaderState.STOPPED else 0
         yield Trouble(
-            f"reader {direction.reader_error} {name} {source}",
+            f"reader {number} {name} {source}",
             f"{name} gets nothing from {source}{said}",
             reader_remedy(direction.reader_error, direction.reader is ReaderState.STOPPED),
         )
