@@ -26,12 +26,17 @@ DOCS = ROOT / "docs"
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command with its full name."""
     for name in COMMANDS:
-        command = typer.main.get_command(import_module(f"coldchain.cli.{name}").app)
-        group = getattr(command, "commands", None)
-        if group is None:
-            yield name, command
-        else:
-            yield from ((f"{name} {inner}", member) for inner, member in group.items())
+        yield from members(name, typer.main.get_command(import_module(f"coldchain.cli.{name}").app))
+
+
+def members(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """A command, or those of a group, whatever its depth."""
+    group = getattr(command, "commands", None)
+    if group is None:
+        yield name, command
+        return
+    for inner, member in group.items():
+        yield from members(f"{name} {inner}", member)
 
 
 ALL_COMMANDS = dict(commands())

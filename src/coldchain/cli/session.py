@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from coldchain import config
 from coldchain.catalog import orphans, sessions
 from coldchain.catalog.engine import Catalog, open_catalog
+from coldchain.cli import session_import
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, output, plain, print_json, within
 from coldchain.config import Settings
 from coldchain.errors import UsageError
@@ -25,8 +26,9 @@ from coldchain.model.session import Layout, Session, SessionParameters, SessionS
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Create, change, close, list and show sessions; list what lacks its partner.",
+    help="Create, change, close, list, show and import sessions; list what lacks its partner.",
 )
+app.add_typer(session_import.app, name="import")
 
 NameArgument = Annotated[str, typer.Argument(help="The session's name, or its id.")]
 ProjectOption = Annotated[str | None, typer.Option("--project", help="The project it belongs to.")]

@@ -28,6 +28,7 @@ from coldchain.collect.frame_sets import described
 from coldchain.collect.layout import Placement
 from coldchain.collect.metadata import References, with_references
 from coldchain.collect.notice import Notice
+from coldchain.collect.one_session import OneSession
 from coldchain.collect.place_pattern import PlacePattern
 from coldchain.collect.roster import SessionRoster
 from coldchain.errors import FormatError, IncompleteFileError, StorageError, printable
@@ -55,6 +56,7 @@ class Intake:
     copies : on which stores each kind of file is wanted.
     metadata_roots : the instrument's other roots, where this one is the movie root.
     pattern : the facility's own pattern of paths.
+    roster : says which session a file belongs to, where that is known otherwise: of an import, one for all.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Intake:
         copies: CopyPlan,
         metadata_roots: Sequence[Path] = (),
         pattern: PlacePattern | None = None,
+        roster: OneSession | None = None,
         _of: Intake | None = None,
     ) -> None:
         self._catalog = catalog
@@ -74,7 +77,7 @@ class Intake:
         self._copies = copies
         self._roots: tuple[Path, ...] = (source_root, *metadata_roots) if _of is None else _of._roots
         self._pattern = pattern
-        self._roster = SessionRoster(
+        self._roster: SessionRoster | OneSession = roster or SessionRoster(
             catalog,
             instrument_name=instrument_name,
             root=source_root,
@@ -88,14 +91,16 @@ class Intake:
         self._references: dict[UUID, References] = {} if _of is None else _of._references
         self._turn: AbstractContextManager[bool] = threading.RLock() if _of is None else _of._turn
 
-    def beside(self, root: Path) -> Intake:
-        """The intake of one of the `metadata_roots`, whose files belong to the same sessions."""
+    def beside(self, root: Path, *, roster: OneSession | None = None) -> Intake:
+        """The intake of one of the `metadata_roots`, or of another root of an import, whose files belong to the same
+        sessions."""
         return Intake(
             self._catalog,
             instrument_name=self._instrument_name,
             source_root=root,
             copies=self._copies,
             pattern=self._pattern,
+            roster=roster,
             _of=self,
         )
 
