@@ -35,8 +35,9 @@ def collector_process(url: str, root: Path, *, scan_seconds: float) -> Iterator[
     ours, theirs = context.Pipe()
     process = context.Process(target=_collect_for_ever, args=(url, root, scan_seconds, theirs))
     process.start()
+    theirs.close()
     try:
-        assert ours.poll(_START_SECONDS)
+        assert ours.poll(_START_SECONDS), "it did not start"
         assert ours.recv() == "started"
         yield process
     finally:
@@ -44,4 +45,3 @@ def collector_process(url: str, root: Path, *, scan_seconds: float) -> Iterator[
         process.join()
         process.close()
         ours.close()
-        theirs.close()
