@@ -59,28 +59,6 @@ def test_upgrade_twice_changes_nothing(url: str) -> None:
 
 
 @pytest.mark.parametrize("table", Base.metadata.sorted_tables, ids=lambda table: table.name)
-def test_two_sites_can_never_collide(table) -> None:
-    """Every table has a key minted by its writer and a site; nothing else is unique, and nothing cascades."""
-    assert [column.name for column in table.primary_key] == ["id"]
-    assert table.c.id.default is not None and table.c.id.autoincrement is not True
-    assert not table.c.site.nullable
-    assert not any(index.unique for index in table.indexes)
-    assert not any(column.unique for column in table.columns)
-    assert not any(type(constraint).__name__ == "UniqueConstraint" for constraint in table.constraints)
-    assert all(key.ondelete is None and key.onupdate is None for key in table.foreign_keys)
-
-
-@pytest.mark.only_on("sqlite")
-def test_the_migrated_file_has_no_unique_index(url: str) -> None:
-    """In the database itself, too, only keys are unique and no deletion cascades."""
-    with sqlite3.connect(_file(url)) as connection:
-        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall():
-            indexes = connection.execute(f"PRAGMA index_list({table})").fetchall()
-            assert all(origin == "pk" for _, _, unique, origin, _ in indexes if unique), table
-            assert all(row[6] == "NO ACTION" for row in connection.execute(f"PRAGMA foreign_key_list({table})"))
-
-
-@pytest.mark.parametrize("table", Base.metadata.sorted_tables, ids=lambda table: table.name)
 def test_tables_fit_mariadb(table) -> None:
     """No index is longer than 3072 bytes and no row than 65,535, and text compares as code points there."""
     dialect = mysql.dialect()

@@ -33,6 +33,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from coldchain.catalog import server, sites
 from coldchain.catalog.columns import json_text, json_value
 from coldchain.catalog.faults import UPGRADE, shown, translated
+from coldchain.catalog.ownership import Unit
 from coldchain.errors import CatalogError, printable
 
 BUSY_SECONDS = 30
@@ -106,7 +107,7 @@ class Catalog:
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[orm.Session]:
         info = {"site": self.site}
-        with translated(self._url), orm.Session(engine, expire_on_commit=False, info=info) as session, session.begin():
+        with translated(self._url), Unit(engine, expire_on_commit=False, info=info) as session, session.begin():
             yield session
 
 

@@ -134,12 +134,12 @@ def ready(catalog: Catalog, limit: int) -> list[Exposure]:
 
 
 def claim(catalog: Catalog, exposure_id: UUID) -> Exposure | None:
-    """Take a READY exposure: it is PROCESSING, and nobody else gets it. None where it is not READY any more, or its
-    input has no digest (again: other content may just have taken its place)."""
+    """Take a READY exposure: it is PROCESSING, and nobody else gets it. None where it is not READY any more, its
+    input has no digest (again: other content may just have taken its place), or it is another site's."""
     with catalog.writing() as unit:
         row = load_row(unit, exposure_id)
         given = None if row.input_file_id is None else unit.get(FileRow, row.input_file_id)
-        if row.state != ExposureState.READY or given is None or given.sha256 is None:
+        if row.site != catalog.site or row.state != ExposureState.READY or given is None or given.sha256 is None:
             return None
         move(unit, row, ExposureState.PROCESSING, "")
         return _exposure(row)

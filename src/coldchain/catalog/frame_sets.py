@@ -56,7 +56,9 @@ def mark_used(catalog: Catalog, frame_set_ids: Sequence[UUID]) -> None:
     """These have reached their exposures."""
     with catalog.writing() as unit:
         for start in range(0, len(frame_set_ids), _BATCH):
-            change = sql_update(FrameSetRow).where(FrameSetRow.id.in_(frame_set_ids[start : start + _BATCH]))
+            change = sql_update(FrameSetRow).where(
+                FrameSetRow.site == catalog.site, FrameSetRow.id.in_(frame_set_ids[start : start + _BATCH])
+            )
             unit.execute(change.values(waiting=False, orphaned_at=None).execution_options(synchronize_session=False))
 
 

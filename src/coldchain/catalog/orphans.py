@@ -171,7 +171,8 @@ def _mark(unit: orm.Session, new: Sequence[_New]) -> None:
     for table, is_frame_set in ((ExposureRow, False), (FrameSetRow, True)):
         ids = [each.id for each in new if each.is_frame_set is is_frame_set]
         for start in range(0, len(ids), _BATCH):
-            change = sql_update(table).where(table.id.in_(ids[start : start + _BATCH])).values(orphaned_at=now)
+            its_own = (table.site == unit.info["site"], table.id.in_(ids[start : start + _BATCH]))
+            change = sql_update(table).where(*its_own).values(orphaned_at=now)
             unit.execute(change.execution_options(synchronize_session=False))
 
 

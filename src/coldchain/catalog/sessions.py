@@ -325,7 +325,11 @@ def _change(unit: orm.Session, row: SessionRow, parameters: SessionParameters) -
 def _mark_ready(unit: orm.Session, session_id: UUID, *, only_quarantined: bool) -> int:
     change = (
         sql_update(ExposureRow)
-        .where(ExposureRow.session_id == session_id, ExposureRow.input_file_id.is_not(None))
+        .where(
+            ExposureRow.session_id == session_id,
+            ExposureRow.site == unit.info["site"],
+            ExposureRow.input_file_id.is_not(None),
+        )
         .values(state=ExposureState.READY, reason="")
     )
     if only_quarantined:

@@ -10,6 +10,7 @@ from sqlalchemy import Select, orm, select
 
 from coldchain.catalog import exposures, files, places, results
 from coldchain.catalog.engine import Catalog
+from coldchain.catalog.ownership import require_own
 from coldchain.catalog.tables import ExposureRow, StepRunRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
@@ -19,9 +20,9 @@ from coldchain.model.session import ExposureState
 
 
 def begin(catalog: Catalog, exposure_id: UUID, step: Step, key: str, parameters: Mapping[str, object]) -> StepRun:
-    """Journal a run before it begins."""
+    """Journal a run before it begins. CatalogError where the exposure is another site's."""
     with catalog.writing() as unit:
-        exposures.load_row(unit, exposure_id)
+        require_own(unit, exposures.load_row(unit, exposure_id))
         row = StepRunRow(
             site=catalog.site,
             exposure_id=exposure_id,
