@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from pathlib import Path
 
-from coldchain.errors import FormatError, IncompleteFileError, printable
+from coldchain.errors import FormatError, IncompleteFileError, StorageError, printable
 
 
 def test_an_error_says_path_found_expected_and_remedy() -> None:
@@ -26,6 +27,17 @@ def test_an_error_keeps_its_fields_between_processes() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is IncompleteFileError
     assert (str(copy), copy.retry, copy.path) == (str(error), True, Path("x"))
+
+
+def test_what_the_system_said_crosses_process_borders() -> None:
+    """Whether a whole store is at fault is read off the system's error, also where another process met it."""
+    error = StorageError("writing failed")
+    error.__cause__ = OSError(errno.EIO, "Input/output error")
+    copy = pickle.loads(pickle.dumps(error))
+    assert isinstance(copy.__cause__, OSError)
+    assert copy.__cause__.errno == errno.EIO
+    error.__cause__ = ValueError("of no use elsewhere")
+    assert pickle.loads(pickle.dumps(error)).__cause__ is None
 
 
 def test_no_file_name_can_forge_a_line() -> None:

@@ -55,12 +55,17 @@ class ColdchainError(Exception):
         return f"{where}{self.found}{expected}{remedy}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Errors cross process borders; the default would drop the keyword fields.
-        return (_rebuild, (type(self), self.found, self.expected, self.remedy, self.path))
+        # Errors cross process borders; the default would drop the keyword fields, and what the system said.
+        cause = self.__cause__ if isinstance(self.__cause__, OSError) else None
+        return (_rebuild, (type(self), self.found, self.expected, self.remedy, self.path, cause))
 
 
-def _rebuild(kind: type[ColdchainError], found: str, expected: str, remedy: str, path: Path | None) -> ColdchainError:
-    return kind(found, expected=expected, remedy=remedy, path=path)
+def _rebuild(
+    kind: type[ColdchainError], found: str, expected: str, remedy: str, path: Path | None, cause: OSError | None
+) -> ColdchainError:
+    error = kind(found, expected=expected, remedy=remedy, path=path)
+    error.__cause__ = cause
+    return error
 
 
 def printable(text: str) -> str:

@@ -61,6 +61,8 @@ from coldchain.storage.store import Store
 log = logging.getLogger(__name__)
 
 LOCK_NAME = ".coldchain.lock"
+COPY_PROCESSES = 2
+"""Batches of small files at once, each in a process that is there from the first such batch on."""
 
 
 class FacilityLock:
@@ -134,13 +136,20 @@ class Facility:
         self._stores = stores = open_stores(self.catalog, settings)
         troubles = Troubles(stores)
         self._engine = LocalEngine(settings.compute.workers)
+        self._copy_engine = LocalEngine(COPY_PROCESSES)
         # In the order in which they stop: what takes in before what works it off.
         self._parts: dict[str, Part] = {}
         for instrument in settings.instrument:
             self._parts |= self._collectors(instrument, settings.copy_plan())
         patience_seconds = {instrument.name: instrument.orphan_seconds for instrument in settings.instrument}
         self._parts["orphan watch"] = OrphanWatch(self.catalog, patience_seconds)
-        self._parts["copier"] = Copier(self.catalog, stores, threads=settings.compute.copy_threads, troubles=troubles)
+        self._parts["copier"] = Copier(
+            self.catalog,
+            stores,
+            threads=settings.compute.copy_threads,
+            troubles=troubles,
+            engine=self._copy_engine,
+        )
         self._parts |= self._scrubbers(stores, troubles)
         self._parts["retirer"] = Retirer(
             self.catalog,
@@ -243,6 +252,7 @@ class Facility:
         for part in self._parts.values():
             part.stop()
         self._engine.close()
+        self._copy_engine.close()
         for store in self._stores.values():
             close_store(store)
         self.catalog.close()

@@ -17,13 +17,15 @@ from uuid import UUID
 
 from coldchain.catalog import files, replicas
 from coldchain.catalog.engine import Catalog
-from coldchain.errors import CatalogError, StorageError, printable
+from coldchain.compute.engine import Engine
+from coldchain.errors import CatalogError, ComputeError, StorageError, printable
 from coldchain.model.files import CopyRecord, CopyTask, KeptAside, Replica, ReplicaState
 from coldchain.storage.copies.copying import CopyOutcome, CopyReport, copy_stored, copy_verified
 from coldchain.storage.copies.queue import CopyQueue, Load
-from coldchain.storage.copies.small import CopyRequest, copy_small
+from coldchain.storage.copies.small import CopyRequest, are_tiny, copy_small
 from coldchain.storage.copies.source import SourceVersion
 from coldchain.storage.copies.troubles import Troubles
+from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.store import Store
 from coldchain.storage.wrappers.throttled import Throttled
 
@@ -41,7 +43,8 @@ class Copier:
 
     A file that an exposure waits for is hashed even while no store can take it. One copier owns its stores: at start it
     removes the `.part` files that a killed one left there. `troubles` may be looked at by others. `mends` names a store
-    of which only damaged copies, and ones that failed, are made again.
+    of which only damaged copies, and ones that failed, are made again. With `engine`, batches of small files for folder
+    trees are copied in its processes: Python's threads have one interpreter, and a small file is mostly its work.
     """
 
     def __init__(
@@ -52,9 +55,12 @@ class Copier:
         threads: int = 2,
         troubles: Troubles | None = None,
         mends: str | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._catalog = catalog
         self._stores = dict(stores)
+        self._engine = engine
+        self._swept: set[str] = set()
         self._stopping = Event()
         self._troubles = Troubles(self._stores) if troubles is None else troubles
         self._queue = CopyQueue(catalog, self._stores, self._troubles, mends=mends)
@@ -110,7 +116,7 @@ class Copier:
         taken = load.tasks
         try:
             self._copy_and_record(taken)
-        except CatalogError as error:
+        except (CatalogError, ComputeError) as error:
             # Nothing is lost: what is not recorded is still wanted, and a whole copy is recognised at the next try.
             log.warning("copier: %s", error)
             self._note_all(taken, error)
@@ -152,11 +158,20 @@ class Copier:
             return [self._copied_alone(taken[0])]
         requests = [CopyRequest(task.source_root, _source(task), _relative(task), _version(task)) for task in taken]
         stores = [self._stores[replica.store] for replica in taken[0].replicas]
-        reports = copy_small(requests, stores)
+        reports = self._copied_batch(requests, stores)
         return [
             self._copied_alone(task) if isinstance(report, StorageError) and task.good else report
             for task, report in zip(taken, reports, strict=True)
         ]
+
+    def _copied_batch(
+        self, requests: Sequence[CopyRequest], stores: Sequence[Store]
+    ) -> Sequence[CopyReport | StorageError]:
+        # Sweeping takes what it does not know of for a killed copier's: before it is done, nothing is copied elsewhere.
+        movable = all(type(store) is PosixStore and store.name in self._swept for store in stores)
+        if self._engine is None or not movable or not are_tiny([request.expected.size_bytes for request in requests]):
+            return copy_small(requests, stores)
+        return self._engine.submit(copy_small, requests, stores).result()
 
     def _copied_alone(self, task: CopyTask) -> CopyReport | StorageError:
         """One file's copies, from the camera's file, or else from a good copy of it."""
@@ -211,7 +226,9 @@ class Copier:
         """Remove what killed copies left, on each store as soon as it is there."""
         left = list(self._stores.values())
         while left and not self._stopping.is_set():
-            left = [store for store in left if not _swept(store)]
+            swept = {store.name for store in left if _swept(store)}
+            self._swept |= swept
+            left = [store for store in left if store.name not in swept]
             if left:
                 self._stopping.wait(_SWEEP_WAIT_SECONDS)
 

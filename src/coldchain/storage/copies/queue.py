@@ -17,7 +17,8 @@ from coldchain.storage.copies.small import MOST_BYTES, MOST_FILES, SMALL_BYTES
 from coldchain.storage.copies.troubles import Troubles
 from coldchain.storage.store import Store
 
-_BATCH = 512
+# What is looked at at once: several times what is in hand, which every look begins with.
+_BATCH = 2048
 # Batches of small files at once: one is read while another is flushed, and memory holds no more.
 _BATCHES = 2
 # Files at once for a store that does not keep up.

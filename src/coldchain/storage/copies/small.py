@@ -68,9 +68,14 @@ def copy_small(requests: Sequence[CopyRequest], stores: Sequence[Store]) -> list
 
 def _at_once(stack: ExitStack, sizes: Sequence[int]) -> Callable[..., Iterable[Any]]:
     """`map`, or one with threads where the files are worth them."""
-    if len(sizes) < 2 or sum(sizes) < len(sizes) * _SIDE_BY_SIDE_BYTES:
+    if len(sizes) < 2 or are_tiny(sizes):
         return map
     return stack.enter_context(ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="small")).map
+
+
+def are_tiny(sizes: Sequence[int]) -> bool:
+    """Whether files of these sizes are mostly the interpreter's work, and their bytes hardly count."""
+    return sum(sizes) < len(sizes) * _SIDE_BY_SIDE_BYTES
 
 
 def _read(request: CopyRequest, folders: SourceFolders) -> _Content | StorageError:

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
 
@@ -44,6 +45,10 @@ class PosixStore:
         self.name = name
         self.root = root
         self._keeper = RootKeeper(name, root, identity)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # In another process it is the same tree, opened there.
+        return (_opened_there, (self.name, self.root, self.identity))
 
     @property
     def identity(self) -> UUID | None:
@@ -271,3 +276,9 @@ def _is_half_moved(old: int, source: Parts, new: int, target: Parts) -> bool:
     # On a drive that knows no case, one name may look like two.
     same_name = folded("/".join(source)) == folded("/".join(target))
     return os.path.samestat(one, other) and one.st_nlink > 1 and not same_name
+
+
+@lru_cache(maxsize=64)
+def _opened_there(name: str, root: Path, identity: UUID | None) -> PosixStore:
+    """The store of a process that is handed it again and again: what it has learnt of its folders is kept."""
+    return PosixStore(name, root, identity=identity)

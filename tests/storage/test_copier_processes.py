@@ -1,0 +1,141 @@
+"""Batches of small files, copied in processes of their own."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coldchain.catalog import files, replicas, sessions
+from coldchain.catalog.engine import Catalog
+from coldchain.compute.local import LocalEngine
+from coldchain.errors import ComputeError
+from coldchain.model.files import DataFile, FileKind, ReplicaState
+from coldchain.model.session import Layout
+from coldchain.storage.copies import backoff, copier
+from coldchain.storage.copies.copier import Copier
+from coldchain.storage.copies.small import MOST_FILES
+from coldchain.storage.posix.store import PosixStore
+from tests.storage.test_copier import parts_of, wait_until
+
+MakeStore = Callable[[str], PosixStore]
+
+
+class Watched:
+    """An engine that counts what it is given; the first so many of that are lost with their worker."""
+
+    slots = 1
+
+    def __init__(self, inner: LocalEngine, losses: int) -> None:
+        self.given = 0
+        self._inner = inner
+        self._losses = losses
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Lose it, or run it elsewhere."""
+        self.given += 1
+        if self.given > self._losses:
+            return self._inner.submit(function, *args)
+        lost: Future[Any] = Future()
+        lost.set_exception(ComputeError("a worker process died"))
+        return lost
+
+    def close(self) -> None:
+        """As the engine inside."""
+        self._inner.close()
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[LocalEngine]:
+    """A process for batches."""
+    engine = LocalEngine(1)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(backoff, "LONGEST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(copier, "POLL_SECONDS", 0.01)
+
+
+@pytest.fixture
+def arrived(catalog: Catalog, tmp_path: Path) -> list[DataFile]:
+    """More small files than one batch holds, wanted on two stores."""
+    folder = tmp_path / "camera" / "visit"
+    folder.mkdir(parents=True)
+    session = sessions.create(
+        catalog,
+        name="visit",
+        instrument_name="krios",
+        source_root=str(folder.parent),
+        folder="visit",
+        layout=Layout.PLAIN,
+    )
+    found = []
+    for number in range(MOST_FILES + 10):
+        path = folder / f"{number}.mdoc"
+        path.write_bytes(random.Random(number).randbytes(100 + number))
+        status = path.stat()
+        arrival = files.record_arrival(
+            catalog,
+            session_id=session.id,
+            relative_path=path.name,
+            kind=FileKind.METADATA,
+            size_bytes=status.st_size,
+            modified_ns=status.st_mtime_ns,
+            stores=["one", "two"],
+        )
+        found.append(arrival)
+    return found
+
+
+@pytest.mark.parametrize("losses", [0, 1])
+def test_small_files_are_copied_in_processes(
+    catalog: Catalog, arrived: list[DataFile], make_store: MakeStore, processes: LocalEngine, losses: int
+) -> None:
+    """Every copy is made and proved, some of them elsewhere; what is lost with a worker is made again by itself."""
+    stores = {name: make_store(name) for name in ("one", "two")}
+    engine = Watched(processes, losses)
+    tested = Copier(catalog, stores, engine=engine)
+    tested._swept |= set(stores)  # or the first batches may be too early to be copied elsewhere
+    tested.start()
+    try:
+        wait_until(tested.idle)
+    finally:
+        tested.stop()
+    assert engine.given > losses
+    copies = [replica for file in arrived for replica in replicas.of_file(catalog, file.id)]
+    assert [replica.state for replica in copies] == [ReplicaState.VERIFIED] * 2 * len(arrived)
+    for number, file in enumerate(arrived):
+        content = random.Random(number).randbytes(100 + number)
+        for store in stores.values():
+            assert (store.root / "krios" / "visit" / file.relative_path).read_bytes() == content
+    assert [parts_of(store) for store in stores.values()] == [[], []]
+
+
+def test_nothing_is_copied_elsewhere_before_the_sweep(
+    catalog: Catalog, arrived: list[DataFile], make_store: MakeStore, processes: LocalEngine
+) -> None:
+    """The sweep at the start removes unfinished copies that this process knows nothing of: none may be at work yet."""
+    engine = Watched(processes, 0)
+    tested = Copier(catalog, {name: make_store(name) for name in ("one", "two")}, engine=engine)
+    load = tested._queue.take()
+    assert load is not None
+    tested._carry_out(load)
+    assert engine.given == 0
+    assert {r.state for task in load.tasks for r in replicas.of_file(catalog, task.file.id)} == {ReplicaState.VERIFIED}
+
+
+def test_a_store_is_the_same_tree_in_another_process(make_store: MakeStore) -> None:
+    """What is handed over is where it lies and what it must bear; it is opened once for all batches."""
+    store = make_store("one")
+    first, second = (pickle.loads(pickle.dumps(store)) for _ in range(2))
+    assert first is second
+    assert (first.name, first.root, first.identity) == (store.name, store.root, store.identity)
