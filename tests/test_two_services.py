@@ -124,6 +124,7 @@ def test_two_services_process_every_exposure_once(
         _watch_owners(pair)
         facilities = [_facility(tmp_path, pair, number) for number in (0, 1)]
         with facilities[0].running(), facilities[1].running():
+            _wait(facilities, lambda: all("is running" in facility.log() for facility in facilities))
             done, arrived = [], 0
             for fault in kinds:
                 with fault(pair, chance) as (words, _):

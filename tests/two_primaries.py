@@ -36,7 +36,7 @@ def configured(number: int) -> dict[str, str]:
     lines = (DEPLOY / "two-primaries.cnf").read_text().splitlines()
     options = dict(re.fullmatch(r"(\w+) = (\S+).*", line).groups() for line in lines if re.match(r"\w+ = ", line))  # type: ignore[union-attr]
     numbered = dict.fromkeys(("gtid_domain_id", "auto_increment_offset"), str(number))
-    assert options.pop("server_id") == "1"
+    assert options.pop("server_id") == "1" and options.pop("bind_address") == "*"  # a test's listens here alone
     return {**options, **numbered, **_QUICK}
 
 

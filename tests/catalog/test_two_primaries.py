@@ -216,6 +216,8 @@ def test_an_upgrade_waits_until_the_two_are_in_step(tmp_path: Path, pair: TwoPri
     pair.servers[0].run("STOP SLAVE")
     refused = CliRunner().invoke(app, ["upgrade", "--config", file])
     assert isinstance(refused.exception, CatalogError) and "--alone" in str(refused.exception)
+    with pytest.raises(CatalogError, match=r"does not answer.*--alone"):
+        replication.require_in_step(pair.url(1), "mysql+pymysql://u@127.0.0.1:1/coldchain")
     assert CliRunner().invoke(app, ["upgrade", "--alone", "--config", file]).exit_code == 0
     pair.servers[0].run("START SLAVE")
     wait_until(lambda: _found(pair) == [])

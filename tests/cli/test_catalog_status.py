@@ -6,15 +6,16 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from coldchain.catalog.engine import head, upgrade
 from coldchain.cli.catalog import app
 
 
-def _status(folder: Path, *more: str) -> tuple[int, str]:
+def _status(folder: Path, *more: str, catalog: str = "") -> tuple[int, str]:
     file = folder / "facility.toml"
-    file.write_text('[facility]\nsite = "microscope"\n')
+    file.write_text('[facility]\nsite = "microscope"\n' + catalog)
     done = CliRunner().invoke(app, ["status", *more, "--config", str(file)])
     return done.exit_code, done.output
 
@@ -42,3 +43,19 @@ def test_a_catalog_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     status, said = _status(tmp_path, "--json")
     found = json.loads(said)
     assert status == 1 and "9999" in found["fault"] and found["revision"] is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql+pymysql://u:s3cret@127.0.0.1:1/c?password=s3cret",
+        "mysql:u:s3cret@host/c",
+        "s3cret",
+        "mssql://u:s3cret@h/c",
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_no_password_of_a_url_is_shown(tmp_path: Path, url: str, more: tuple[str, ...]) -> None:
+    """Whatever is wrong with a URL, status says so and shows no password."""
+    status, said = _status(tmp_path, *more, catalog=f'[catalog]\nurl = "{url}"\npeer_url = "{url}"\n')
+    assert status == 1 and "s3cret" not in said

@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from coldchain.catalog import server
 from coldchain.catalog.engine import Catalog
-from coldchain.catalog.faults import translated
+from coldchain.catalog.faults import shown, translated
 from coldchain.errors import CatalogError, printable
 from coldchain.model.replication import (
     IDENTITIES,
@@ -35,6 +35,7 @@ _PEER_SECONDS = {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10}
 _POSITIONS = ("gtid_binlog_pos", "gtid_slave_pos")
 _FILTER = "Replicate_"
 _LONGEST_WORDS = 500
+_SERVER_URLS = ("mysql", "mariadb")
 
 
 def look(catalog: Catalog) -> ServerLook | None:
@@ -59,23 +60,34 @@ def look_at(url: str) -> ServerLook:
             return _look(connection)
 
 
+def shown_url(url: str) -> str:
+    """A catalog's URL without anything that may be secret."""
+    try:
+        return shown(make_url(url))
+    except (ArgumentError, ValueError):
+        return "a URL that cannot be read"
+
+
 def require_in_step(url: str, peer_url: str | None) -> bool:
     """Whether another server follows, and is followed by, the one that is to be upgraded.
 
     Raises CatalogError where a direction stands or rows are still to come: an upgrade of both sides at once, or before
     the other has what was written, stops the replication.
     """
-    if not server.is_server(make_url(url)):
+    if not url.startswith(_SERVER_URLS):
         return False
     here = look_at(url)
     if not here.directions:
         return False
-    reasons = [trouble.found for trouble in troubles(here) if trouble.is_error]
+    peer, fault, coming = None, "", 0
     if peer_url is not None:
-        peer = look_at(peer_url)
-        reasons = [trouble.found for trouble in troubles(here, peer) if trouble.is_error]
-        coming = (still_to_come(peer, here) or 0) + (still_to_come(here, peer) or 0)
-        reasons += [f"{coming} transactions are still to come"] if coming else []
+        try:
+            peer = look_at(peer_url)
+            coming = (still_to_come(peer, here) or 0) + (still_to_come(here, peer) or 0)
+        except CatalogError as error:
+            fault = error.found
+    reasons = [trouble.found for trouble in troubles(here, peer, peer_fault=fault) if trouble.is_error]
+    reasons += [f"{coming} transactions are still to come"] if coming else []
     if reasons:
         raise CatalogError(
             f"the two servers are not in step ({'; '.join(reasons)})",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 import typer
 from rich.table import Column, Table
@@ -51,7 +50,7 @@ def status(json: JsonOption = False, config_file: ConfigOption = DEFAULT_CONFIG)
 
 
 def _ask(settings: Settings) -> _Status:
-    found = _Status(_without_password(settings.catalog.url), settings.facility.site, head())
+    found = _Status(replication.shown_url(settings.catalog.url), settings.facility.site, head())
     try:
         catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
     except CatalogError as error:
@@ -80,13 +79,6 @@ def _with_replication(found: _Status, settings: Settings) -> _Status:
             peer_fault = error.found
     judged = troubles(here, peer, peer_fault=peer_fault, lag_seconds=section.lag_seconds)
     return replace(found, here=here, peer=peer, peer_fault=peer_fault, troubles=tuple(judged))
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(parts.netloc, f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}", 1)
 
 
 def _as_json(found: _Status) -> dict[str, object]:
