@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
@@ -12,13 +13,14 @@ import pytest
 from sqlalchemy import Index, UniqueConstraint, create_engine, inspect, select
 
 from coldchain import catalog as room
-from coldchain.catalog import engine, exposures, files, frame_sets, holds, places, sessions, steps
+from coldchain.catalog import engine, events, exposures, files, frame_sets, holds, page, places, sessions, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.ownership import RULES, Kind
 from coldchain.catalog.tables import Base, EventRow, FileRow
 from coldchain.errors import CatalogError
+from coldchain.model.events import Event, Severity
 from coldchain.model.files import FileState
-from coldchain.model.identity import new_id
+from coldchain.model.identity import first_id_at, new_id
 from coldchain.model.optics import ExposureMetadata
 from coldchain.model.results import Step
 from coldchain.model.session import ExposureState, Layout, Session, SessionState
@@ -178,3 +180,33 @@ def test_what_is_only_ever_added_is_neither_changed_nor_deleted(catalog: Catalog
         unit.delete(unit.get(FileRow, file.id))
     with pytest.raises(CatalogError, match="belongs to the site there"), catalog.writing() as unit:
         unit.add(EventRow(site="there"))
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_is_hours_off_elsewhere_hides_nothing(
+    catalog: Catalog, theirs: Catalog, session: Session, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Whatever another site's clock says: every new event of either changes the pages' stamp, this site's log goes on
+    with its own, and its newest event is its own."""
+
+    def told_there(message: str) -> Event:
+        with monkeypatch.context() as patch:
+            key = first_id_at(datetime.now(UTC) + timedelta(hours=hours))
+            patch.setattr(EventRow.__table__.c.id.default, "arg", lambda _: UUID(int=key.int + new_id().int % 2**60))
+            return events.record(theirs, Severity.INFO, "a.b", message, session_id=session.id)
+
+    there = [told_there("first there")]
+    last = events.newest_own(catalog)
+    stamps = {page.stamp(catalog, session.id)}
+    for number in range(3):
+        mine = events.record(catalog, Severity.INFO, "a.b", f"here {number}", session_id=session.id)
+        stamps.add(page.stamp(catalog, session.id))
+        there.append(told_there(f"there {number}"))
+        stamps.add(page.stamp(catalog, session.id))
+        assert events.newest_own(catalog) == mine
+    assert len(stamps) == 7
+    assert last is not None
+    assert [event.message for event in events.since(catalog, last.id, limit=9)] == ["here 0", "here 1", "here 2"]
+    found = events.recent(catalog, session_id=session.id)
+    assert {event.message for event in there} <= {event.message for event in found}
+    assert found == sorted(found, key=lambda event: event.id, reverse=True)

@@ -203,10 +203,17 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
     "runs": (steps.runs_query(SOME), "ix_step_runs_exposure_id_step_state_id (exposure_id=?)"),
     "running": (steps.running_query("here"), "ix_step_runs_site_state (site=? AND state=?)"),
     "readings": (results.readings_query(SOME, 10), "ix_ctf_results_run_id (run_id=?)"),
-    "events": (events.recent_query(Severity.ERROR, session_id=None, limit=10), "ix_events_severity_id (severity=?)"),
+    "events": (
+        events.recent_query("here", Severity.ERROR, session_id=None, limit=10),
+        "ix_events_site_severity_id (site=? AND severity=?)",
+    ),
+    "events since": (
+        events.since_query("here", Severity.ERROR, SOME, 10),
+        "ix_events_site_severity_id (site=? AND severity=? AND id>?)",
+    ),
     "events of a session": (
-        events.recent_query(Severity.ERROR, session_id=SOME, limit=10),
-        "ix_events_session_id_severity_id (session_id=? AND severity=?)",
+        events.recent_query("here", Severity.ERROR, session_id=SOME, limit=10),
+        "ix_events_session_id_site_severity_id (session_id=? AND site=? AND severity=?)",
     ),
     "window of verdicts": (
         verdicts.window_query(SOME, 10),

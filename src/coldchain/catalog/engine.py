@@ -50,7 +50,7 @@ class Catalog:
     def __init__(self, url: URL, site: str, facility: str = "") -> None:
         self.site = site
         self._facility = facility
-        self._is_registered = not facility
+        self._is_registered = False
         self._url = url
         self._reader = _engine(url)
         self._writer: Engine = self._reader.execution_options(**{_WRITES: True})

@@ -1,4 +1,8 @@
-"""What happened: written beside every change of a state, read by the pages."""
+"""What happened: written beside every change of a state, read by the pages.
+
+Events are read site by site and laid together: keys begin with the time of their making by their site's clock, and of
+two sites' clocks one may be hours ahead. So each site's newest is its own, and nothing hides behind another's.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, orm, select
 
+from coldchain.catalog import sites
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import EventRow
 from coldchain.model.events import Event, Severity
@@ -44,11 +49,13 @@ def record(
 def recent(
     catalog: Catalog, *, session_id: UUID | None = None, limit: int = 100, minimum: Severity = Severity.INFO
 ) -> list[Event]:
-    """The newest events, newest first, of one session or of all, of at least the severity `minimum`."""
-    # One query for each severity: an index gives each in order, however many events of the others lie between.
+    """The newest events, newest first by their sites' clocks, of one session or of all, of at least the severity
+    `minimum`."""
+    # One query for each site and severity: an index gives each in order, however many of the others lie between.
     with catalog.reading() as unit:
         newest = [
-            unit.scalars(recent_query(severity, session_id=session_id, limit=limit)).all()
+            unit.scalars(recent_query(site, severity, session_id=session_id, limit=limit)).all()
+            for site in sites.names(unit)
             for severity in Severity
             if _RANK[severity] >= _RANK[minimum]
         ]
@@ -57,16 +64,40 @@ def recent(
 
 
 def since(catalog: Catalog, last: UUID, *, limit: int) -> list[Event]:
-    """The events after the one with the id `last`, oldest first. Their keys grow with the time of their writing."""
+    """This site's events after the one with the id `last`, oldest first. Their keys grow with the time of their
+    writing."""
     with catalog.reading() as unit:
-        rows = unit.scalars(select(EventRow).where(EventRow.id > last).order_by(EventRow.id).limit(limit))
-        return [as_event(row) for row in rows]
+        found = [unit.scalars(since_query(catalog.site, severity, last, limit)).all() for severity in Severity]
+    return [as_event(row) for row in islice(heapq.merge(*found, key=lambda row: row.id), limit)]
 
 
-def recent_query(severity: Severity, *, session_id: UUID | None, limit: int) -> Select[EventRow]:
-    """The newest events of one severity."""
-    query = select(EventRow).where(EventRow.severity == severity).order_by(EventRow.id.desc()).limit(limit)
+def newest_own(catalog: Catalog) -> Event | None:
+    """This site's newest event: the last that its own clock has seen."""
+    with catalog.reading() as unit:
+        queries = [recent_query(catalog.site, severity, session_id=None, limit=1) for severity in Severity]
+        newest = max((row for query in queries for row in unit.scalars(query)), key=lambda row: row.id, default=None)
+        return None if newest is None else as_event(newest)
+
+
+def recent_query(site: str, severity: Severity, *, session_id: UUID | None, limit: int) -> Select[EventRow]:
+    """A site's newest events of one severity."""
+    query = (
+        select(EventRow)
+        .where(EventRow.site == site, EventRow.severity == severity)
+        .order_by(EventRow.id.desc())
+        .limit(limit)
+    )
     return query if session_id is None else query.where(EventRow.session_id == session_id)
+
+
+def since_query(site: str, severity: Severity, last: UUID, limit: int) -> Select[EventRow]:
+    """A site's events of one severity after one, oldest first."""
+    return (
+        select(EventRow)
+        .where(EventRow.site == site, EventRow.severity == severity, EventRow.id > last)
+        .order_by(EventRow.id)
+        .limit(limit)
+    )
 
 
 def add(

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, case, func, orm, select
 
-from coldchain.catalog import exposures, files, replicas, sessions, steps
+from coldchain.catalog import exposures, files, replicas, sessions, sites, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import (
     CtfRow,
@@ -146,9 +146,10 @@ def stamp(catalog: Catalog, session_id: UUID | None = None) -> str:
     return digest_of(parts)[:20]
 
 
-def newest_event_query(severity: Severity, session_id: UUID | None) -> Select[UUID]:
-    """The newest event of a severity, from the end of an index."""
-    query = select(EventRow.id).where(EventRow.severity == severity).order_by(EventRow.id.desc()).limit(1)
+def newest_event_query(site: str, severity: Severity, session_id: UUID | None) -> Select[UUID]:
+    """A site's newest event of a severity, from the end of an index."""
+    of_these = (EventRow.site == site, EventRow.severity == severity)
+    query = select(EventRow.id).where(*of_these).order_by(EventRow.id.desc()).limit(1)
     return query if session_id is None else query.where(EventRow.session_id == session_id)
 
 
@@ -175,9 +176,14 @@ def session_lines(
 
 
 def newest_events(catalog: Catalog, session_id: UUID | None) -> tuple[UUID | None, ...]:
-    """The newest event of each severity, in a session or in any."""
+    """The newest event of each site and severity, in a session or in any: of all sites the newest would hide what
+    another writes whose clock is behind."""
     with catalog.reading() as unit:
-        return tuple(unit.scalars(newest_event_query(severity, session_id)).first() for severity in Severity)
+        return tuple(
+            unit.scalars(newest_event_query(site, severity, session_id)).first()
+            for site in sites.names(unit)
+            for severity in Severity
+        )
 
 
 def last_activity(catalog: Catalog, event_ids: Sequence[UUID | None]) -> datetime | None:

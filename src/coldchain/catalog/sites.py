@@ -22,7 +22,10 @@ CLAIM = "run `coldchain catalog claim`"
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who opens a catalog: a facility's site. `server` is the number of the server that it writes on, "" for a file."""
+    """Who opens a catalog: a facility's site. `server` is the number of the server that it writes on, "" for a file.
+
+    A `facility` of "" is anybody's: nothing is checked, and what it says of itself counts for nothing.
+    """
 
     facility: str
     site: str
@@ -48,8 +51,9 @@ def register(unit: orm.Session, writer: Writer) -> None:
     """Say who writes here, if that is not said yet, in a transaction that this room has begun. Raises as `check`."""
     rows = unit.scalars(query()).all()
     _check(rows, writer)
-    if not any(row.site == writer.site for row in rows):
-        _add(unit, writer, turn=0)
+    own = [row for row in rows if row.site == writer.site]
+    if not own or (writer.facility and not own[-1].facility):
+        _add(unit, writer, turn=len(own))
 
 
 def claim(unit: orm.Session, writer: Writer) -> None:
@@ -67,16 +71,16 @@ def _add(unit: orm.Session, writer: Writer, turn: int) -> None:
 
 
 def _check(rows: Sequence[SiteRow], writer: Writer) -> None:
-    known = list(dict.fromkeys(row.facility for row in rows))
-    if known and writer.facility not in known:
+    known = list(dict.fromkeys(row.facility for row in rows if row.facility))
+    if known and writer.facility and writer.facility not in known:
         raise CatalogError(
             f"the catalog is that of the facility {printable(known[-1])!r}, and facility.toml is of "
             f"{printable(writer.facility)!r}",
             expected="a catalog of its own for each facility",
             remedy=f"Correct [catalog] url; if the facility has another name now, {CLAIM}",
         )
-    servers = [row.server for row in rows if row.site == writer.site]
-    if servers and servers[-1] != writer.server:
+    servers = [row.server for row in rows if row.site == writer.site and row.facility]
+    if writer.facility and servers and servers[-1] != writer.server:
         raise CatalogError(
             f"the site {printable(writer.site)!r} writes on the server with the server_id {printable(servers[-1])}, "
             f"and this one has {printable(writer.server)}",

@@ -468,8 +468,8 @@ class EventRow(Base):
 
     __tablename__ = "events"
     __table_args__ = (
-        Index("ix_events_severity_id", "severity", "id"),
-        Index("ix_events_session_id_severity_id", "session_id", "severity", "id"),
+        Index("ix_events_site_severity_id", "site", "severity", "id"),
+        Index("ix_events_session_id_site_severity_id", "session_id", "site", "severity", "id"),
     )
 
     at: Mapped[datetime]

@@ -64,8 +64,8 @@ def log_to_terminal() -> None:
 
 
 def _newest_event(catalog: Catalog) -> UUID:
-    newest = events.recent(catalog, limit=1)
-    return newest[0].id if newest else UUID(int=0)
+    newest = events.newest_own(catalog)
+    return UUID(int=0) if newest is None else newest.id
 
 
 def _watch(facility: Facility, last: UUID, stopping: threading.Event) -> None:

@@ -303,9 +303,9 @@ def _stays_whole(planned: Planned) -> bool:
 
 
 def _doubt(catalog: Catalog) -> None:
-    newest = events.recent(catalog, limit=1)
-    if newest and abs(datetime.now(UTC) - newest[0].at) > _LONG_AGO:
-        errors.print(f"The newest event is of {newest[0].at:%Y-%m-%d}: is this machine's clock right?", soft_wrap=True)
+    newest = events.newest_own(catalog)
+    if newest is not None and abs(datetime.now(UTC) - newest.at) > _LONG_AGO:
+        errors.print(f"The newest event is of {newest.at:%Y-%m-%d}: is this machine's clock right?", soft_wrap=True)
 
 
 def _show_done(done: Done) -> None:

@@ -262,8 +262,8 @@ class Retirer:
         self._stopping = threading.Event()
         shelves = Shelves(catalog, stores, places, source)
         self._retirement = Retirement(Clearing(catalog, shelves, stopping=self._stopping, now=now), rules)
-        newest = events.recent(catalog, limit=1)
-        self._clock = ClockWatch(newest[0].at if newest else None, now=now, steady=steady)
+        newest = events.newest_own(catalog)  # another site's clock says nothing of this one's
+        self._clock = ClockWatch(None if newest is None else newest.at, now=now, steady=steady)
         self._doubt = ""
         self._rests: dict[tuple[str, str, UUID], float] = {}
         self._busy = False
