@@ -182,6 +182,23 @@ def test_equal_names_in_two_places_are_not_mixed_up(catalog: Catalog, tmp_path: 
         _imported(catalog, tmp_path / "older" / "visit")
 
 
+def test_a_mount_that_is_away_does_not_move_what_was_imported_from_it(catalog: Catalog, tmp_path: Path) -> None:
+    """A service that starts while the imported folder cannot be seen leaves the session where it is; a folder of that
+    name in the instrument's own root is refused beforehand."""
+    folder = tmp_path / "old" / "visit"
+    write_small_movie(folder / "a.tif")
+    _imported(catalog, folder)
+    folder.parent.rename(tmp_path / "unmounted")
+    (tmp_path / "camera").mkdir()
+    intake = Intake(catalog, instrument_name="scope", source_root=tmp_path / "camera", copies=everywhere(["live"]))
+    intake.resume()
+    assert sessions.by_name(catalog, "visit").source_root == str(folder.parent)
+    (tmp_path / "camera" / "visit").mkdir()
+    (tmp_path / "unmounted").rename(folder.parent)
+    with pytest.raises(CatalogError, match="could not be told apart"):
+        _imported(catalog, folder)
+
+
 def test_a_gain_reference_beside_the_movies_is_theirs(catalog: Catalog, tmp_path: Path, specimen: Specimen) -> None:
     """References are taken before movies, so that an exposure is never ready without its own."""
     folder = tmp_path / "old" / "visit"

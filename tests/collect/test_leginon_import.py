@@ -602,3 +602,41 @@ def test_a_foreign_result_is_written_once_and_never_as_one_of_the_future(bench: 
     assert foreign_runs.record(bench.catalog, changed * 2) == 1
     ours = steps.begin(bench.catalog, exposure.id, Step.CTF, "ours", {})
     assert max(run.id for run in steps.runs_of(bench.catalog, exposure.id)) == ours.id
+
+
+def test_a_catalog_that_balks_loses_nothing_of_a_followed_session(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever write the catalog refuses while a session is followed, all of it comes once it answers again, once."""
+    refusals = {"attach_metadata": 2, "by_stems": 1, "known_among": 1, "record": 1}
+
+    def balking(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if refusals[name]:
+                refusals[name] -= 1
+                raise CatalogError(f"{name} was refused")
+            return real(*arguments, **options)
+
+        return call
+
+    places_of = {"attach_metadata": exposures, "by_stems": exposures, "known_among": Intake, "record": foreign_runs}
+    for name, owner in places_of.items():
+        monkeypatch.setattr(owner, name, balking(name, getattr(owner, name)))
+    for index in range(3):
+        image = bench.tables.image(bench.session_id, f"{EN}{index}", camera={**FRAMES, "frame gain corrected": 1})
+        write_small_movie(bench.frames / f"{EN}{index}.frames.tif")
+        _add_picks(bench.tables, bench.session_id, image, [(5, 6, 0.5)])
+    monkeypatch.setattr("coldchain.collect.leginon_import._RESULTS_SECONDS", 0.1)
+    job, stopping = bench.job(), threading.Event()
+    options = {"every_seconds": 0.05, "told": lambda _report: None}
+    follower = threading.Thread(target=job.follow, args=(stopping,), kwargs=options)
+    follower.start()
+    try:
+        _wait_until(lambda: (job.report.images, job.report.files.taken, job.report.results) == (3, 3, 3))
+    finally:
+        stopping.set()
+        follower.join()
+    assert set(refusals.values()) == {0}
+    assert job.report.unusable == 0
+    found = exposures.page(bench.catalog, bench.session().id, limit=10, before=None)
+    assert [each.state for each in found] == [ExposureState.READY] * 3

@@ -119,6 +119,12 @@ class FolderImport:
 
     def _session(self, name: str | None, project: str | None, owner: str, mail: str) -> Session:
         root, folder = session_place(self._folder, self._target.roots)
+        if root not in self._target.roots and (self._target.movie_root / folder).exists():
+            raise CatalogError(
+                f"{printable(str(self._target.movie_root))} has a folder {printable(folder)} too: their sessions "
+                "could not be told apart",
+                remedy="Rename the folder that is imported, or import it for another instrument",
+            )
         session = sessions.create(
             self._catalog,
             name=printable(name or self._folder.name)[-_LONGEST_NAME:],

@@ -69,6 +69,7 @@ class LeginonFiles:
         self._exposures: dict[int, UUID] = {}
         self._frame_sizes: dict[tuple[int, int, str], float] = {}
         self._scales: dict[int, float] = {}
+        self._fitted_ids: set[int] = set()
         self._frame_names: frozenset[str] = frozenset()
 
     @property
@@ -99,7 +100,9 @@ class LeginonFiles:
         what they said stands. Raises CatalogError, StorageError."""
         name = frames_name(image.name, self._frame_names) if image.has_frames else None
         if name is not None and self._frames is not None:
-            return self._fitted(image, self._frames.root / self._frames.path(name))
+            metadata = self._fitted(image, self._frames.root / self._frames.path(name))
+            self._fitted_ids.add(image.id)
+            return metadata
         known = exposure.metadata.optics.pixel_size_angstrom
         if known is None or exposure.input_file_id is None:
             return image.metadata
@@ -149,39 +152,51 @@ class LeginonFiles:
     # -- looking ----------------------------------------------------------------------------------------------------
 
     def _look_for_frames(self, home: Home, *, take: bool) -> None:
-        offered = []
+        offered, found = [], []
         for image in list(self._wanted_frames.values()):
             name = frames_name(image.name, self._frame_names)
             if name is None:
                 continue
-            del self._wanted_frames[image.id]
             if take:
-                if image.id not in self._scales:  # they came after the image was entered
+                if image.id not in self._fitted_ids:  # they came after the image was entered
                     metadata = self._fitted(image, home.root / home.path(name))
                     exposures.attach_metadata(self._catalog, self._exposures[image.id], metadata)
+                    self._fitted_ids.add(image.id)
                 offered.append((name, self._placement(image, home, name, FileKind.MOVIE)))
+            found.append(image.id)
         self._offer(home, offered)
+        self._forget(self._wanted_frames, found)
 
     def _look_for_images(self, home: Home, *, take: bool) -> None:
         names = home.names()
-        offered = []
-        for image in [image for image in self._wanted_images.values() if image.file_name in names]:
-            del self._wanted_images[image.id]
-            kind = FileKind.MICROGRAPH if _is_exposure(image) else FileKind.PREVIEW
-            offered.append((image.file_name, self._placement(image, home, image.file_name, kind)))
+        found = [image for image in self._wanted_images.values() if image.file_name in names]
         if take:
-            self._offer(home, offered)
+            kinds = [FileKind.MICROGRAPH if _is_exposure(image) else FileKind.PREVIEW for image in found]
+            self._offer(
+                home,
+                [
+                    (image.file_name, self._placement(image, home, image.file_name, kind))
+                    for image, kind in zip(found, kinds, strict=True)
+                ],
+            )
+        self._forget(self._wanted_images, [image.id for image in found])
 
     def _look_for_gains(self, *, take: bool) -> None:
         for gain in list(self._wanted_gains):
             for home in gain_homes(gain, self._map, self.homes):
                 if gain.name not in home.names():
                     continue
-                del self._wanted_gains[gain]
                 if take:
                     inside = home.in_session(gain.name)
                     self._offer(home, [(gain.name, Placement(home.folder, Layout.LEGINON, inside, FileKind.GAIN))])
+                del self._wanted_gains[gain]
                 break
+
+    @staticmethod
+    def _forget(wanted: dict[int, LeginonImage], ids: Iterable[int]) -> None:
+        """What was offered is not waited for; not before, so that a catalog that balks loses nothing."""
+        for image_id in ids:
+            del wanted[image_id]
 
     def _placement(self, image: LeginonImage, home: Home, name: str, kind: FileKind) -> Placement:
         exposure = None if kind is FileKind.PREVIEW else self.exposure_name(image)

@@ -209,15 +209,13 @@ class LeginonImport:
         for found in page:
             if found.id in self._exposures:
                 continue
-            self.report.images += 1
-            self._advance()
-            if isinstance(found, Unusable):
-                self._exposures[found.id] = None
-                self._leave_out(found)
+            if not isinstance(found, Unusable):
+                yield found
                 continue
-            for words in found.complaints:
-                self.report.complain(TABLE, found.id, found.name, words)
-            yield found
+            self._exposures[found.id] = None
+            self.report.images += 1
+            self._leave_out(found)
+            self._advance()
 
     def _leave_out(self, found: Unusable) -> None:
         self.report.unusable += 1
@@ -255,8 +253,12 @@ class LeginonImport:
         return exposure
 
     def _remember(self, image: LeginonImage, exposure_id: UUID | None) -> None:
+        """Note that an image was dealt with: one that was not, as a catalog was away, is read again."""
         self._exposures[image.id] = exposure_id
         self._files.want(image, exposure_id)
+        self.report.images += 1
+        for words in image.complaints:
+            self.report.complain(TABLE, image.id, image.name, words)
         if image.derived_from is not None:
             self._aligned[image.id] = image.derived_from
             self.report.aligned += 1
@@ -266,6 +268,7 @@ class LeginonImport:
             self._by_name[image.name] = image.id
             defocus = image.metadata.applied_defocus_micrometer or 0.0
             self._under, self._over = self._under + (defocus < 0), self._over + (defocus > 0)
+        self._advance()
 
     # -- results ----------------------------------------------------------------------------------------------------
 
@@ -273,8 +276,9 @@ class LeginonImport:
         """Write down what Appion found by now; what is of images that have not been read yet is held."""
         if self._results is None:
             return
-        waiting, self._held = self._held, []
-        self._record(waiting)
+        waiting = self._held
+        self._held = [result for result in waiting if result.image_id not in self._exposures]
+        self._record([result for result in waiting if result.image_id in self._exposures])
         for found in self._results.new():
             for each in found:
                 if isinstance(each, Unusable):

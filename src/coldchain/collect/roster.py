@@ -261,12 +261,12 @@ class SessionRoster:
     def _followed(self, session: Session) -> Session:
         """The session with its files under this movie root.
 
-        One whose folder stands where it was, and not here, stays there: a movie root that is pointed at a new disk must
-        not cut off what is still to be copied from the old one.
+        One whose folder is not here stays where it was: a movie root that is pointed at a new disk must not cut off
+        what is still to be copied from the old one, nor a mount that is away what was imported from it.
         """
         if session.source_root in {str(self._root), *map(str, self._others)}:
             return session
-        if _has_folder(Path(session.source_root), session.folder) and not _has_folder(self._root, session.folder):
+        if not _has_folder(self._root, session.folder):
             return session
         return sessions.set_source_root(self._catalog, session.id, str(self._root))
 
