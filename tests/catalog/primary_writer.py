@@ -12,13 +12,14 @@ import select
 import sys
 from uuid import UUID
 
-from coldchain.catalog import engine, events, exposures, files, replicas, sessions, steps
+from coldchain.catalog import engine, events, exposures, files, notices, replicas, sessions, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, ReplicaState, VerificationLevel
+from coldchain.model.identity import new_id
 from coldchain.model.results import Step
-from coldchain.model.session import Exposure, Layout, Session
+from coldchain.model.session import Exposure, ExposureState, Layout, Session, SessionState
 from tests.catalog.catalog_givens import SHA256, ctf, motion
 
 PAUSE_SECONDS = 0.01
@@ -75,11 +76,22 @@ def _copy(catalog: Catalog, exposure: Exposure) -> None:
         )
 
 
+def _change_own(catalog: Catalog, site: str) -> None:
+    """What is changed over and over, and what is deleted again."""
+    own = sessions.create(
+        catalog, name=site, instrument_name=site, source_root="/camera", folder=site, layout=Layout.PLAIN
+    )
+    is_open = own.state is SessionState.OPEN
+    sessions.set_state(catalog, own.id, SessionState.CLOSED if is_open else SessionState.OPEN)
+    notices.record(catalog, "rule", new_id(), told=[new_id()], sends=None)
+
+
 def _run(catalog: Catalog, exposure: Exposure) -> None:
+    exposures.claim(catalog, exposure.id)
     for step, result in ((Step.ALIGN, motion()), (Step.CTF, ctf())):
         run = steps.begin(catalog, exposure.id, step, "key", {"threads": 1})
         _say("step_runs", run.id)
-        steps.finish(catalog, run.id, outputs={}, seconds=1.0, result=result)
+        steps.finish(catalog, run.id, outputs={}, seconds=1.0, result=result, settle_to=ExposureState.DONE)
 
 
 def _turn(catalog: Catalog, chance: random.Random, name: str) -> None:
@@ -87,6 +99,7 @@ def _turn(catalog: Catalog, chance: random.Random, name: str) -> None:
     exposure = _file(catalog, session, name)
     _copy(catalog, exposure)
     _run(catalog, exposure)
+    _change_own(catalog, name.partition("/")[0])
     for other in exposures.page(catalog, session.id, limit=3, before=None):
         said = events.record(catalog, Severity.INFO, "seen", name, session_id=session.id, exposure_id=other.id)
         _say("events", said.id)
