@@ -32,6 +32,7 @@ from coldchain.collect.place_pattern import PlacePattern
 from coldchain.collect.watch_section import FacilityRule, WatchSection
 from coldchain.errors import ConfigError, UsageError
 from coldchain.model import limits
+from coldchain.model.identity import UNNAMED_FACILITY
 from coldchain.model.optics import Optics
 from coldchain.model.policy import CopyPlan, RetireRule
 from coldchain.model.quality import Thresholds
@@ -65,7 +66,7 @@ class _Section(BaseModel):
 class FacilitySection(_Section):
     """Who this is. `site` owns the rows that this service writes; each host that runs the service has its own."""
 
-    name: str = "Our facility"
+    name: str = UNNAMED_FACILITY
     site: Name = "main"
 
 

@@ -75,6 +75,19 @@ def test_an_empty_database_on_a_server_says_upgrade(empty_url: str) -> None:
 
 
 @on_mariadb
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb", "mariadb+pymysql"])
+def test_a_server_may_be_named_by_either_name(empty_url: str, scheme: str) -> None:
+    """The driver need not be named, and both names make the same catalog."""
+    url = empty_url.replace("mysql+pymysql", scheme)
+    engine.upgrade(url)
+    catalog = engine.open_catalog(url, "here")
+    assert known(catalog, new_session(catalog).id) == {}
+    catalog.close()
+    made = "SELECT DISTINCT table_collation AS c FROM information_schema.tables WHERE table_schema = database()"
+    assert {"c": "utf8mb4_nopad_bin"} in execute(empty_url, made)
+
+
+@on_mariadb
 def test_a_user_who_may_only_read_opens_and_is_refused_a_write(url: str, mariadb: MariaDbServer) -> None:
     """The pages need no more than SELECT; a write says what the user lacks."""
     mariadb.make_user("reader", "r", grants="SELECT ON catalog.*")
@@ -223,6 +236,16 @@ def test_a_facility_that_opened_an_empty_catalog_beside_another_is_refused_its_f
     assert len(sessions.list_all(first)) == 1
     first.close()
     second.close()
+
+
+@on_mariadb
+def test_a_facility_on_a_server_needs_a_name(url: str) -> None:
+    """Two that nobody has named could not be told apart: such a one reads, and is refused its first write."""
+    catalog = engine.open_catalog(url, "main", config.FacilitySection().name)
+    assert sessions.list_all(catalog) == []
+    with pytest.raises(CatalogError, match=r"does not name the facility.*\[facility\]"):
+        new_session(catalog)
+    catalog.close()
 
 
 def test_a_facility_may_change_its_name(url: str) -> None:

@@ -207,6 +207,21 @@ def test_readings_are_the_sessions_points_oldest_first(catalog: Catalog, session
     assert bare.id == second.exposure_id
 
 
+def test_the_newest_run_counts_though_the_clock_went_back(
+    catalog: Catalog, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are made of the time; a run that is begun, or counts again, after the clock was set back is the newest."""
+    exposure = expose(catalog, session)
+    first = run_step(catalog, exposure, Step.CTF, ctf(1_000.0), key="first")
+    monkeypatch.setattr(steps, "new_id", lambda: UUID(int=1))
+    run_step(catalog, exposure, Step.CTF, ctf(2_000.0), key="second")
+    newest = results.newest(catalog, exposure.id)
+    assert newest.ctf is not None and newest.ctf.defocus_u_angstrom == 2_000.0
+    steps.adopt(catalog, first.id)
+    newest = results.newest(catalog, exposure.id)
+    assert newest.ctf is not None and newest.ctf.defocus_u_angstrom == 1_000.0
+
+
 def test_events_are_read_newest_first_by_session_and_severity(catalog: Catalog, session: Session) -> None:
     """Of many events the newest that matter are given."""
     other = new_session(catalog, folder="other")

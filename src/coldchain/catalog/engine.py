@@ -170,6 +170,8 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # not chained: their texts show the URL, and a password in it
         raise CatalogError("the catalog's URL cannot be read", expected="sqlite:////folder/catalog.sqlite") from None
+    if parsed.drivername in ("mysql", "mariadb"):
+        parsed = parsed.set(drivername=f"{parsed.drivername}+pymysql")
     if not server.is_server(parsed) and parsed.get_backend_name() != "sqlite":
         raise CatalogError(
             f"the catalog's URL is one of {printable(parsed.get_backend_name())}",

@@ -16,6 +16,7 @@ from sqlalchemy import Select, orm, select
 
 from coldchain.catalog.tables import SiteRow
 from coldchain.errors import CatalogError, printable
+from coldchain.model.identity import UNNAMED_FACILITY
 
 CLAIM = "run `coldchain catalog claim`"
 
@@ -51,6 +52,12 @@ def register(unit: orm.Session, writer: Writer) -> None:
     """Say who writes here, if that is not said yet, in a transaction that this room has begun. Raises as `check`."""
     rows = unit.scalars(query()).all()
     _check(rows, writer)
+    if writer.server and writer.facility == UNNAMED_FACILITY:
+        raise CatalogError(
+            "facility.toml does not name the facility, by which a catalog on a server is known",
+            expected='name = "…" in [facility], other than ' + repr(UNNAMED_FACILITY),
+            remedy="Give the facility its name",
+        )
     own = [row for row in rows if row.site == writer.site]
     if not own or (writer.facility and not own[-1].facility):
         _add(unit, writer, turn=len(own))

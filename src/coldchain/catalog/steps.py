@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import Select, orm, select
+from sqlalchemy import Select, func, orm, select
 
 from coldchain.catalog import exposures, files, places, results
 from coldchain.catalog.engine import Catalog
@@ -15,6 +15,7 @@ from coldchain.catalog.tables import ExposureRow, StepRunRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import ProducedFile
+from coldchain.model.identity import new_id
 from coldchain.model.results import Step, StepResult, StepRun, StepState
 from coldchain.model.session import ExposureState
 
@@ -24,6 +25,7 @@ def begin(catalog: Catalog, exposure_id: UUID, step: Step, key: str, parameters:
     with catalog.writing() as unit:
         require_own(unit, exposures.load_row(unit, exposure_id))
         row = StepRunRow(
+            id=_next_id(unit, exposure_id),
             site=catalog.site,
             exposure_id=exposure_id,
             step=step,
@@ -124,7 +126,9 @@ def adopt(catalog: Catalog, run_id: UUID) -> StepRun:
     now = datetime.now(UTC)
     with catalog.writing() as unit:
         row = _load(unit, run_id)
+        require_own(unit, row)
         again = StepRunRow(
+            id=_next_id(unit, row.exposure_id),
             site=row.site,
             exposure_id=row.exposure_id,
             step=row.step,
@@ -174,6 +178,13 @@ def runs_query(exposure_id: UUID) -> Select[StepRunRow]:
 def running_query(site: str) -> Select[StepRunRow]:
     """A site's running runs."""
     return select(StepRunRow).where(StepRunRow.site == site, StepRunRow.state == StepState.RUNNING)
+
+
+def _next_id(unit: orm.Session, exposure_id: UUID) -> UUID:
+    """A key after those of the exposure's runs, the newest of which counts, also where the clock was set back."""
+    newest = unit.scalar(select(func.max(StepRunRow.id)).where(StepRunRow.exposure_id == exposure_id))
+    made = new_id()
+    return made if newest is None or newest < made else UUID(int=newest.int + 1)
 
 
 def _load(unit: orm.Session, run_id: UUID) -> StepRunRow:

@@ -15,6 +15,9 @@ from uuid import UUID
 
 import uuid_utils.compat
 
+UNNAMED_FACILITY = "Our facility"
+"""What a facility is called that nobody has named."""
+
 
 def new_id() -> UUID:
     """A new UUIDv7: unique everywhere, and sortable by the time of its making."""
