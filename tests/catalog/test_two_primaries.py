@@ -234,7 +234,9 @@ def test_a_lost_side_comes_back_from_the_others_backup(tmp_path: Path, pair: Two
     lost = pair.servers[0]
     lost.lose_everything()
     file = tmp_path / "backup.gz"
-    label = backup.make(pair.url(1), "hpc", file)
+    pair.servers[1].make_user("plain", "plain", grants="ALL PRIVILEGES ON coldchain.*")  # what the script gives
+    pair.servers[1].run("SET sql_log_bin = 0", "GRANT REPLICA MONITOR, BINLOG MONITOR, RELOAD ON *.* TO 'plain'@'%'")
+    label = backup.make(pair.servers[1].url(DATABASE, "plain", "plain"), "hpc", file)
     assert set(label.position.replace("-", ",").split(",")) >= {"1", "2"}
     _write_on(pair, 1, "meanwhile")
     lost.start()

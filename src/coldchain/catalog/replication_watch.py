@@ -9,7 +9,7 @@ import logging
 import threading
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from coldchain.catalog import events, replication
 from coldchain.catalog.engine import Catalog
@@ -111,18 +111,24 @@ def standing(catalog: Catalog) -> UUID | None:
         begun = [
             row_id
             for severity in (Severity.ERROR, Severity.WARNING)
-            for row_id, site, kind in unit.execute(
-                select(EventRow.id, EventRow.site, EventRow.kind)
-                .where(EventRow.severity == severity)
-                .order_by(EventRow.id.desc())
-                .limit(_ERRORS_LOOKED_THROUGH)
-            )
-            if (site, kind) == (catalog.site, KIND)
+            for row_id, kind in unit.execute(_newest_query(catalog.site, severity))
+            if kind == KIND
         ]
         if not begun:
             return None
-        last = max(begun)
         ended = select(EventRow.id).where(
-            EventRow.severity == Severity.INFO, EventRow.id > last, EventRow.kind == KIND, EventRow.site == catalog.site
+            EventRow.site == catalog.site,
+            EventRow.severity == Severity.INFO,
+            EventRow.id > max(begun),
+            EventRow.kind == KIND,
         )
-        return None if unit.scalar(ended.limit(1)) else last
+        return None if unit.scalar(ended.limit(1)) else max(begun)
+
+
+def _newest_query(site: str, severity: Severity) -> Select[UUID, str]:
+    return (
+        select(EventRow.id, EventRow.kind)
+        .where(EventRow.site == site, EventRow.severity == severity)
+        .order_by(EventRow.id.desc())
+        .limit(_ERRORS_LOOKED_THROUGH)
+    )
