@@ -30,27 +30,29 @@ class LocalEngine:
         self.slots = workers
         self._lock = threading.Lock()
         self._pools = [_new_pool() for _ in range(workers)]
-        self._running: list[Future[Any] | None] = [None] * workers
+        self._given = [0] * workers
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run `function` in a worker; see `Engine.submit`. Raises OSError where no process can be started."""
         with self._lock:
-            slot = self._idlest()
+            slot = self._given.index(min(self._given))
             try:
                 inner = self._pools[slot].submit(function, *args, **kwargs)
             except BrokenProcessPool:
                 self._pools[slot].shutdown(wait=False)
                 self._pools[slot] = _new_pool()
                 inner = self._pools[slot].submit(function, *args, **kwargs)
-            self._running[slot] = inner
+            self._given[slot] += 1
         outer: Future[R] = Future()
         outer.set_running_or_notify_cancel()
-        inner.add_done_callback(lambda done: _pass_on(done, outer))
-        return outer
 
-    def _idlest(self) -> int:
-        """A slot that does nothing; the first, where all are busy: it then runs one after the other."""
-        return next((n for n, future in enumerate(self._running) if future is None or future.done()), 0)
+        def ended(done: Future[R]) -> None:
+            with self._lock:
+                self._given[slot] -= 1
+            _pass_on(done, outer)
+
+        inner.add_done_callback(ended)
+        return outer
 
     def close(self) -> None:
         """Wait for what runs, then let the workers go."""

@@ -21,7 +21,7 @@ from coldchain.compute.engine import Engine
 from coldchain.errors import CatalogError, ComputeError, StorageError, printable
 from coldchain.model.files import CopyRecord, CopyTask, KeptAside, Replica, ReplicaState
 from coldchain.storage.copies.copying import CopyOutcome, CopyReport, copy_stored, copy_verified
-from coldchain.storage.copies.queue import CopyQueue, Load
+from coldchain.storage.copies.queue import BATCHES, CopyQueue, Load
 from coldchain.storage.copies.small import CopyRequest, are_tiny, copy_small
 from coldchain.storage.copies.source import SourceVersion
 from coldchain.storage.copies.troubles import Troubles
@@ -63,7 +63,9 @@ class Copier:
         self._swept: set[str] = set()
         self._stopping = Event()
         self._troubles = Troubles(self._stores) if troubles is None else troubles
-        self._queue = CopyQueue(catalog, self._stores, self._troubles, mends=mends)
+        # Those that are taken and written down here do not keep the processes waiting.
+        batches = BATCHES if engine is None else BATCHES + engine.slots
+        self._queue = CopyQueue(catalog, self._stores, self._troubles, mends=mends, batches=batches)
         self._workers = [Thread(target=self._work, name=f"copier-{n}") for n in range(threads)]
         self._sweeper = Thread(target=self._sweep, name="copier-sweep")
 

@@ -19,8 +19,9 @@ from coldchain.storage.store import Store
 
 # What is looked at at once: several times what is in hand, which every look begins with.
 _BATCH = 2048
-# Batches of small files at once: one is read while another is flushed, and memory holds no more.
-_BATCHES = 2
+BATCHES = 2
+"""Batches of small files at once: one is read while another is flushed, and memory holds no more."""
+
 # Files at once for a store that does not keep up.
 _FAR_LOADS = 4
 _UNBOUNDED = 1 << 30
@@ -42,6 +43,7 @@ class _Lane:
     found_at: float = 0.0
     looks: int = 0
     ends: dict[int, Position | None] = field(default_factory=dict)
+    began_at: dict[int, float] = field(default_factory=dict)
     files: set[UUID] = field(default_factory=set)
     paths: set[tuple[UUID, str]] = field(default_factory=set)
     loads: int = 0
@@ -61,15 +63,23 @@ class CopyQueue:
     """The work of one copier, over the queues of the catalog. Its threads share it.
 
     Stores that keep up with the source are served together, by one read; each other has a lane of its own, with a few
-    of the threads. `mends` names a store of which only damaged copies, and ones that failed, are to be made.
+    of the threads. `mends` names a store of which only damaged copies, and ones that failed, are to be made. `batches` of small files
+    are in hand at once.
     """
 
     def __init__(
-        self, catalog: Catalog, stores: Mapping[str, Store], troubles: Troubles, *, mends: str | None = None
+        self,
+        catalog: Catalog,
+        stores: Mapping[str, Store],
+        troubles: Troubles,
+        *,
+        mends: str | None = None,
+        batches: int = BATCHES,
     ) -> None:
         self._catalog = catalog
         self._stores = stores
         self._mends = mends
+        self._batches = batches
         self._troubles = troubles
         self._lock = Lock()
         self._lanes = self._made_lanes()
@@ -123,7 +133,7 @@ class CopyQueue:
             task = self._now(lane, lane.found[0])
             if taken and not (task and self._goes_with(task, taken[0])):
                 break
-            if not taken and task and self._is_small(task) and lane.batches >= _BATCHES:
+            if not taken and task and self._is_small(task) and lane.batches >= self._batches:
                 return None  # the next thread that is done with a batch takes it
             lane.found.popleft()
             if task:
@@ -159,7 +169,8 @@ class CopyQueue:
 
     def _due(self, lane: _Lane) -> list[CopyTask]:
         """Work whose time has come: of each walk what stands at its front, else from where it last ended, the first
-        that has any. The most urgent walk is not always the first, so that none waits for ever."""
+        that has any. The most urgent walk is not always the first, so that none waits for ever. What stands at the
+        front is mostly in hand: a walk that was begun there just now is gone on with."""
         well = [name for name in lane.stores if self._troubles.is_well(name)]
         walks = list(enumerate(self._walks(well, self._troubles.waiting() | lane.files)))
         if lane is not self._lanes[0]:
@@ -167,10 +178,19 @@ class CopyQueue:
         lane.looks += 1
         if not lane.looks % _OTHERS_TURN:
             walks = walks[1:] + walks[:1] if lane.looks % (2 * _OTHERS_TURN) else walks[-1:] + walks[:-1]
+        now_seconds = time.monotonic()
         for number, walk in walks:
-            due, end = walk(None)
-            if not due and end is not None:
-                due, lane.ends[number] = walk(lane.ends.get(number) or end)
+            due: list[CopyTask] = []
+            last_end = lane.ends.get(number)
+            if last_end is not None and now_seconds - lane.began_at.get(number, -_FRESH_SECONDS) < _FRESH_SECONDS:
+                due, lane.ends[number] = walk(last_end)
+            if not due:
+                lane.began_at[number] = now_seconds
+                due, end = walk(None)
+                if due or end is None:
+                    lane.ends[number] = end
+                else:
+                    due, lane.ends[number] = walk(last_end or end)
             if due:
                 return due
         return []
