@@ -329,3 +329,20 @@ def test_sizes_are_told_without_counting(catalog: Catalog) -> None:
     assert {table.name for table in found.tables} >= {"files", "sessions"}
     if "SQLite" in found.version:
         assert {table.name: table.rows for table in found.tables}["files"] == 5
+
+
+@pytest.mark.only_on("sqlite")
+def test_a_restored_catalog_is_its_owners(catalog: Catalog, url: str, tmp_path: Path) -> None:
+    """What takes a catalog's place has its mode, and lies where a link to it leads."""
+    _filled(catalog)
+    file = tmp_path / "backup.gz"
+    backup.make(url, "here", file)
+    catalog.close()
+    path = Path(url.removeprefix("sqlite:///"))
+    path.chmod(0o640)
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(path)
+    kept = contents(url)
+    backup.restore(f"sqlite:///{link}", file, replace=True)
+    assert link.is_symlink() and path.stat().st_mode & 0o777 == 0o640
+    assert contents(url) == kept

@@ -42,6 +42,7 @@ def pour(whole: Path, sink: Sink) -> int:
 
 def put(backup: Path, catalog: Path, label: Label, *, replace: bool) -> Path | None:
     """Make a catalog from a backup; where one that was there lies now. Raises CatalogError, OSError."""
+    catalog = catalog.resolve()  # what a link leads to is replaced, not the link
     if not catalog.parent.is_dir():
         raise CatalogError(
             "the catalog's folder is not there", remedy="Make it, or correct the URL", path=catalog.parent
@@ -57,7 +58,10 @@ def put(backup: Path, catalog: Path, label: Label, *, replace: bool) -> Path | N
         _unpack(backup, new, label)
         with _faults(backup):
             _check(new)
-        aside = _move_aside(catalog) if os.path.lexists(catalog) else None
+        aside = None
+        if catalog.exists():
+            _take_after(new, catalog)
+            aside = _move_aside(catalog)
         new.rename(catalog)
         _flush(catalog.parent)
     finally:
@@ -113,6 +117,14 @@ def _move_aside(catalog: Path) -> Path:
         with suppress(FileNotFoundError):
             catalog.with_name(catalog.name + side).rename(aside.with_name(aside.name + side))
     return aside
+
+
+def _take_after(new: Path, old: Path) -> None:
+    """Give a file the mode and, as root, the owner of another: the service may run as another user than this one."""
+    found = old.stat()
+    with suppress(PermissionError):
+        os.chown(new, found.st_uid, found.st_gid)
+    new.chmod(found.st_mode & 0o777)
 
 
 def _settle(catalog: Path) -> None:
