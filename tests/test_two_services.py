@@ -48,7 +48,7 @@ threads_per_worker = 1
 port = 0
 """
 _AUDIT = "audit"
-_PATIENCE_SECONDS = 400.0
+_PATIENCE_SECONDS = 1200.0
 
 
 def _facility(folder: Path, pair: TwoPrimaries, number: int) -> TestFacility:
@@ -108,7 +108,7 @@ def _assert_once(catalog: Catalog, exposure: Exposure) -> None:
 @pytest.mark.parametrize(
     ("faults", "movies", "seed"),
     [
-        pytest.param(2, 2, 1, id="2 faults", marks=pytest.mark.timeout(900)),
+        pytest.param(2, 2, 1, id="2 faults", marks=pytest.mark.timeout(1500)),
         pytest.param(20, 60, 2, id="20 faults", marks=[pytest.mark.chaos, pytest.mark.timeout(3600)]),
     ],
 )
