@@ -63,8 +63,8 @@ class CopyQueue:
     """The work of one copier, over the queues of the catalog. Its threads share it.
 
     Stores that keep up with the source are served together, by one read; each other has a lane of its own, with a few
-    of the threads. `mends` names a store of which only damaged copies, and ones that failed, are to be made. `batches` of small files
-    are in hand at once.
+    of the threads. `mends` names a store of which only damaged copies, and ones that failed, are to be made. So many
+    `batches` of small files are in hand at once.
     """
 
     def __init__(
