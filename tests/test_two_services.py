@@ -109,7 +109,7 @@ def _assert_once(catalog: Catalog, exposure: Exposure) -> None:
     ("faults", "movies", "seed"),
     [
         pytest.param(2, 2, 1, id="2 faults", marks=pytest.mark.timeout(1500)),
-        pytest.param(20, 60, 2, id="20 faults", marks=[pytest.mark.chaos, pytest.mark.timeout(3600)]),
+        pytest.param(20, 40, 2, id="20 faults", marks=[pytest.mark.chaos, pytest.mark.timeout(3600)]),
     ],
 )
 def test_two_services_process_every_exposure_once(
