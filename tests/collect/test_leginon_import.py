@@ -608,7 +608,7 @@ def test_a_catalog_that_balks_loses_nothing_of_a_followed_session(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever write the catalog refuses while a session is followed, all of it comes once it answers again, once."""
-    refusals = {"attach_metadata": 2, "by_stems": 1, "known_among": 1, "record": 1}
+    refusals = {"describe": 2, "by_stems": 1, "known_among": 1, "record": 1}
 
     def balking(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -619,7 +619,7 @@ def test_a_catalog_that_balks_loses_nothing_of_a_followed_session(
 
         return call
 
-    places_of = {"attach_metadata": exposures, "by_stems": exposures, "known_among": Intake, "record": foreign_runs}
+    places_of = {"describe": exposures, "by_stems": exposures, "known_among": Intake, "record": foreign_runs}
     for name, owner in places_of.items():
         monkeypatch.setattr(owner, name, balking(name, getattr(owner, name)))
     for index in range(3):

@@ -17,7 +17,7 @@ from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind
 from coldchain.model.optics import ExposureMetadata
-from coldchain.model.session import Exposure, ExposureState
+from coldchain.model.session import DescribedExposure, Exposure, ExposureState
 
 NO_INPUT = "no movie and no micrograph yet"
 """The reason for which an exposure waits that is known from its metadata alone."""
@@ -34,25 +34,17 @@ def ensure(
     Grid square and hole fill in what was unknown.
     """
     with catalog.writing() as unit:
-        row = unit.scalars(by_name_query(session_id, name)).first()
-        if row is None:
-            row = ExposureRow(
-                site=catalog.site,
-                session_id=session_id,
-                name=name,
-                name_digest=path_digest(name),
-                details=metadata_to_json(ExposureMetadata()),
-                state=ExposureState.WAITING,
-                reason=NO_INPUT,
-                found_at=datetime.now(UTC),
-                stem_digest=stem_digest(name),
-            )
-            unit.add(row)
-            unit.flush()
-            note(unit, row, Severity.INFO, "exposure.found", f"exposure {printable(name)}")
-        row.grid_square = row.grid_square or grid_square
-        row.foil_hole = row.foil_hole or foil_hole
-        return _exposure(row)
+        return _exposure(_ensure(unit, session_id, name, grid_square, foil_hole))
+
+
+def describe(catalog: Catalog, session_id: UUID, said: Sequence[DescribedExposure]) -> list[Exposure]:
+    """As `ensure` and `attach_metadata` for each of these, in one transaction: whoever has thousands to tell of gives
+    some dozens a time, so that others may write between them."""
+    with catalog.writing() as unit:
+        rows = [_ensure(unit, session_id, each.name, each.grid_square, each.foil_hole) for each in said]
+        for row, each in zip(rows, said, strict=True):
+            _lay_over(unit, row, each.metadata)
+        return [_exposure(row) for row in rows]
 
 
 def get(catalog: Catalog, exposure_id: UUID) -> Exposure:
@@ -92,15 +84,7 @@ def attach_metadata(catalog: Catalog, exposure_id: UUID, metadata: ExposureMetad
     """
     with catalog.writing() as unit:
         row = load_row(unit, exposure_id)
-        old = metadata_from_json(row.details)
-        new = metadata.over(old)
-        if new != old:
-            row.details = written_over(row.details, metadata_to_json(new))
-        waiting = row.state == ExposureState.WAITING and row.input_file_id is not None
-        changed = (new.optics, new.defects_name) != (old.optics, old.defects_name)
-        stale = changed and row.state in (ExposureState.DONE, ExposureState.PROCESSING)
-        if waiting or stale:
-            move(unit, row, ExposureState.READY, "")
+        _lay_over(unit, row, metadata)
         return _exposure(row)
 
 
@@ -271,6 +255,42 @@ def move(unit: orm.Session, row: ExposureRow, state: ExposureState, reason: str)
 def note(unit: orm.Session, row: ExposureRow, severity: Severity, kind: str, message: str) -> None:
     """An event about an exposure, inside a transaction."""
     events.add(unit, severity, kind, message, session_id=row.session_id, exposure_id=row.id)
+
+
+def _ensure(
+    unit: orm.Session, session_id: UUID, name: str, grid_square: str | None, foil_hole: str | None
+) -> ExposureRow:
+    row = unit.scalars(by_name_query(session_id, name)).first()
+    if row is None:
+        row = ExposureRow(
+            site=unit.info["site"],
+            session_id=session_id,
+            name=name,
+            name_digest=path_digest(name),
+            details=metadata_to_json(ExposureMetadata()),
+            state=ExposureState.WAITING,
+            reason=NO_INPUT,
+            found_at=datetime.now(UTC),
+            stem_digest=stem_digest(name),
+        )
+        unit.add(row)
+        unit.flush()
+        note(unit, row, Severity.INFO, "exposure.found", f"exposure {printable(name)}")
+    row.grid_square = row.grid_square or grid_square
+    row.foil_hole = row.foil_hole or foil_hole
+    return row
+
+
+def _lay_over(unit: orm.Session, row: ExposureRow, metadata: ExposureMetadata) -> None:
+    old = metadata_from_json(row.details)
+    new = metadata.over(old)
+    if new != old:
+        row.details = written_over(row.details, metadata_to_json(new))
+    waiting = row.state == ExposureState.WAITING and row.input_file_id is not None
+    changed = (new.optics, new.defects_name) != (old.optics, old.defects_name)
+    stale = changed and row.state in (ExposureState.DONE, ExposureState.PROCESSING)
+    if waiting or stale:
+        move(unit, row, ExposureState.READY, "")
 
 
 def _exposure(row: ExposureRow) -> Exposure:

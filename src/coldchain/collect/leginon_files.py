@@ -95,7 +95,7 @@ class LeginonFiles:
         if self._frames is not None:
             self._frame_names = self._frames.names()
 
-    def as_known(self, image: LeginonImage, exposure: Exposure) -> ExposureMetadata:
+    def as_known(self, image: LeginonImage, exposure: Exposure | None) -> ExposureMetadata:
         """What is said of an exposure, by Leginon and by its frames, where they are there; where they are not any more,
         what they said stands. Raises CatalogError, StorageError."""
         name = frames_name(image.name, self._frame_names) if image.has_frames else None
@@ -103,8 +103,8 @@ class LeginonFiles:
             metadata = self._fitted(image, self._frames.root / self._frames.path(name))
             self._fitted_ids.add(image.id)
             return metadata
-        known = exposure.metadata.optics.pixel_size_angstrom
-        if known is None or exposure.input_file_id is None:
+        known = None if exposure is None else exposure.metadata.optics.pixel_size_angstrom
+        if known is None or exposure is None or exposure.input_file_id is None:
             return image.metadata
         return replace(image.metadata, optics=replace(image.metadata.optics, pixel_size_angstrom=known))
 

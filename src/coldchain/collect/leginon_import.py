@@ -30,13 +30,14 @@ from coldchain.errors import CatalogError, StorageError, printable
 from coldchain.model.events import Severity
 from coldchain.model.leginon import ForeignResult, LeginonImage, LeginonSession, Unusable
 from coldchain.model.results import Pick, PickResult
-from coldchain.model.session import Exposure, Layout, Session
+from coldchain.model.session import DescribedExposure, Exposure, Layout, Session
 
 log = logging.getLogger(__name__)
 
 _SEEN_AGAIN = 500
 """So many of the last ids are asked for again: rows may appear in another order than that of their ids."""
-_RESULTS_AT_ONCE = 200
+_DESCRIBED_AT_ONCE = 50
+_RESULTS_AT_ONCE = 50
 _RESULTS_SECONDS = 60.0
 _LONGEST_NAME = 200
 
@@ -227,30 +228,28 @@ class LeginonImport:
         taken = [image for image in images if not image.is_overview and image.derived_from is None]
         names = {image.id: self._files.exposure_name(image) for image in taken}
         known = exposures.by_stems(self._catalog, self._session.id, list(names.values()))
+        changed: list[tuple[LeginonImage, DescribedExposure, bool]] = []
         for image in images:
-            name = names.get(image.id)
-            alike = [] if name is None else [each for each in known.get(name, []) if each.name == name]
-            exposure = None if name is None else self._describe(image, name, alike[0] if alike else None)
-            self._remember(image, None if exposure is None else exposure.id)
+            if image.id not in names:
+                self._remember(image, None)
+                continue
+            name = names[image.id]
+            exposure = next((each for each in known.get(name, []) if each.name == name), None)
+            said = DescribedExposure(name, self._files.as_known(image, exposure), image.grid_square, image.foil_hole)
+            if exposure is not None and _says_nothing_new(said, exposure):
+                self._remember(image, exposure.id)
+            else:
+                changed.append((image, said, exposure is None))
+        for start in range(0, len(changed), _DESCRIBED_AT_ONCE):
+            self._describe(changed[start : start + _DESCRIBED_AT_ONCE])
 
-    def _describe(self, image: LeginonImage, name: str, exposure: Exposure | None) -> Exposure:
+    def _describe(self, changed: Sequence[tuple[LeginonImage, DescribedExposure, bool]]) -> None:
         assert self._session is not None
-        is_new = exposure is None
-        lacks_place = exposure is not None and (
-            (exposure.grid_square is None and image.grid_square is not None)
-            or (exposure.foil_hole is None and image.foil_hole is not None)
-        )
-        if exposure is None or lacks_place:
-            exposure = exposures.ensure(
-                self._catalog, self._session.id, name, grid_square=image.grid_square, foil_hole=image.foil_hole
-            )
-        metadata = self._files.as_known(image, exposure)
-        changed = metadata.over(exposure.metadata) != exposure.metadata
-        if changed:
-            exposure = exposures.attach_metadata(self._catalog, exposure.id, metadata)
-        self.report.exposures += is_new
-        self.report.described += changed and not is_new
-        return exposure
+        written = exposures.describe(self._catalog, self._session.id, [said for _, said, _ in changed])
+        for (image, _, is_new), exposure in zip(changed, written, strict=True):
+            self.report.exposures += is_new
+            self.report.described += not is_new
+            self._remember(image, exposure.id)
 
     def _remember(self, image: LeginonImage, exposure_id: UUID | None) -> None:
         """Note that an image was dealt with: one that was not, as a catalog was away, is read again."""
@@ -328,6 +327,12 @@ class LeginonImport:
             events.record(
                 self._catalog, Severity.WARNING, "session.import_faults", message, session_id=self._session.id
             )
+
+
+def _says_nothing_new(said: DescribedExposure, exposure: Exposure) -> bool:
+    placed = (exposure.grid_square or said.grid_square, exposure.foil_hole or said.foil_hole)
+    is_placed = placed == (exposure.grid_square, exposure.foil_hole)
+    return is_placed and said.metadata.over(exposure.metadata) == exposure.metadata
 
 
 def scaled(result: ForeignResult, scale: float) -> ForeignResult:

@@ -124,6 +124,16 @@ class Exposure:
     found_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class DescribedExposure:
+    """What is said of an exposure that may not be known yet: its name, and the rest of it as of `Exposure`."""
+
+    name: str
+    metadata: ExposureMetadata
+    grid_square: str | None = None
+    foil_hole: str | None = None
+
+
 class OrphanKind(StrEnum):
     """What stands without its partner."""
 
