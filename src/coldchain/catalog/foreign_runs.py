@@ -3,7 +3,7 @@
 A run's key is the digest of where its result is from, so that the same result is written down once. Of an exposure's
 runs the newest by id counts (`results`); a foreign one is given an id of the time at which it was found, and in any
 case one from before its exposure was known here: what this facility computes itself counts over it, whenever it was
-imported (`docs/leginon.md`).
+imported (`docs/decisions/0022-results-of-other-programs.md`).
 """
 
 from __future__ import annotations
