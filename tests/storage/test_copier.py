@@ -464,6 +464,26 @@ def test_a_catalog_that_refuses_for_a_while_loses_nothing(
         wait_until(lambda: states(catalog, file) == {"raid": ReplicaState.VERIFIED})
 
 
+def test_a_whole_copy_is_recognised_when_its_source_is_gone(
+    catalog: Catalog, session: Session, arrive, make_store: MakeStore
+) -> None:
+    """Where nothing is left to make a copy from, but its bytes lie under its name, it is read back and verified; what
+    lies there with other bytes is not."""
+    whole, other = arrive("whole.tiff", ["raid"]), arrive("other.tiff", ["raid"])
+    store = make_store("raid")
+    for file, content in ((whole, b"whole"), (other, b"other")):
+        source = Path(session.source_root, session.folder, file.relative_path)
+        sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+        files.set_digest(catalog, file.id, sha256)
+        copy = store.root / "krios" / "2024" / "visit" / file.relative_path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(source.read_bytes() if content == b"whole" else content)
+        source.unlink()
+    with running(catalog, store):
+        wait_until(lambda: states(catalog, whole) == {"raid": ReplicaState.VERIFIED})
+        wait_until(lambda: states(catalog, other) == {"raid": ReplicaState.FAILED})
+
+
 def test_a_source_whose_bytes_differ_at_the_second_reading_is_not_believed(
     catalog: Catalog, arrive, make_store: MakeStore
 ) -> None:

@@ -20,7 +20,14 @@ from coldchain.catalog.engine import Catalog
 from coldchain.compute.engine import Engine
 from coldchain.errors import CatalogError, ComputeError, StorageError, printable
 from coldchain.model.files import CopyRecord, CopyTask, KeptAside, Replica, ReplicaState
-from coldchain.storage.copies.copying import CopyOutcome, CopyReport, copy_stored, copy_verified
+from coldchain.storage.copies.copying import (
+    CopyOutcome,
+    CopyReport,
+    copy_stored,
+    copy_verified,
+    failed,
+    recognised,
+)
 from coldchain.storage.copies.queue import BATCHES, CopyQueue, Load
 from coldchain.storage.copies.small import CopyRequest, are_tiny, copy_small
 from coldchain.storage.copies.source import SourceVersion
@@ -183,7 +190,7 @@ class Copier:
                 Path(task.source_root), _source(task), _relative(task), stores, expected=_version(task)
             )
         except StorageError as error:
-            return self._copied_from_good(task, stores) or error
+            return self._copied_from_good(task, stores) or _found_whole(task, stores, error) or error
 
     def _copied_from_good(self, task: CopyTask, stores: Sequence[Store]) -> CopyReport | None:
         version = _version(task)
@@ -233,6 +240,18 @@ class Copier:
             left = [store for store in left if store.name not in swept]
             if left:
                 self._stopping.wait(_SWEEP_WAIT_SECONDS)
+
+
+def _found_whole(task: CopyTask, stores: Sequence[Store], error: StorageError) -> CopyReport | None:
+    """The report of copies that lie there whole already, where there is nothing left to make them from."""
+    version = _version(task)
+    if version.sha256 is None:
+        return None
+    found = {store.name: recognised(store, _relative(task), version.sha256) for store in stores}
+    if not any(found.values()):
+        return None
+    outcomes = tuple(found[store.name] or failed(store, error, None) for store in stores)
+    return CopyReport(version.sha256, version.size_bytes, version.modified_ns, outcomes)
 
 
 def _success(replica: Replica, outcome: CopyOutcome) -> list[CopyRecord]:

@@ -93,7 +93,7 @@ def _copy(source: SourceFile, relative: str, stores: Sequence[Store], known_sha2
     standing = [store for store in stores if stands(store, relative, source.facts.size_bytes)]
     fresh = [store for store in stores if store not in standing]
     sha256, outcomes = _pass(source, relative, fresh, known_sha256)
-    recognised = {s.name: found for s in standing if (found := _recognised(s, relative, sha256))}
+    recognised = {s.name: found for s in standing if (found := recognised(s, relative, sha256))}
     renewed = [store for store in standing if store.name not in recognised]
     outcomes |= recognised
     if renewed:
@@ -186,7 +186,8 @@ def stands(store: Store, relative: str, size_bytes: int) -> bool:
         return False  # beginning the copy will meet the same trouble and state it
 
 
-def _recognised(store: Store, relative: str, sha256: str) -> CopyOutcome | None:
+def recognised(store: Store, relative: str, sha256: str) -> CopyOutcome | None:
+    """The outcome of a copy that lies there already, read back; None where that has not this content."""
     try:
         stored_as = store.stored_name(relative)
         with RINGS.borrow() as ring:
