@@ -10,9 +10,9 @@ import pytest
 from coldchain.catalog import exposures, files, places, sessions
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
 from coldchain.collect.completeness import Timing
-from coldchain.collect.folder_import import FolderImport, session_place
+from coldchain.collect.folder_import import FolderImport
 from coldchain.collect.import_report import ImportReport
-from coldchain.collect.import_target import ImportTarget
+from coldchain.collect.import_target import ImportTarget, place_of
 from coldchain.collect.intake import Intake
 from coldchain.collect.one_pass import RootPass, TakenFiles, take_all
 from coldchain.collect.one_session import OneSession
@@ -121,10 +121,14 @@ def test_metadata_in_another_folder_meets_its_movies(catalog: Catalog, tmp_path:
 
 
 def test_a_folder_in_the_instruments_root_is_the_session_of_the_service(tmp_path: Path) -> None:
-    """Below a root the session's folder counts from there, elsewhere it is the last part."""
+    """Below a root, by whatever name it is reached, the session's folder counts from there; elsewhere it is the last
+    part."""
     roots = [tmp_path / "camera", tmp_path / "xml"]
-    assert session_place(tmp_path / "xml" / "user" / "visit", roots) == (tmp_path / "xml", "user/visit")
-    assert session_place(tmp_path / "old" / "visit", roots) == (tmp_path / "old", "visit")
+    (tmp_path / "xml").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "xml")
+    assert place_of(tmp_path / "xml" / "user" / "visit", roots) == (tmp_path / "xml", "user/visit")
+    assert place_of(tmp_path / "link" / "visit", roots) == (tmp_path / "xml", "visit")
+    assert place_of(tmp_path / "old" / "visit", roots) == (tmp_path / "old", "visit")
 
 
 def test_bad_files_are_said_and_stop_nothing(catalog: Catalog, tmp_path: Path) -> None:

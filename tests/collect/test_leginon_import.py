@@ -453,6 +453,7 @@ def test_a_database_without_images_or_sessions_is_refused_with_its_name(bench: B
     bench.tables.run("DROP TABLE leg.AcquisitionImageData")
     with pytest.raises(CatalogError, match="lacks AcquisitionImageData"):
         bench.run()
+    assert sessions.list_all(bench.catalog) == []
     bench.tables.run("DROP TABLE leg.SessionData")
     with pytest.raises(CatalogError, match="no database of Leginon's"):
         bench.job()

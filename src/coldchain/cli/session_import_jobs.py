@@ -25,7 +25,7 @@ from coldchain.cli.signals import stop_on_signals
 from coldchain.collect.completeness import Timing
 from coldchain.collect.folder_import import FolderImport
 from coldchain.collect.import_report import ImportReport
-from coldchain.collect.import_target import ImportTarget
+from coldchain.collect.import_target import ImportTarget, place_of
 from coldchain.collect.leginon_import import LeginonImport
 from coldchain.collect.path_map import PathMap
 from coldchain.config import InstrumentSection, Settings
@@ -173,7 +173,8 @@ def _instrument(settings: Settings, name: str | None, folders: list[Path]) -> In
     if name is not None:
         return settings.instrument_named(name)
     for section in settings.instrument:
-        if any(root in folder.parents for root in (section.movie_root, *section.metadata_roots) for folder in folders):
+        roots = (section.movie_root, *section.metadata_roots)
+        if any(place_of(folder, roots)[0] in roots for folder in folders):
             return section
     if len(settings.instrument) != 1:
         known = ", ".join(section.name for section in settings.instrument) or "none"

@@ -9,7 +9,7 @@ from coldchain.catalog import events, sessions
 from coldchain.catalog.engine import Catalog
 from coldchain.collect.completeness import Timing
 from coldchain.collect.import_report import ImportReport
-from coldchain.collect.import_target import ImportTarget
+from coldchain.collect.import_target import ImportTarget, place_of
 from coldchain.collect.intake import Intake
 from coldchain.collect.one_pass import RootPass, list_folder, take_all
 from coldchain.collect.one_session import OneSession
@@ -20,15 +20,6 @@ from coldchain.model.session import Layout, Session
 
 _LONGEST_NAME = 200
 _PATIENCE_SECONDS = 5.0
-
-
-def session_place(folder: Path, roots: Sequence[Path]) -> tuple[Path, str]:
-    """The root and the session's folder in it, of a folder to import: below one of the instrument's roots that root,
-    so that a running service takes it for the same; elsewhere the folder above. Pure."""
-    for root in roots:
-        if root in folder.parents:
-            return root, folder.relative_to(root).as_posix()
-    return folder.parent, folder.name
 
 
 class FolderImport:
@@ -90,7 +81,7 @@ class FolderImport:
         intake: Intake | None = None
         passes = []
         for folder, sightings in self._found.items():
-            root, inside = session_place(folder, self._target.roots)
+            root, inside = place_of(folder, self._target.roots)
             roster = OneSession(self._catalog, session, root=root, folder=inside)
             if intake is None:
                 intake = its = self._intake(root, roster)
@@ -118,7 +109,7 @@ class FolderImport:
         )
 
     def _session(self, name: str | None, project: str | None, owner: str, mail: str) -> Session:
-        root, folder = session_place(self._folder, self._target.roots)
+        root, folder = place_of(self._folder, self._target.roots)
         if root not in self._target.roots and (self._target.movie_root / folder).exists():
             raise CatalogError(
                 f"{printable(str(self._target.movie_root))} has a folder {printable(folder)} too: their sessions "

@@ -108,6 +108,7 @@ class LeginonImport:
 
         Raises CatalogError; what was done until then stands.
         """
+        self._reader.check()
         self._begin(replace(self._timing, patience_seconds=self._timing.settle_seconds))
         self._read_images()
         self._files.look(take=True)

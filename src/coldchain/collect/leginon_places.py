@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from coldchain.collect.import_target import place_of
 from coldchain.collect.path_map import PathMap
 from coldchain.errors import CatalogError, printable
 from coldchain.formats.beneath import folder_beneath
@@ -104,7 +105,5 @@ def _mapped(session: LeginonSession, path: str, what: str, path_map: PathMap) ->
 
 def _home(folder: PurePosixPath, has_inner: bool, prefix: str, roots: Sequence[Path]) -> Home:
     session_folder = Path(folder.parent if has_inner else folder)
-    for root in roots:
-        if root in session_folder.parents:
-            return Home(root, session_folder.relative_to(root).as_posix(), prefix)
-    return Home(session_folder.parent, session_folder.name, prefix)
+    root, inside = place_of(session_folder, roots)
+    return Home(root, inside, prefix)

@@ -64,6 +64,11 @@ class ImageReader:
         self._overviews = frozenset(overviews)
         self._ancestry = Ancestry(server)
 
+    def check(self) -> None:
+        """Raise CatalogError where the database has no images at all."""
+        with self._server.reading() as connection:
+            _Page(self._server, connection, self._session, self._overviews, self._ancestry)
+
     def pages(self, after: int) -> Iterator[list[LeginonImage | Unusable]]:
         """The images with ids above `after`, a page a time, each page in a transaction of its own. Raises CatalogError.
 
