@@ -254,9 +254,10 @@ def _show_list(found: list[LeginonSession], json: bool) -> None:
 
 def _counted(report: ImportReport) -> str:
     files = report.files
+    results = f"; {report.results:,} of Appion's results" if report.images else ""
     return (
         f"{report.exposures:,} exposures new, {report.described:,} described anew; files: {files.taken:,} taken, "
-        f"{files.known:,} known, {files.damaged:,} damaged; {report.results:,} of Appion's results"
+        f"{files.known:,} known, {files.damaged:,} damaged{results}"
     )
 
 
