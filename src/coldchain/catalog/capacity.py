@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, orm, select
+from sqlalchemy import ColumnElement, Select, func, orm, select, true
 
 from coldchain.catalog import tasks
 from coldchain.catalog.engine import Catalog
@@ -217,7 +217,7 @@ def to_do_query(site: str) -> Select[str, int, ReplicaState, str, int, int]:
     of = (ReplicaRow.store, ReplicaRow.priority, ReplicaRow.state, ReplicaRow.detail)
     return (
         select(*of, func.count(), func.sum(ReplicaRow.size_bytes))
-        .where(ReplicaRow.site == site, ReplicaRow.pending.is_(True))
+        .where(ReplicaRow.site == site, ReplicaRow.pending == true())
         .group_by(*of)
         .order_by(ReplicaRow.store, ReplicaRow.priority, ReplicaRow.state, func.count().desc(), ReplicaRow.detail)
     )
@@ -287,7 +287,7 @@ def newest_sample_query(key: _Key) -> Select[datetime]:
 def _queue(site: str, state: ReplicaState, store: str) -> tuple[ColumnElement[bool], ...]:
     return (
         ReplicaRow.site == site,
-        ReplicaRow.pending.is_(True),
+        ReplicaRow.pending == true(),
         ReplicaRow.state == state,
         ReplicaRow.store == store,
     )

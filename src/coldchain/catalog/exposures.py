@@ -16,6 +16,7 @@ from coldchain.catalog.tables import ExposureRow, FileRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind
+from coldchain.model.identity import new_id
 from coldchain.model.optics import ExposureMetadata
 from coldchain.model.session import DescribedExposure, Exposure, ExposureState
 
@@ -218,6 +219,11 @@ def _with_input(site: str, state: ExposureState, limit: int) -> Select[ExposureR
     )
 
 
+def processing_query(site: str) -> Select[ExposureRow]:
+    """A site's exposures that are in work."""
+    return select(ExposureRow).where(ExposureRow.site == site, ExposureRow.state == ExposureState.PROCESSING)
+
+
 def page_query(session_id: UUID, *, limit: int, before: UUID | None) -> Select[ExposureRow]:
     """A session's exposures, newest first."""
     query = select(ExposureRow).where(ExposureRow.session_id == session_id)
@@ -236,8 +242,7 @@ def load_row(unit: orm.Session, exposure_id: UUID) -> ExposureRow:
 
 def release(unit: orm.Session, site: str, keep: frozenset[UUID]) -> int:
     """Make a site's PROCESSING exposures but those in `keep` READY inside a transaction; how many they were."""
-    processing = select(ExposureRow).where(ExposureRow.site == site, ExposureRow.state == ExposureState.PROCESSING)
-    left = [row for row in unit.scalars(processing) if row.id not in keep]
+    left = [row for row in unit.scalars(processing_query(site)) if row.id not in keep]
     for row in left:
         move(unit, row, ExposureState.READY, "")
     return len(left)
@@ -245,11 +250,18 @@ def release(unit: orm.Session, site: str, keep: frozenset[UUID]) -> int:
 
 def move(unit: orm.Session, row: ExposureRow, state: ExposureState, reason: str) -> None:
     """Change an exposure's state and reason inside a transaction, with its event; nothing if nothing changes."""
-    if (row.state, row.reason) == (state, reason):
+    if not change(row, state, reason):
         return
-    row.state, row.reason, row.orphaned_at = state, reason, None
     why = f": {reason}" if reason else ""
     note(unit, row, _SEVERITY.get(state, Severity.INFO), f"exposure.{state}", f"{printable(row.name)} is {state}{why}")
+
+
+def change(row: ExposureRow, state: ExposureState, reason: str) -> bool:
+    """As `move`, without the event, which is the caller's to write where this is True."""
+    if (row.state, row.reason) == (state, reason):
+        return False
+    row.state, row.reason, row.orphaned_at = state, reason, None
+    return True
 
 
 def note(unit: orm.Session, row: ExposureRow, severity: Severity, kind: str, message: str) -> None:
@@ -262,26 +274,45 @@ def _ensure(
 ) -> ExposureRow:
     row = unit.scalars(by_name_query(session_id, name)).first()
     if row is None:
-        row = ExposureRow(
-            site=unit.info["site"],
-            session_id=session_id,
-            name=name,
-            name_digest=path_digest(name),
-            details=metadata_to_json(ExposureMetadata()),
-            state=ExposureState.WAITING,
-            reason=NO_INPUT,
-            found_at=datetime.now(UTC),
-            stem_digest=stem_digest(name),
-        )
-        unit.add(row)
+        row = new_row(unit, session_id, name)
         unit.flush()
         note(unit, row, Severity.INFO, "exposure.found", f"exposure {printable(name)}")
-    row.grid_square = row.grid_square or grid_square
-    row.foil_hole = row.foil_hole or foil_hole
+    fill_in(row, grid_square, foil_hole)
     return row
 
 
+def new_row(unit: orm.Session, session_id: UUID, name: str) -> ExposureRow:
+    """An exposure that waits, added to a transaction; its event is the caller's to write."""
+    row = ExposureRow(
+        id=new_id(),
+        site=unit.info["site"],
+        session_id=session_id,
+        name=name,
+        name_digest=path_digest(name),
+        details=metadata_to_json(ExposureMetadata()),
+        state=ExposureState.WAITING,
+        reason=NO_INPUT,
+        found_at=datetime.now(UTC),
+        stem_digest=stem_digest(name),
+    )
+    unit.add(row)
+    return row
+
+
+def fill_in(row: ExposureRow, grid_square: str | None, foil_hole: str | None) -> None:
+    """Say on which square and in which hole it is, where that was unknown."""
+    row.grid_square = row.grid_square or grid_square
+    row.foil_hole = row.foil_hole or foil_hole
+
+
 def _lay_over(unit: orm.Session, row: ExposureRow, metadata: ExposureMetadata) -> None:
+    if lay_over(row, metadata):
+        move(unit, row, ExposureState.READY, "")
+
+
+def lay_over(row: ExposureRow, metadata: ExposureMetadata) -> bool:
+    """Lay new metadata over the old inside a transaction; whether that makes the exposure READY, which is left to the
+    caller."""
     old = metadata_from_json(row.details)
     new = metadata.over(old)
     if new != old:
@@ -289,8 +320,7 @@ def _lay_over(unit: orm.Session, row: ExposureRow, metadata: ExposureMetadata) -
     waiting = row.state == ExposureState.WAITING and row.input_file_id is not None
     changed = (new.optics, new.defects_name) != (old.optics, old.defects_name)
     stale = changed and row.state in (ExposureState.DONE, ExposureState.PROCESSING)
-    if waiting or stale:
-        move(unit, row, ExposureState.READY, "")
+    return waiting or stale
 
 
 def _exposure(row: ExposureRow) -> Exposure:

@@ -216,9 +216,8 @@ def of_session(
 
 def of_exposure(catalog: Catalog, exposure_id: UUID) -> list[DataFile]:
     """An exposure's files, oldest first; the replaced among them."""
-    query = select(FileRow).where(FileRow.exposure_id == exposure_id).order_by(FileRow.id)
     with catalog.reading() as unit:
-        return [as_file(row) for row in unit.scalars(query)]
+        return [as_file(row) for row in unit.scalars(exposure_query(exposure_id))]
 
 
 def standing_query(session_id: UUID, relative_path: str) -> Select[FileRow]:
@@ -252,6 +251,11 @@ def kind_query(session_id: UUID, kind: FileKind) -> Select[FileRow]:
     return select(FileRow).where(
         FileRow.session_id == session_id, FileRow.kind == kind, FileRow.state == FileState.ARRIVED
     )
+
+
+def exposure_query(exposure_id: UUID) -> Select[FileRow]:
+    """An exposure's files, oldest first."""
+    return select(FileRow).where(FileRow.exposure_id == exposure_id).order_by(FileRow.id)
 
 
 def session_query(session_id: UUID, state: FileState | None, limit: int) -> Select[FileRow]:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import orm, select
+from sqlalchemy import orm
 
-from coldchain.catalog import exposures, results
+from coldchain.catalog import exposures, results, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ExposureRow, StepRunRow
 from coldchain.model.identity import digest_of, first_id_at
@@ -47,7 +47,7 @@ def key_of(result: ForeignResult) -> str:
 def _record(unit: orm.Session, exposure: ExposureRow, result: ForeignResult) -> bool:
     if exposure.site != unit.info["site"]:
         return False
-    runs = list(unit.scalars(select(StepRunRow).where(StepRunRow.exposure_id == exposure.id)))
+    runs = list(unit.scalars(steps.runs_query(exposure.id)))
     key = key_of(result)
     if any(run.key == key for run in runs):
         return False

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, orm, select
+from sqlalchemy import ColumnElement, Select, and_, func, orm, select, true
 from sqlalchemy import update as sql_update
 
 from coldchain.catalog import events
@@ -142,7 +142,7 @@ def frame_sets_waiting_query(
         .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
         .where(
             FrameSetRow.site == site,
-            FrameSetRow.waiting.is_(True),
+            FrameSetRow.waiting == true(),
             FrameSetRow.orphaned_at.is_(None),
             FrameSetRow.found_at <= found_before,
             InstrumentRow.name == instrument_name,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, case, func, orm, select
+from sqlalchemy import Select, case, func, orm, select, true
 
 from coldchain.catalog import exposures, files, replicas, sessions, sites, steps
 from coldchain.catalog.engine import Catalog
@@ -243,7 +243,7 @@ def gallery_query(
         query = query.where(ExposureRow.foil_hole == (chosen.hole or None))
     if chosen.grade is not None:
         judged = select(VerdictRow.exposure_id).where(
-            VerdictRow.session_id == session_id, VerdictRow.stands.is_(True), VerdictRow.grade == chosen.grade
+            VerdictRow.session_id == session_id, VerdictRow.stands == true(), VerdictRow.grade == chosen.grade
         )
         query = query.where(ExposureRow.state == ExposureState.DONE, ExposureRow.id.in_(judged))
     if after is not None:
@@ -264,39 +264,38 @@ def neighbours(catalog: Catalog, session_id: UUID, exposure_id: UUID) -> tuple[U
 
 def place_counts(catalog: Catalog, session_id: UUID) -> list[PlaceCount]:
     """How the session's exposures spread over grid squares and foil holes."""
+    with catalog.reading() as unit:
+        found = unit.execute(place_counts_query(session_id))
+        return [PlaceCount(square, hole, int(count), int(bad)) for square, hole, count, bad in found]
+
+
+def place_counts_query(session_id: UUID) -> Select[str | None, str | None, int, int]:
+    """Grid square, hole, and how many exposures of a session it has, and how many of them are quarantined."""
     quarantined = func.sum(case((ExposureRow.state == ExposureState.QUARANTINED, 1), else_=0))
-    query = (
+    return (
         select(ExposureRow.grid_square, ExposureRow.foil_hole, func.count(), quarantined)
         .where(ExposureRow.session_id == session_id)
         .group_by(ExposureRow.grid_square, ExposureRow.foil_hole)
     )
-    with catalog.reading() as unit:
-        return [PlaceCount(square, hole, int(count), int(bad)) for square, hole, count, bad in unit.execute(query)]
 
 
 def overview_paths(catalog: Catalog, session_id: UUID) -> list[str]:
     """Paths of the session's files that belong to no exposure: overviews and metadata of grid squares and holes."""
-    query = select(FileRow.relative_path).where(
+    with catalog.reading() as unit:
+        return list(unit.scalars(overview_query(session_id)))
+
+
+def overview_query(session_id: UUID) -> Select[str]:
+    """Paths of a session's files that belong to no exposure."""
+    return select(FileRow.relative_path).where(
         FileRow.session_id == session_id, FileRow.exposure_id.is_(None), FileRow.state != FileState.REPLACED
     )
-    with catalog.reading() as unit:
-        return list(unit.scalars(query))
 
 
 def troubles(catalog: Catalog, session_id: UUID, *, limit: int) -> list[Trouble]:
     """What is quarantined and what waits, exposures of one reason together, those with the newest exposure first."""
-    query = (
-        select(ExposureRow.state, ExposureRow.reason, func.count(), func.max(ExposureRow.id).label("newest"))
-        .where(
-            ExposureRow.session_id == session_id,
-            ExposureRow.state.in_([ExposureState.QUARANTINED, ExposureState.WAITING]),
-        )
-        .group_by(ExposureRow.state, ExposureRow.reason)
-        .order_by(ExposureRow.state, func.max(ExposureRow.id).desc())
-        .limit(limit)
-    )
     with catalog.reading() as unit:
-        groups = unit.execute(query).all()
+        groups = unit.execute(troubles_query(session_id, limit)).all()
         names = dict(
             unit.execute(
                 select(ExposureRow.id, ExposureRow.name).where(ExposureRow.id.in_([newest for *_, newest in groups]))
@@ -305,23 +304,24 @@ def troubles(catalog: Catalog, session_id: UUID, *, limit: int) -> list[Trouble]
     return [Trouble(state, reason, count, newest, names[newest]) for state, reason, count, newest in groups]
 
 
-def failed_copies(catalog: Catalog, session_id: UUID, *, limit: int) -> list[tuple[DataFile, Replica]]:
-    """Copies whose last try failed, newest first."""
-    query = (
-        select(ReplicaRow.id, ReplicaRow.file_id)
-        .join(FileRow, ReplicaRow.file_id == FileRow.id)
-        .join(SessionRow, FileRow.session_id == SessionRow.id)
+def troubles_query(session_id: UUID, limit: int) -> Select[ExposureState, str, int, UUID]:
+    """State, reason, how many, and the newest of a session's exposures that are quarantined or wait."""
+    return (
+        select(ExposureRow.state, ExposureRow.reason, func.count(), func.max(ExposureRow.id))
         .where(
-            SessionRow.id == session_id,
-            ReplicaRow.site == SessionRow.site,
-            ReplicaRow.pending.is_(True),
-            ReplicaRow.state == ReplicaState.FAILED,
+            ExposureRow.session_id == session_id,
+            ExposureRow.state.in_([ExposureState.QUARANTINED, ExposureState.WAITING]),
         )
-        .order_by(ReplicaRow.id.desc())
+        .group_by(ExposureRow.state, ExposureRow.reason)
+        .order_by(ExposureRow.state, func.max(ExposureRow.id).desc())
         .limit(limit)
     )
+
+
+def failed_copies(catalog: Catalog, session_id: UUID, *, limit: int) -> list[tuple[DataFile, Replica]]:
+    """Copies whose last try failed, newest first."""
     with catalog.reading() as unit:
-        found = unit.execute(query).all()
+        found = unit.execute(failed_copies_query(session_id, limit)).all()
     return [
         (files.get(catalog, file_id), replica)
         for replica_id, file_id in found
@@ -330,20 +330,31 @@ def failed_copies(catalog: Catalog, session_id: UUID, *, limit: int) -> list[tup
     ]
 
 
+def failed_copies_query(session_id: UUID, limit: int) -> Select[UUID, UUID]:
+    """Replica and file of a session's copies whose last try failed, newest first."""
+    return (
+        select(ReplicaRow.id, ReplicaRow.file_id)
+        .join(FileRow, ReplicaRow.file_id == FileRow.id)
+        .join(SessionRow, FileRow.session_id == SessionRow.id)
+        .where(
+            SessionRow.id == session_id,
+            ReplicaRow.site == SessionRow.site,
+            ReplicaRow.pending == true(),
+            ReplicaRow.state == ReplicaState.FAILED,
+        )
+        .order_by(ReplicaRow.id.desc())
+        .limit(limit)
+    )
+
+
 def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCard]:
     """Cards for exposures, with what the newest done run of each step found."""
-    newest = _newest_runs(unit, [row.id for row in rows])
+    exposure_ids = [row.id for row in rows]
+    newest = _newest_runs(unit, exposure_ids)
     run_ids = list(newest.values())
-    ctf = {found.run_id: found for found in unit.scalars(select(CtfRow).where(CtfRow.run_id.in_(run_ids)))}
-    # Counts only: positions may be long.
-    counted = select(PicksRow.run_id, PicksRow.count).where(PicksRow.run_id.in_(run_ids))
-    picks = dict(unit.execute(counted).all())
-    verdicts = {
-        found.exposure_id: found
-        for found in unit.scalars(
-            select(VerdictRow).where(VerdictRow.exposure_id.in_([row.id for row in rows]), VerdictRow.stands.is_(True))
-        )
-    }
+    ctf = {found.run_id: found for found in unit.scalars(ctf_query(run_ids))}
+    picks = dict(unit.execute(picks_query(run_ids)).all())
+    verdicts = {found.exposure_id: found for found in unit.scalars(verdicts_query(exposure_ids))}
     for row in rows:
         verdict = verdicts.get(row.id) if row.state == ExposureState.DONE else None
         fit = ctf.get(newest.get((row.id, Step.CTF), row.id))
@@ -363,10 +374,30 @@ def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCa
         )
 
 
-def _newest_runs(unit: orm.Session, exposure_ids: Sequence[UUID]) -> dict[tuple[UUID, Step], UUID]:
-    query = (
+def ctf_query(run_ids: Sequence[UUID]) -> Select[CtfRow]:
+    """What these runs found of the CTF."""
+    return select(CtfRow).where(CtfRow.run_id.in_(run_ids))
+
+
+def picks_query(run_ids: Sequence[UUID]) -> Select[UUID, int]:
+    """How many particles these runs found. Counts only: positions may be long."""
+    return select(PicksRow.run_id, PicksRow.count).where(PicksRow.run_id.in_(run_ids))
+
+
+def verdicts_query(exposure_ids: Sequence[UUID]) -> Select[VerdictRow]:
+    """The verdicts of these exposures that stand."""
+    return select(VerdictRow).where(VerdictRow.exposure_id.in_(exposure_ids), VerdictRow.stands == true())
+
+
+def newest_runs_query(exposure_ids: Sequence[UUID]) -> Select[UUID, Step, UUID]:
+    """Exposure, step, and the newest done run of each."""
+    return (
         select(StepRunRow.exposure_id, StepRunRow.step, func.max(StepRunRow.id))
         .where(StepRunRow.exposure_id.in_(exposure_ids), StepRunRow.state == StepState.DONE)
         .group_by(StepRunRow.exposure_id, StepRunRow.step)
     )
-    return {(exposure_id, step): run_id for exposure_id, step, run_id in unit.execute(query)}
+
+
+def _newest_runs(unit: orm.Session, exposure_ids: Sequence[UUID]) -> dict[tuple[UUID, Step], UUID]:
+    found = unit.execute(newest_runs_query(exposure_ids))
+    return {(exposure_id, step): run_id for exposure_id, step, run_id in found}

@@ -6,7 +6,7 @@ import math
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ScalarSelect, Select, orm, select
+from sqlalchemy import ScalarSelect, Select, orm, select, true
 
 from coldchain.catalog.documents import time_from_json
 from coldchain.catalog.engine import Catalog
@@ -130,7 +130,7 @@ def _standing_verdict() -> ScalarSelect[UUID]:
         select(VerdictRow.id)
         .where(
             VerdictRow.exposure_id == ExposureRow.id,
-            VerdictRow.stands.is_(True),
+            VerdictRow.stands == true(),
             ExposureRow.state == ExposureState.DONE,
         )
         .order_by(VerdictRow.id.desc())

@@ -180,9 +180,14 @@ def running_query(site: str) -> Select[StepRunRow]:
     return select(StepRunRow).where(StepRunRow.site == site, StepRunRow.state == StepState.RUNNING)
 
 
+def newest_query(exposure_id: UUID) -> Select[UUID]:
+    """An exposure's newest run."""
+    return select(func.max(StepRunRow.id)).where(StepRunRow.exposure_id == exposure_id)
+
+
 def _next_id(unit: orm.Session, exposure_id: UUID) -> UUID:
     """A key after those of the exposure's runs, the newest of which counts, also where the clock was set back."""
-    newest = unit.scalar(select(func.max(StepRunRow.id)).where(StepRunRow.exposure_id == exposure_id))
+    newest = unit.scalar(newest_query(exposure_id))
     made = new_id()
     return made if newest is None or newest < made else UUID(int=newest.int + 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Select, func, orm, select
+from sqlalchemy import Select, func, orm, select, true
 
 from coldchain.catalog import events
 from coldchain.catalog.engine import Catalog
@@ -192,7 +192,7 @@ def standing_query(site: str, store: str) -> Select[ReplicaRow]:
 def backlog_query(site: str, store: str) -> Select[int, int]:
     """How many copies a store still wants, and their bytes."""
     return select(func.count(), func.coalesce(func.sum(ReplicaRow.size_bytes), 0)).where(
-        ReplicaRow.site == site, ReplicaRow.pending.is_(True), ReplicaRow.store == store
+        ReplicaRow.site == site, ReplicaRow.pending == true(), ReplicaRow.store == store
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, orm, select
+from sqlalchemy import ColumnElement, Select, func, orm, select, true
 
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.file_rows import COPIED_STATES, as_file, as_replica
@@ -109,7 +109,7 @@ def next_priority_query(site: str, state: ReplicaState, store: str, after: int |
 def _pending(site: str, state: ReplicaState, store: str) -> tuple[ColumnElement[bool], ...]:
     return (
         ReplicaRow.site == site,
-        ReplicaRow.pending.is_(True),
+        ReplicaRow.pending == true(),
         ReplicaRow.state == state,
         ReplicaRow.store == store,
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import Select, func, orm, select
+from sqlalchemy import Select, func, orm, select, true
 
 from coldchain.catalog import events, exposures
 from coldchain.catalog.documents import measures_from_json, measures_to_json, reasons_from_json, reasons_to_json
@@ -46,13 +46,9 @@ def settle(catalog: Catalog, judged: Judged, *, raised: Sequence[Change] = (), e
 def newest(catalog: Catalog, exposure_id: UUID) -> Verdict | None:
     """The verdict that stands; None where the exposure has none, or is not done: an older one was of other results."""
     query = (
-        select(VerdictRow)
+        standing_query(exposure_id)
         .join(ExposureRow, ExposureRow.id == VerdictRow.exposure_id)
-        .where(
-            VerdictRow.exposure_id == exposure_id,
-            VerdictRow.stands.is_(True),
-            ExposureRow.state == ExposureState.DONE,
-        )
+        .where(ExposureRow.state == ExposureState.DONE)
     )
     with catalog.reading() as unit:
         row = unit.scalars(query).first()
@@ -88,11 +84,16 @@ def alerts(catalog: Catalog, session_id: UUID) -> list[Alert]:
         return [_alert(row) for row in sorted([*still, *over], key=lambda row: row.id)]
 
 
+def standing_query(exposure_id: UUID) -> Select[VerdictRow]:
+    """An exposure's verdicts that stand: one, unless two sites have written."""
+    return select(VerdictRow).where(VerdictRow.exposure_id == exposure_id, VerdictRow.stands == true())
+
+
 def window_query(session_id: UUID, limit: int) -> Select[VerdictRow]:
     """The verdicts that stand, newest exposure first."""
     return (
         select(VerdictRow)
-        .where(VerdictRow.session_id == session_id, VerdictRow.stands.is_(True))
+        .where(VerdictRow.session_id == session_id, VerdictRow.stands == true())
         .order_by(VerdictRow.exposure_id.desc())
         .limit(limit)
     )
@@ -105,7 +106,7 @@ def counts_query(session_id: UUID) -> Select[Grade, int]:
         .join(ExposureRow, ExposureRow.id == VerdictRow.exposure_id)
         .where(
             VerdictRow.session_id == session_id,
-            VerdictRow.stands.is_(True),
+            VerdictRow.stands == true(),
             ExposureRow.state == ExposureState.DONE,
         )
         .group_by(VerdictRow.grade)
@@ -113,9 +114,7 @@ def counts_query(session_id: UUID) -> Select[Grade, int]:
 
 
 def _write_verdict(unit: orm.Session, exposure: ExposureRow, judged: Judged) -> None:
-    standing = unit.scalars(
-        select(VerdictRow).where(VerdictRow.exposure_id == exposure.id, VerdictRow.stands.is_(True))
-    ).all()
+    standing = unit.scalars(standing_query(exposure.id)).all()
     if [(_verdict(row), row.pattern or "") for row in standing] == [(judged.verdict, judged.pattern)]:
         return
     for row in standing:
