@@ -92,6 +92,8 @@ def storable_text(text: str) -> str:
 
 def original_text(stored: str) -> str:
     """The inverse of `storable_text`."""
+    if _ESCAPE not in stored:
+        return stored
     return _ESCAPED.sub(lambda m: _ESCAPE if m[1] == _ESCAPE else chr(int(m[1], 16)), stored)
 
 
@@ -178,7 +180,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise CatalogError(f"the time {value.isoformat()} has no time zone", expected="an aware time")
-        return value.astimezone(UTC).replace(tzinfo=None)
+        return (value if value.tzinfo is UTC else value.astimezone(UTC)).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
@@ -193,6 +195,7 @@ class Word(TypeDecorator[EnumT], Generic[EnumT]):
     def __init__(self, kind: type[EnumT]) -> None:
         super().__init__()
         self.kind = kind
+        self._members = {member.value: member for member in kind}
 
     def process_bind_param(self, value: EnumT | None, dialect: Dialect) -> str | None:
         return None if value is None else self.kind(value).value
@@ -201,8 +204,8 @@ class Word(TypeDecorator[EnumT], Generic[EnumT]):
         if value is None:
             return None
         try:
-            return self.kind(value)
-        except ValueError as error:
+            return self._members[value]
+        except KeyError as error:
             raise CatalogError(
                 f"the catalog says {printable(value)!r}",
                 expected="one of " + ", ".join(self.kind),

@@ -71,7 +71,7 @@ class Copier:
         self._stopping = Event()
         self._troubles = Troubles(self._stores) if troubles is None else troubles
         # Those that are taken and written down here do not keep the processes waiting.
-        batches = BATCHES if engine is None else BATCHES + engine.slots
+        batches = BATCHES if engine is None else BATCHES + 2 * engine.slots
         self._queue = CopyQueue(catalog, self._stores, self._troubles, mends=mends, batches=batches)
         self._workers = [Thread(target=self._work, name=f"copier-{n}") for n in range(threads)]
         self._sweeper = Thread(target=self._sweep, name="copier-sweep")
