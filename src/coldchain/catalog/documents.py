@@ -18,13 +18,19 @@ from coldchain.model.session import SessionParameters
 
 JsonObject = dict[str, Any]
 
+# Asking a class for its fields costs more than all else here, and every file asks.
+_NAMES: dict[type, dict[str, None]] = {
+    kind: dict.fromkeys(field.name for field in fields(kind))
+    for kind in (Optics, ExposureMetadata, SessionParameters, Measures)
+}
+
 
 def _flat(value: Optics | ExposureMetadata | SessionParameters | Measures) -> JsonObject:
-    return {f.name: getattr(value, f.name) for f in fields(value)}
+    return {name: getattr(value, name) for name in _NAMES[type(value)]}
 
 
 def _known(document: JsonObject, kind: type[Optics | ExposureMetadata | SessionParameters | Measures]) -> JsonObject:
-    names = {f.name for f in fields(kind)}
+    names = _NAMES[kind]
     return {name: item for name, item in document.items() if name in names}
 
 

@@ -301,20 +301,21 @@ def new_row(unit: orm.Session, session_id: UUID, name: str) -> ExposureRow:
 
 def fill_in(row: ExposureRow, grid_square: str | None, foil_hole: str | None) -> None:
     """Say on which square and in which hole it is, where that was unknown."""
-    row.grid_square = row.grid_square or grid_square
-    row.foil_hole = row.foil_hole or foil_hole
+    if grid_square and not row.grid_square:
+        row.grid_square = grid_square
+    if foil_hole and not row.foil_hole:
+        row.foil_hole = foil_hole
 
 
 def _lay_over(unit: orm.Session, row: ExposureRow, metadata: ExposureMetadata) -> None:
-    if lay_over(row, metadata):
+    old = metadata_from_json(row.details)
+    if put_metadata(row, old, metadata.over(old)):
         move(unit, row, ExposureState.READY, "")
 
 
-def lay_over(row: ExposureRow, metadata: ExposureMetadata) -> bool:
-    """Lay new metadata over the old inside a transaction; whether that makes the exposure READY, which is left to the
-    caller."""
-    old = metadata_from_json(row.details)
-    new = metadata.over(old)
+def put_metadata(row: ExposureRow, old: ExposureMetadata, new: ExposureMetadata) -> bool:
+    """Write other metadata in the place of what the row says, inside a transaction; whether that makes the exposure
+    READY, which is left to the caller."""
     if new != old:
         row.details = written_over(row.details, metadata_to_json(new))
     waiting = row.state == ExposureState.WAITING and row.input_file_id is not None

@@ -52,6 +52,17 @@ def waiting_for(catalog: Catalog, session_id: UUID, name: str) -> list[KnownFram
         return [_known(row) for row in rows if row.waiting]
 
 
+def awaited(catalog: Catalog, session_id: UUID, names: Sequence[str]) -> set[str]:
+    """Those of these exposures' names for which something waits (`waiting_for`)."""
+    digests = {name: stem_digest(name) for name in names}
+    wanted = list(dict.fromkeys(digests.values()))
+    found: set[bytes] = set()
+    with catalog.reading() as unit:
+        for start in range(0, len(wanted), _BATCH):
+            found.update(unit.scalars(awaited_query(session_id, wanted[start : start + _BATCH])))
+    return {name for name, digest in digests.items() if digest in found}
+
+
 def mark_used(catalog: Catalog, frame_set_ids: Sequence[UUID]) -> None:
     """These have reached their exposures."""
     with catalog.writing() as unit:
@@ -68,6 +79,13 @@ def by_stem_query(session_id: UUID, name: str) -> Select[FrameSetRow]:
         select(FrameSetRow)
         .where(FrameSetRow.session_id == session_id, FrameSetRow.stem_digest == stem_digest(name))
         .order_by(FrameSetRow.id)
+    )
+
+
+def awaited_query(session_id: UUID, digests: Sequence[bytes]) -> Select[bytes]:
+    """The stems, of these, of movies of which something was said that has not reached its exposure."""
+    return select(FrameSetRow.stem_digest).where(
+        FrameSetRow.session_id == session_id, FrameSetRow.stem_digest.in_(digests), FrameSetRow.waiting.is_(True)
     )
 
 
