@@ -32,6 +32,7 @@ from coldchain.catalog import events, notices
 from coldchain.catalog.engine import Catalog, open_catalog
 from coldchain.catalog.replication_watch import ReplicationWatch
 from coldchain.catalog.stores import enrol
+from coldchain.collect.away_journal import AwayJournal, journal_file
 from coldchain.collect.collector import Collector
 from coldchain.collect.completeness import Timing
 from coldchain.collect.facility_watch import FacilityWatch
@@ -197,7 +198,11 @@ class Facility:
         intakes |= {root: intake.beside(root) for root in instrument.metadata_roots}
         return {
             f"collector of {instrument.name} in {root}": Collector(
-                root, taker, timing=timing, scan_seconds=instrument.scan_seconds
+                root,
+                taker,
+                timing=timing,
+                scan_seconds=instrument.scan_seconds,
+                journal=AwayJournal(journal_file(self.settings.origin.parent, root)),
             )
             for root, taker in intakes.items()
         }

@@ -8,16 +8,20 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
+from coldchain.catalog.arrivals import MOST_TOGETHER
+from coldchain.collect.away_journal import AwayJournal, told
 from coldchain.collect.completeness import CompletenessTracker, Examination, Growing, Timing, Verdict
 from coldchain.collect.folder_stamps import LIST_ANYWAY, Stamp
 from coldchain.collect.intake import Intake
 from coldchain.collect.layout import taking_order
 from coldchain.collect.notice import Notice
 from coldchain.collect.watcher import FolderWatcher, Sighting
-from coldchain.errors import CatalogError, ColdchainError, printable
+from coldchain.errors import CatalogAwayError, CatalogError, ColdchainError, printable
 from coldchain.model.events import Severity
 
 log = logging.getLogger(__name__)
@@ -65,6 +69,7 @@ class Collector:
     scan_seconds : the period of the reconciling scan.
     use_inotify : False for mounts whose other side's changes the kernel does not tell.
     clock : a monotonic clock in seconds.
+    journal : what is waited for while the catalog does not answer is noted there; None: nowhere.
     """
 
     def __init__(
@@ -76,7 +81,9 @@ class Collector:
         scan_seconds: float = 30.0,
         use_inotify: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        journal: AwayJournal | None = None,
     ) -> None:
+        self._journal = journal
         self._watcher = FolderWatcher(root, scan_seconds=scan_seconds, use_inotify=use_inotify)
         self._tracker = CompletenessTracker(timing or Timing())
         self._intake = intake
@@ -126,6 +133,8 @@ class Collector:
         except CatalogError as error:
             # The catalog is away or busy, so this cannot be told on the page. What is pending stays so.
             log.error("the catalog does not answer: %s", printable(str(error)))  # noqa: TRY400  # its sentence says it; a trace does not
+            if isinstance(error, CatalogAwayError):
+                self._note_away()
             return _CATALOG_WAIT_SECONDS
         except _FAULTS as error:
             self._say_fault(_stated(error))
@@ -137,12 +146,52 @@ class Collector:
             self._intake.resume()
             self._noted = self._intake.stamps()
             self._watcher.trust(self._noted)
+            self._take_up_journal()
             self._resumed = True
         self._watch()
         self._see()
         self._note_stamps()
+        self._tell_journal()
         self._take()
         self._report()
+
+    def _note_away(self) -> None:
+        """Note what is waited for while the catalog does not answer."""
+        if self._journal is None:
+            return
+        try:
+            self._journal.note(self._tracker.sizes | {each.path: each.size_bytes for each in self._sighted})
+        except OSError as error:
+            log.error("what arrives cannot be noted in a file: %s", _stated(error))  # noqa: TRY400
+
+    def _take_up_journal(self) -> None:
+        """See what an earlier process had noted and not told."""
+        if self._journal is None:
+            return
+        try:
+            self._journal.read()
+        except OSError as error:
+            log.error("what had been noted cannot be read: %s", _stated(error))  # noqa: TRY400
+        self._sighted.extend(seen for path in self._journal.noted if isinstance(seen := self._seen(path), Sighting))
+
+    def _tell_journal(self) -> None:
+        """The catalog answers: say what was waited for meanwhile, and forget it. Raises CatalogError."""
+        if self._journal is None or not self._journal.noted:
+            return
+        noted = self._journal.noted
+        gone = [path for path in noted if self._seen(path) is None]
+        self._tell(told(self._watcher.root, noted, gone, datetime.now(UTC)))
+        try:
+            self._journal.clear()
+        except OSError as error:
+            log.error("what was noted cannot be removed, and is told once more: %s", _stated(error))  # noqa: TRY400
+
+    def _seen(self, path: str) -> Sighting | OSError | None:
+        """A file as it stands now; None where it is gone."""
+        try:
+            return self._watcher.look(path)
+        except OSError as error:
+            return error
 
     def _say_fault(self, stated: str) -> None:
         """Say that a step failed, in the log with its trace and on the page if that can be; once while it is the same.
@@ -244,11 +293,33 @@ class Collector:
     def _take(self) -> None:
         """Take what is due, metadata and references first, for a bounded time."""
         until = self._clock() + _TAKING_SECONDS
-        due = sorted(self._tracker.due(self._clock()), key=lambda examination: taking_order(examination.path))
-        for examination in due:
-            self._take_one(examination)
+        due = deque(sorted(self._tracker.due(self._clock()), key=lambda examination: taking_order(examination.path)))
+        while due:
+            for examination in self._take_together(due):
+                self._take_one(examination)
+                if self._stopping.is_set() or self._clock() >= until:
+                    return
             if self._stopping.is_set() or self._clock() >= until:
                 return
+
+    def _take_together(self, due: deque[Examination]) -> list[Examination]:
+        """Take the first of these off the list, together if that goes; those of them that must be taken alone."""
+        first = list(islice(due, MOST_TOGETHER))
+        verdicts: Sequence[Verdict | None]
+        try:
+            verdicts = self._intake.take_together(first, clock=self._clock)
+        except _FAULTS as error:  # alone, each is told what is the matter with it
+            log.info("%d files are taken one by one: %s", len(first), _stated(error))
+            verdicts = [None] * len(first)
+        alone = []
+        for verdict in verdicts:
+            examination = due.popleft()
+            if verdict is None:
+                alone.append(examination)
+            else:
+                self._failures.pop(examination.path, None)
+                self._judge(examination, verdict)
+        return alone
 
     def _take_one(self, examination: Examination) -> None:
         """One file's examination. Whatever goes wrong with it stays with it: it is tried again after the others."""
@@ -264,6 +335,9 @@ class Collector:
             verdict = Verdict.UNREADABLE
         else:
             self._failures.pop(examination.path, None)
+        self._judge(examination, verdict)
+
+    def _judge(self, examination: Examination, verdict: Verdict) -> None:
         self._tracker.judge(examination, verdict, self._clock())
         if verdict is Verdict.GONE:
             self._watcher.forget(examination.path)
@@ -277,14 +351,17 @@ class Collector:
 
     def _report(self) -> None:
         while self._to_report and (self._to_report[0][0] <= self._clock() or self._all_taken()):
-            notice = self._to_report[0][1]
-            try:
-                self._intake.report(notice)
-            except CatalogError:
-                raise  # it is told when the catalog is back
-            except _FAULTS:
-                log.exception("this cannot be told on the page: %s", printable(notice.message))
+            self._tell(self._to_report[0][1])
             self._to_report.popleft()
+
+    def _tell(self, notice: Notice) -> None:
+        """Put a notice on the page. Raises CatalogError: it is to be told when the catalog is back."""
+        try:
+            self._intake.report(notice)
+        except CatalogError:
+            raise
+        except _FAULTS:
+            log.exception("this cannot be told on the page: %s", printable(notice.message))
 
     def _all_taken(self) -> bool:
         scanned = self._watcher.finished_scans > 0 and not self._watcher.is_scanning

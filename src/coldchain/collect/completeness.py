@@ -103,6 +103,11 @@ class CompletenessTracker:
         """Those files."""
         return self._pending.keys()
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Those files with their sizes in bytes as they were last sighted."""
+        return {path: file.signature[0] for path, file in self._pending.items()}
+
     def is_pending(self, path: str) -> bool:
         """Whether a file is neither taken nor damaged yet."""
         return path in self._pending

@@ -49,6 +49,13 @@ class FrameSetIntake:
         meant = ((frame_set, _meant(frame_set, alike)) for frame_set in waiting)
         return [frame_set for frame_set, its in meant if its is not None and its.id == exposure.id]
 
+    def awaited(self, session: Session, names: Sequence[str]) -> set[str]:
+        """Those of these exposures' names of which earlier mdocs said something that nobody used yet. Raises
+        CatalogError."""
+        if session.layout not in _OF_SERIALEM or not names:
+            return set()
+        return frame_sets.awaited(self._catalog, session.id, names)
+
     def used(self, reached: Sequence[KnownFrameSet]) -> None:
         """These have reached their exposures. Raises CatalogError."""
         if reached:

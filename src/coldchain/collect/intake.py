@@ -1,4 +1,5 @@
-"""One file at a time: looked into, journalled in the catalog, joined to its session and its exposure.
+"""Files looked into, journalled in the catalog, joined to their sessions and their exposures: one at a time, or those
+that are ready together and that nothing sets apart in one transaction (`together`).
 
 Everything here may be done again: the catalog gives the row that is there for a path, size and time stamp that it
 knows, so a file that is taken twice stands there once. The order of the writes makes a kill harmless: an exposure gets
@@ -12,16 +13,19 @@ Nothing here stops for either.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 from coldchain.catalog import events, exposures, files, page, replicas, scans
+from coldchain.catalog.arrivals import MOST_TOGETHER
 from coldchain.catalog.engine import Catalog
 from coldchain.collect.completeness import Examination, Signature, Verdict
-from coldchain.collect.content import IMAGES, REFERENCES, Content, Identity, identity_of, look_inside, words
+from coldchain.collect.content import IMAGES, REFERENCES, Content, words
+from coldchain.collect.examining import NotWell, examine
 from coldchain.collect.folder_stamps import Stamp
 from coldchain.collect.frame_set_intake import FrameSetIntake
 from coldchain.collect.frame_sets import described
@@ -31,7 +35,8 @@ from coldchain.collect.notice import Notice
 from coldchain.collect.one_session import OneSession
 from coldchain.collect.place_pattern import PlacePattern
 from coldchain.collect.roster import SessionRoster
-from coldchain.errors import FormatError, IncompleteFileError, StorageError, printable
+from coldchain.collect.together import TogetherIntake, Whole, goes_along, over_and_below
+from coldchain.errors import FormatError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState
 from coldchain.model.policy import CopyPlan
@@ -40,9 +45,11 @@ from coldchain.model.session import Exposure, ExposureState, Session, SessionSta
 _EVERY = 1 << 62
 _PAGE = 500
 _LAST = 200
-"""Beyond what one step of a collector takes."""
+"""Beyond what one step of a collector takes one by one; what is taken together is done at once."""
 _STACK = "it is a stack of images, as its mdoc says, and not the frames of one exposure"
 _STANDING = (FileState.ARRIVED, FileState.DAMAGED)
+_GATHERING_SECONDS = 0.05
+"""So long a file that was examined may wait for others to be journalled with."""
 
 
 class Intake:
@@ -88,6 +95,7 @@ class Intake:
         # Of one session the files of all roots are journalled one after the other: what one of them finds out about its
         # references and exposures, the next must see.
         self._frame_sets = FrameSetIntake(catalog)
+        self._together = TogetherIntake(catalog, copies, self._frame_sets)
         self._references: dict[UUID, References] = {} if _of is None else _of._references
         self._turn: AbstractContextManager[bool] = threading.RLock() if _of is None else _of._turn
 
@@ -151,43 +159,58 @@ class Intake:
         What was read counts only where the path leads to the same file, unchanged, before and after the reading: GONE
         or CHANGED otherwise. Raises CatalogError where the catalog refuses; the file may then be taken again.
         """
-        before = self._identity(examination)
-        if isinstance(before, Verdict):
-            return before
-        placement = self._roster.place(examination.path)
-        found: Content | FormatError | StorageError | OSError
-        try:
-            found = look_inside(self._root, examination.path, placement)
-        except (FormatError, StorageError, OSError) as error:
-            found = error
-        after = self._identity(examination)
-        if isinstance(after, Verdict):
-            return after
-        if after != before:
-            return Verdict.CHANGED
-        if isinstance(found, Content):
-            with self._turn:
-                self._journal(found, examination.signature)
-            return Verdict.TAKEN
-        if isinstance(found, IncompleteFileError) and not examination.last_try:
-            return Verdict.INCOMPLETE
-        state = FileState.DAMAGED if isinstance(found, FormatError) else FileState.UNREADABLE
+        found = examine(self._root, examination, self._roster.place)
+        if isinstance(found, Verdict):
+            return found
         with self._turn:
-            return self._hold_back(placement, examination.signature, state, words(found))
+            if isinstance(found, Content):
+                self._journal(found, examination.signature)
+                return Verdict.TAKEN
+            state = FileState.DAMAGED if isinstance(found.error, FormatError) else FileState.UNREADABLE
+            return self._hold_back(found.placement, examination.signature, state, words(found.error))
+
+    def take_together(
+        self, examinations: Sequence[Examination], *, clock: Callable[[], float] = time.monotonic
+    ) -> list[Verdict | None]:
+        """Examine the first of these files and journal in one transaction those that nothing sets apart.
+
+        The verdicts of as many of them as were examined, in their order, at least one: not so many that the first would
+        wait for long. None: it is to be taken alone. What comes after one that is set apart is not looked at before
+        that is taken: it may make a session. Raises CatalogError.
+        """
+        if len(examinations) < 2:
+            return [None] * len(examinations)
+        until = clock() + _GATHERING_SECONDS
+        verdicts: list[Verdict | None] = []
+        whole: dict[int, tuple[Content, Signature]] = {}
+        for number, examination in enumerate(examinations[:MOST_TOGETHER]):
+            found = examine(self._root, examination, self._roster.place)
+            verdicts.append(found if isinstance(found, Verdict) else None)
+            if isinstance(found, NotWell):
+                break
+            if isinstance(found, Content):
+                if not goes_along(found) or not self._roster.knows(found.placement):
+                    break
+                whole[number] = found, examination.signature
+            if clock() >= until:
+                break
+        with self._turn:
+            for number in self._journal_together(whole):
+                verdicts[number] = Verdict.TAKEN
+        return verdicts
+
+    def take_all(self, examinations: Sequence[Examination]) -> Iterator[tuple[Examination, Verdict]]:
+        """Take files in this order, together where that is possible; each with its verdict. Raises CatalogError."""
+        taken = 0
+        while taken < len(examinations):
+            verdicts = self.take_together(examinations[taken : taken + MOST_TOGETHER])
+            for examination, verdict in zip(examinations[taken:], verdicts, strict=False):
+                yield examination, verdict or self.take(examination)
+            taken += len(verdicts)
 
     def report(self, notice: Notice) -> None:
         """Put a notice on the page, with the session that it concerns if there is one. Raises CatalogError."""
         self._event(notice.severity, notice.kind, notice.message, self._roster.nearest(notice.path))
-
-    def _identity(self, examination: Examination) -> Identity | Verdict:
-        """The file that was sighted; GONE or CHANGED where it is not there, UNREADABLE where nobody can tell now."""
-        try:
-            found = identity_of(self._root, examination.path)
-        except OSError:  # the watcher says which folder, and why
-            return Verdict.UNREADABLE
-        if found is None:
-            return Verdict.GONE
-        return found if (found.size_bytes, found.modified_ns) == examination.signature else Verdict.CHANGED
 
     # -- sessions ---------------------------------------------------------------------------------------------------
 
@@ -255,6 +278,22 @@ class Intake:
         if content.complaint:
             self._event(Severity.WARNING, "metadata.unusable", content.complaint, session, file)
 
+    def _journal_together(self, whole: Mapping[int, tuple[Content, Signature]]) -> list[int]:
+        """Journal files of sessions that are known; the numbers of those that stand there now."""
+        numbers: dict[UUID, list[int]] = {}
+        known: dict[UUID, Session] = {}
+        for number, (content, _) in whole.items():
+            session = self._session(content.placement)
+            known[session.id] = session
+            numbers.setdefault(session.id, []).append(number)
+        done = []
+        for session_id, its in numbers.items():
+            session, given = known[session_id], [whole[number] for number in its]
+            along = [Whole(each, seen, self._roster.place_id(session, each.placement)) for each, seen in given]
+            stand = self._together.journal(session, self._references[session_id], along)
+            done += [number for number, stands in zip(its, stand, strict=True) if stands]
+        return done
+
     def _correct(self, session: Session, name: str) -> None:
         """A stack that was taken for an exposure while its mdoc did not say yet what it is: it waits for nothing."""
         exposure = exposures.by_name(self._catalog, session.id, name)
@@ -286,11 +325,7 @@ class Intake:
         )
 
     def _describe(self, session: Session, exposure: Exposure, content: Content) -> None:
-        metadata = exposure.metadata
-        if content.description is not None:
-            metadata = content.description.over(metadata)
-        if content.header is not None:
-            metadata = metadata.over(content.header)
+        metadata = over_and_below(content, exposure.metadata)
         said = self._frame_sets.said_of(session, exposure) if content.placement.kind in IMAGES else []
         for frame_set in said:
             metadata = described(metadata, frame_set.metadata)

@@ -105,8 +105,8 @@ class RootPass:
             else:
                 self._tracker.see(seen, self._clock())
         verdicts: Counter[Verdict] = Counter()
-        for examination in sorted(self._tracker.due(self._clock()), key=lambda due: taking_order(due.path)):
-            verdict = self._intake.take(examination)
+        due = sorted(self._tracker.due(self._clock()), key=lambda examination: taking_order(examination.path))
+        for examination, verdict in self._intake.take_all(due):
             self._tracker.judge(examination, verdict, self._clock())
             if verdict is Verdict.UNREADABLE and give_up:
                 self._tracker.forget(examination.path)

@@ -62,9 +62,13 @@ class OneSession:
         for path in paths:
             yield path, Spot(self._session.id, self._place_id, path[self._start :])
 
+    def knows(self, placement: Placement) -> bool:
+        """Whether a file tells nothing new of the session's layout."""
+        return self._session.layout is not Layout.PLAIN or placement.layout is Layout.PLAIN
+
     def session(self, placement: Placement) -> Session:
         """The session, whose layout a file may tell. Raises CatalogError."""
-        if self._session.layout is Layout.PLAIN and placement.layout is not Layout.PLAIN:
+        if not self.knows(placement):
             self._session = sessions.set_layout(self._catalog, self._session.id, placement.layout)
         return self._session
 

@@ -131,13 +131,18 @@ class SessionRoster:
             self.refresh()
             self._met.update(folders)
 
+    def knows(self, placement: Placement) -> bool:
+        """Whether the session of a file is there, and the file tells nothing new of its layout."""
+        session = self._by_folder.get(placement.session_folder)
+        return session is not None and not _tells_layout(session, placement)
+
     def session(self, placement: Placement) -> Session:
         """The session of a file, found or made. Raises CatalogError."""
         folder = placement.session_folder
         if folder not in self._by_folder and self._others:
             self.refresh()  # another root may just have made it
         session = self._by_folder.get(folder) or self._joined(placement) or self._made(placement)
-        if session.layout is Layout.PLAIN and placement.layout is not Layout.PLAIN:
+        if _tells_layout(session, placement):
             session = sessions.set_layout(self._catalog, session.id, placement.layout)
         self._by_folder[folder] = session
         return session
@@ -320,3 +325,7 @@ def _has_folder(root: Path, folder: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _tells_layout(session: Session, placement: Placement) -> bool:
+    return session.layout is Layout.PLAIN and placement.layout is not Layout.PLAIN
