@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import alignment, chain, ctf, hashing, pick, s3, ssh, storage, watch, watch_engine
+from benchmarks import alignment, catalog, chain, ctf, hashing, pick, s3, ssh, storage, watch, watch_engine
 
 PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "alignment": alignment.main,
+    "catalog": catalog.main,
     "chain": lambda _: chain.main(),
     "ctf": ctf.main,
     "hashing": hashing.main,

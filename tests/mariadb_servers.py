@@ -66,23 +66,32 @@ def _installed() -> Path:
 
 
 class MariaDbServer:
-    """A MariaDB server whose files are in `folder`, which it makes and `close` removes.
+    """A MariaDB server whose files are in `folder`, which it makes and `close` removes, unless it `keeps` them for
+    another time.
 
     `port` stays the same over restarts. `options` are the server's own, underscores or hyphens; `server_id` and
     `log_bin` make a primary. Commits outlive a kill, not a power cut, unless the options say otherwise.
     """
 
     def __init__(
-        self, folder: Path, *, server_id: int = 1, port: int | None = None, options: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        server_id: int = 1,
+        port: int | None = None,
+        options: Mapping[str, str] | None = None,
+        keeps: bool = False,
     ) -> None:
         require_mariadb()
+        self.keeps = keeps
         self.folder = folder
         self.socket = Path(tempfile.mkdtemp(prefix="mariadb-")) / "socket"  # a socket's path has 107 bytes at most
         self.port = port or free_port()
         self.options = {**_SMALL, **_HASTY, **(options or {}), "server_id": str(server_id)}
         self.process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
-        shutil.copytree(_installed(), folder / "data")
+        if not keeps or not (folder / "data").exists():
+            shutil.copytree(_installed(), folder / "data")
         self._made_user = False
 
     def __enter__(self) -> Self:
@@ -142,7 +151,11 @@ class MariaDbServer:
         self._made_user = False
 
     def close(self) -> None:
-        """Kill it and remove its files."""
+        """Kill it and remove its files; with `keeps`, shut it down and leave them."""
+        if self.keeps:
+            self.stop()
+            shutil.rmtree(self.socket.parent, ignore_errors=True)
+            return
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.socket.parent, ignore_errors=True)

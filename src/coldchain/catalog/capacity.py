@@ -16,8 +16,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, orm, select, true
 
 from coldchain.catalog import tasks
+from coldchain.catalog.by_index import KEY, by_index
 from coldchain.catalog.engine import Catalog
-from coldchain.catalog.tables import EventRow, FileRow, ReplicaRow, StoreSampleRow
+from coldchain.catalog.tables import EventRow, FileRow, ReplicaRow, SessionRow, StoreSampleRow
 from coldchain.model.files import CopyTask, FileKind, ReplicaState
 from coldchain.model.identity import first_id_at
 from coldchain.model.stores import StoreSample
@@ -100,8 +101,10 @@ def lines(catalog: Catalog, session_id: UUID | None = None) -> list[UsageLine]:
     """What lies on every store, of one session or of all, by session and kind."""
     found: defaultdict[tuple[str, str, UUID, FileKind], Usage] = defaultdict(Usage)
     with catalog.reading() as unit:
-        for site, store, session, kind, state, files, size in unit.execute(lines_query(session_id)):
-            found[site, store, session, kind] += _usage(state, files, size)
+        wanted = [session_id] if session_id is not None else unit.scalars(select(SessionRow.id)).all()
+        for each in wanted:  # one at a time: of all together a database would sort all that there is
+            for site, store, session, kind, state, files, size in unit.execute(lines_query(each)):
+                found[site, store, session, kind] += _usage(state, files, size)
     return [UsageLine(*key, usage) for key, usage in found.items()]
 
 
@@ -185,23 +188,23 @@ def newest_sample_at(catalog: Catalog, key: _Key) -> datetime | None:
 
 def total_query(site: str, store: str) -> Select[ReplicaState, int, int]:
     """How many copies in each state lie on a store, and their bytes, from an index alone."""
-    return (
+    query = (
         select(ReplicaRow.state, func.count(), func.sum(ReplicaRow.size_bytes))
         .where(ReplicaRow.site == site, ReplicaRow.store == store, ReplicaRow.state.in_(_THERE))
         .group_by(ReplicaRow.state)
     )
+    return by_index(query, ReplicaRow, "ix_replicas_scrub")
 
 
-def lines_query(session_id: UUID | None) -> Select[str, str, UUID, FileKind, ReplicaState, int, int]:
-    """How many copies of each kind in each state lie on which store, and their bytes, of a session or of each."""
+def lines_query(session_id: UUID) -> Select[str, str, UUID, FileKind, ReplicaState, int, int]:
+    """How many copies of each kind in each state of a session lie on which store, and their bytes."""
     of = (ReplicaRow.site, ReplicaRow.store, FileRow.session_id, FileRow.kind, ReplicaRow.state)
-    query = (
+    return (
         select(*of, func.count(), func.sum(ReplicaRow.size_bytes))
         .join(FileRow, FileRow.id == ReplicaRow.file_id)
-        .where(ReplicaRow.state.in_(_THERE))
+        .where(FileRow.session_id == session_id, ReplicaRow.state.in_(_THERE))
         .group_by(*of)
     )
-    return query if session_id is None else query.where(FileRow.session_id == session_id)
 
 
 def changed_query(since: datetime) -> Select[UUID | None]:
@@ -209,35 +212,38 @@ def changed_query(since: datetime) -> Select[UUID | None]:
     matters = EventRow.session_id.is_not(None) | (EventRow.kind == "store.adopted")
     # SQLite would go through an index on sessions, all of it, were it the plain column.
     session = func.coalesce(EventRow.session_id, EventRow.session_id)
-    return select(session).where(EventRow.id >= first_id_at(since), matters).distinct()
+    return by_index(select(session).where(EventRow.id >= first_id_at(since), matters).distinct(), EventRow, KEY)
 
 
 def to_do_query(site: str) -> Select[str, int, ReplicaState, str, int, int]:
     """What a site's stores still want, and why."""
     of = (ReplicaRow.store, ReplicaRow.priority, ReplicaRow.state, ReplicaRow.detail)
-    return (
+    query = (
         select(*of, func.count(), func.sum(ReplicaRow.size_bytes))
         .where(ReplicaRow.site == site, ReplicaRow.pending == true())
         .group_by(*of)
         .order_by(ReplicaRow.store, ReplicaRow.priority, ReplicaRow.state, func.count().desc(), ReplicaRow.detail)
     )
+    return by_index(query, ReplicaRow, "ix_replicas_queue")
 
 
 def oldest_query(site: str, state: ReplicaState, store: str, priority: int) -> Select[UUID]:
     """The oldest copy of a priority that a store wants."""
-    return select(func.min(ReplicaRow.id)).where(*_queue(site, state, store), ReplicaRow.priority == priority)
+    query = select(func.min(ReplicaRow.id)).where(*_queue(site, state, store), ReplicaRow.priority == priority)
+    return by_index(query, ReplicaRow, "ix_replicas_queue")
 
 
 def damaged_query(site: str, store: str) -> Select[datetime | None]:
     """When the first of the copies that are to be mended was found damaged."""
-    return select(func.min(ReplicaRow.checked_at)).where(*_queue(site, ReplicaState.DAMAGED, store))
+    query = select(func.min(ReplicaRow.checked_at)).where(*_queue(site, ReplicaState.DAMAGED, store))
+    return by_index(query, ReplicaRow, "ix_replicas_scrub")
 
 
 def late_query(
     site: str, state: ReplicaState, store: str, priority: int, kinds: Collection[FileKind], before: UUID
 ) -> Select[int, int, UUID]:
     """How many copies of files of these kinds, from before a key, a store wants; their bytes; the oldest."""
-    found = (
+    query = (
         select(ReplicaRow.id, ReplicaRow.size_bytes)
         .join(FileRow, FileRow.id == ReplicaRow.file_id)
         .where(
@@ -248,8 +254,8 @@ def late_query(
         )
         .order_by(ReplicaRow.id)
         .limit(MOST_LATE)
-        .subquery()
     )
+    found = by_index(query, ReplicaRow, "ix_replicas_queue").subquery()
     return select(func.count(), func.sum(found.c.size_bytes), func.min(found.c.id))
 
 
@@ -257,11 +263,12 @@ def late_damaged_query(
     site: str, store: str, kinds: Collection[FileKind], before: datetime
 ) -> Select[int, int, datetime | None]:
     """How many copies of files of these kinds are damaged since before a time; their bytes; since when."""
-    return (
+    query = (
         select(func.count(), func.sum(ReplicaRow.size_bytes), func.min(ReplicaRow.checked_at))
         .join(FileRow, FileRow.id == ReplicaRow.file_id)
         .where(*_queue(site, ReplicaState.DAMAGED, store), ReplicaRow.checked_at < before, FileRow.kind.in_(kinds))
     )
+    return by_index(query, ReplicaRow, "ix_replicas_scrub")
 
 
 def history_query(key: _Key, since: datetime) -> Select[datetime, int | None, int | None, int, int]:

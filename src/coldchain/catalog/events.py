@@ -9,14 +9,18 @@ from __future__ import annotations
 import heapq
 from datetime import UTC, datetime
 from itertools import islice
+from typing import TypeVarTuple
 from uuid import UUID
 
 from sqlalchemy import Select, orm, select
 
 from coldchain.catalog import sites
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import EventRow
 from coldchain.model.events import Event, Severity
+
+Chosen = TypeVarTuple("Chosen")
 
 _RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 
@@ -87,17 +91,27 @@ def recent_query(site: str, severity: Severity, *, session_id: UUID | None, limi
         .order_by(EventRow.id.desc())
         .limit(limit)
     )
-    return query if session_id is None else query.where(EventRow.session_id == session_id)
+    return of_session(query, session_id)
 
 
 def since_query(site: str, severity: Severity, last: UUID, limit: int) -> Select[EventRow]:
     """A site's events of one severity after one, oldest first."""
-    return (
+    query = (
         select(EventRow)
         .where(EventRow.site == site, EventRow.severity == severity, EventRow.id > last)
         .order_by(EventRow.id)
         .limit(limit)
     )
+    return of_session(query, None)
+
+
+def of_session(query: Select[*Chosen], session_id: UUID | None) -> Select[*Chosen]:
+    """A query of a site's events of one severity, of a session or of all, by the index that has them in order. For this
+    room's modules."""
+    if session_id is None:
+        return by_index(query, EventRow, "ix_events_site_severity_id")
+    query = query.where(EventRow.session_id == session_id)
+    return by_index(query, EventRow, "ix_events_session_id_site_severity_id")
 
 
 def add(

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Select, orm, select
 
 from coldchain.catalog import events
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.columns import is_path, path_digest, stem_digest
 from coldchain.catalog.documents import metadata_from_json, metadata_to_json, written_over
 from coldchain.catalog.engine import Catalog
@@ -190,11 +191,14 @@ def by_name_query(session_id: UUID, name: str) -> Select[ExposureRow]:
 
 
 def by_stem_query(session_id: UUID, digests: Sequence[bytes]) -> Select[ExposureRow]:
-    """The exposures of stems with these digests, oldest first."""
+    """The exposures of stems with these digests, of each the oldest first.
+
+    In the order of the index: for that of the ids alone, SQLite would go through all of the session's exposures.
+    """
     return (
         select(ExposureRow)
         .where(ExposureRow.session_id == session_id, ExposureRow.stem_digest.in_(digests))
-        .order_by(ExposureRow.id)
+        .order_by(ExposureRow.stem_digest, ExposureRow.id)
     )
 
 
@@ -210,13 +214,14 @@ def waiting_query(site: str, *, limit: int, before: UUID | None) -> Select[Expos
 
 
 def _with_input(site: str, state: ExposureState, limit: int) -> Select[ExposureRow]:
-    return (
+    query = (
         select(ExposureRow)
         .join(FileRow, FileRow.id == ExposureRow.input_file_id)
         .where(ExposureRow.site == site, ExposureRow.state == state, FileRow.sha256.is_not(None))
         .order_by(ExposureRow.id.desc())
         .limit(limit)
     )
+    return by_index(query, ExposureRow, "ix_exposures_site_state_id")
 
 
 def processing_query(site: str) -> Select[ExposureRow]:
@@ -227,6 +232,7 @@ def processing_query(site: str) -> Select[ExposureRow]:
 def page_query(session_id: UUID, *, limit: int, before: UUID | None) -> Select[ExposureRow]:
     """A session's exposures, newest first."""
     query = select(ExposureRow).where(ExposureRow.session_id == session_id)
+    query = by_index(query, ExposureRow, "ix_exposures_session_id_id")
     if before is not None:
         query = query.where(ExposureRow.id < before)
     return query.order_by(ExposureRow.id.desc()).limit(limit)

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Select, orm, select
 
 from coldchain.catalog import replicas
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.columns import is_path, path_digest
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.file_rows import (
@@ -261,7 +262,9 @@ def exposure_query(exposure_id: UUID) -> Select[FileRow]:
 def session_query(session_id: UUID, state: FileState | None, limit: int) -> Select[FileRow]:
     """A session's newest files."""
     query = select(FileRow).where(FileRow.session_id == session_id).order_by(FileRow.id.desc()).limit(limit)
-    return query if state is None else query.where(FileRow.state == state)
+    if state is None:
+        return by_index(query, FileRow, "ix_files_session_id_id")
+    return by_index(query.where(FileRow.state == state), FileRow, "ix_files_session_id_state_id")
 
 
 def _note_second(unit: orm.Session, first: FileRow, place_id: UUID | None, size_bytes: int, modified_ns: int) -> None:

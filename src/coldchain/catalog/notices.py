@@ -8,45 +8,43 @@ Only this site's events: where several sites' catalogs are joined, each site tel
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, delete, orm, select
 
 from coldchain.catalog.engine import Catalog
-from coldchain.catalog.events import as_event
+from coldchain.catalog.events import as_event, newest_own, of_session
 from coldchain.catalog.tables import EventRow, InstrumentRow, NoticeCursorRow, NoticeToldRow, SessionRow
-from coldchain.model.events import Notice
+from coldchain.model.events import Notice, Severity
 
 
 def after(catalog: Catalog, last: UUID, *, limit: int) -> list[Notice]:
     """This site's events after the one with the id `last`, oldest first, with the names of session and instrument."""
-    return _told_of(catalog, _with_names(catalog).where(EventRow.id > last).limit(limit))
+    # One query for each severity: an index gives each in order, however many events there are.
+    found = [_told_of(catalog, after_query(catalog.site, severity, last, limit)) for severity in Severity]
+    return list(islice(heapq.merge(*found, key=lambda notice: notice.event.id), limit))
 
 
 def ids(catalog: Catalog, after: UUID, until: UUID, *, limit: int) -> list[UUID]:
     """The ids of this site's events after the one and up to the other: the newest so many, the newest first."""
-    query = (
-        select(EventRow.id)
-        .where(EventRow.id > after, EventRow.id <= until, EventRow.site == catalog.site)
-        .order_by(EventRow.id.desc())
-        .limit(limit)
-    )
     with catalog.reading() as unit:
-        return list(unit.scalars(query))
+        queries = [ids_query(catalog.site, severity, after, until, limit) for severity in Severity]
+        return sorted((found for query in queries for found in unit.scalars(query)), reverse=True)[:limit]
 
 
 def these(catalog: Catalog, wanted: Sequence[UUID]) -> list[Notice]:
     """This site's events with these ids (a thousand at most), oldest first."""
-    return _told_of(catalog, _with_names(catalog).where(EventRow.id.in_(wanted)))
+    return _told_of(catalog, these_query(catalog.site, wanted))
 
 
 def newest(catalog: Catalog) -> UUID:
     """The id of this site's newest event; the nil UUID, which is before all others, where there is none."""
-    query = select(EventRow.id).where(EventRow.site == catalog.site).order_by(EventRow.id.desc()).limit(1)
-    with catalog.reading() as unit:
-        return unit.scalar(query) or UUID(int=0)
+    found = newest_own(catalog)
+    return UUID(int=0) if found is None else found.id
 
 
 def cursor(catalog: Catalog, rule: str) -> UUID | None:
@@ -94,12 +92,30 @@ def record(
         unit.add_all(NoticeToldRow(site=catalog.site, rule=rule, event_id=each) for each in told if each > event_id)
 
 
-def _with_names(catalog: Catalog) -> Select[EventRow, str, str, str]:
+def after_query(site: str, severity: Severity, last: UUID, limit: int) -> Select[EventRow, str, str, str]:
+    """A site's events of one severity after one, oldest first, with the names of session and instrument."""
+    query = _with_names(site).where(EventRow.severity == severity, EventRow.id > last).limit(limit)
+    return of_session(query, None)
+
+
+def these_query(site: str, wanted: Sequence[UUID]) -> Select[EventRow, str, str, str]:
+    """A site's events with these ids, oldest first, with the names of session and instrument."""
+    return _with_names(site).where(EventRow.id.in_(wanted))
+
+
+def ids_query(site: str, severity: Severity, after: UUID, until: UUID, limit: int) -> Select[UUID]:
+    """The ids of a site's events of one severity after one and up to another, newest first."""
+    of_these = (EventRow.site == site, EventRow.severity == severity)
+    query = select(EventRow.id).where(*of_these, EventRow.id > after, EventRow.id <= until)
+    return of_session(query.order_by(EventRow.id.desc()).limit(limit), None)
+
+
+def _with_names(site: str) -> Select[EventRow, str, str, str]:
     return (
         select(EventRow, SessionRow.name, InstrumentRow.name, SessionRow.owner_mail)
         .outerjoin(SessionRow, EventRow.session_id == SessionRow.id)
         .outerjoin(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
-        .where(EventRow.site == catalog.site)
+        .where(EventRow.site == site)
         .order_by(EventRow.id)
     )
 

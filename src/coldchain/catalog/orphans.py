@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, orm, select, true
 from sqlalchemy import update as sql_update
 
 from coldchain.catalog import events
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.exposures import NO_INPUT
 from coldchain.catalog.tables import ExposureRow, FrameSetRow, InstrumentRow, SessionRow
@@ -81,7 +82,7 @@ def count(catalog: Catalog, session_id: UUID) -> int:
 
 def exposures_query(session_id: UUID) -> Select[ExposureRow]:
     """A session's exposures that were told to be orphans, the first told first."""
-    return (
+    query = (
         select(ExposureRow)
         .where(
             ExposureRow.session_id == session_id,
@@ -90,6 +91,7 @@ def exposures_query(session_id: UUID) -> Select[ExposureRow]:
         )
         .order_by(ExposureRow.orphaned_at, ExposureRow.id)
     )
+    return by_index(query, ExposureRow, "ix_exposures_session_id_orphaned_at_id")
 
 
 def frame_sets_query(session_id: UUID) -> Select[FrameSetRow]:
@@ -136,7 +138,7 @@ def frame_sets_waiting_query(
     site: str, instrument_name: str, found_before: datetime
 ) -> Select[UUID, UUID, str, str, str]:
     """A site's movies of which an mdoc of many tells, and that have not come and were not told yet."""
-    return (
+    query = (
         select(FrameSetRow.id, FrameSetRow.session_id, FrameSetRow.movie, FrameSetRow.described_in, SessionRow.name)
         .join(SessionRow, FrameSetRow.session_id == SessionRow.id)
         .join(InstrumentRow, SessionRow.instrument_id == InstrumentRow.id)
@@ -148,6 +150,7 @@ def frame_sets_waiting_query(
             InstrumentRow.name == instrument_name,
         )
     )
+    return by_index(query, FrameSetRow, "ix_frame_sets_site_waiting_id")
 
 
 def _new(unit: orm.Session, site: str, instrument_name: str, found_before: datetime) -> list[_New]:

@@ -6,14 +6,16 @@ repeats nor hides anything.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Select, case, func, orm, select, true
 
-from coldchain.catalog import exposures, files, replicas, sessions, sites, steps
+from coldchain.catalog import events, exposures, files, replicas, sessions, sites, steps
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import (
     CtfRow,
@@ -34,6 +36,8 @@ from coldchain.model.results import Step, StepRun, StepState
 from coldchain.model.session import Exposure, ExposureState, Session, SessionCounts
 
 NOT_TOLD = ""
+SMALL_EXPOSURES = 1000
+RESTS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,15 @@ class ExposureFilter:
 
 @dataclass(frozen=True, slots=True)
 class SessionLine:
-    """A session in the list of all."""
+    """A session in the list of all. `counts` are old where it is not `is_current`; they are not made anew before
+    `rests_until`, in seconds of a clock that only grows."""
 
     session: Session
     counts: SessionCounts
     last_activity: datetime
     newest_events: tuple[UUID | None, ...]
+    rests_until: float = 0.0
+    is_current: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +157,7 @@ def newest_event_query(site: str, severity: Severity, session_id: UUID | None) -
     """A site's newest event of a severity, from the end of an index."""
     of_these = (EventRow.site == site, EventRow.severity == severity)
     query = select(EventRow.id).where(*of_these).order_by(EventRow.id.desc()).limit(1)
-    return query if session_id is None else query.where(EventRow.session_id == session_id)
+    return events.of_session(query, session_id)
 
 
 def session_lines(
@@ -163,16 +170,33 @@ def session_lines(
     """Sessions with their counters and the time of their newest event, newest session first.
 
     `known` keeps the lines between calls: counting 10,000 exposures takes 0.1 s, and few sessions of a list change. A
-    line is made anew when its session has a newer event, as every change that the counters see is one.
+    line is made anew when its session has a newer event, as every change that the counters see is one; that of a large
+    session rests between (`rest_seconds`).
     """
     known = {} if known is None else known
     chosen = [found for found in sessions.list_all(catalog) if before is None or found.id < before][:limit]
     for found in chosen:
-        newest = newest_events(catalog, found.id)
-        if found.id not in known or (known[found.id].session, known[found.id].newest_events) != (found, newest):
-            counts = sessions.counts(catalog, found.id)
-            known[found.id] = SessionLine(found, counts, last_activity(catalog, newest) or found.created_at, newest)
+        known[found.id] = _line(catalog, found, known.get(found.id))
     return [known[found.id] for found in chosen]
+
+
+def _line(catalog: Catalog, found: Session, known: SessionLine | None) -> SessionLine:
+    newest = newest_events(catalog, found.id)
+    if known is not None and (known.session, known.newest_events) == (found, newest):
+        return known
+    at = last_activity(catalog, newest) or found.created_at
+    begun = time.monotonic()
+    if known is not None and begun < known.rests_until:
+        return replace(known, session=found, last_activity=at, is_current=False)
+    counts = sessions.counts(catalog, found.id)
+    now = time.monotonic()
+    return SessionLine(found, counts, at, newest, now + rest_seconds(counts.exposures, now - begun))
+
+
+def rest_seconds(exposures_counted: int, took_seconds: float) -> float:
+    """For how long a session is not counted again that had so many exposures when counting it took so long: a small one
+    is whenever something has happened, a large one leaves most of the time for other work."""
+    return 0.0 if exposures_counted <= SMALL_EXPOSURES else RESTS * took_seconds
 
 
 def newest_events(catalog: Catalog, session_id: UUID | None) -> tuple[UUID | None, ...]:
@@ -235,6 +259,8 @@ def gallery_query(
 ) -> Select[ExposureRow]:
     """Exposures in the order of their keys: newest first, or oldest first where they are to follow `after`."""
     query = select(ExposureRow).where(ExposureRow.session_id == session_id)
+    index = "ix_exposures_session_id_id" if chosen.state is None else "ix_exposures_session_id_state"
+    query = by_index(query, ExposureRow, index)
     if chosen.state is not None:
         query = query.where(ExposureRow.state == chosen.state)
     if chosen.square is not None:
@@ -272,11 +298,12 @@ def place_counts(catalog: Catalog, session_id: UUID) -> list[PlaceCount]:
 def place_counts_query(session_id: UUID) -> Select[str | None, str | None, int, int]:
     """Grid square, hole, and how many exposures of a session it has, and how many of them are quarantined."""
     quarantined = func.sum(case((ExposureRow.state == ExposureState.QUARANTINED, 1), else_=0))
-    return (
+    query = (
         select(ExposureRow.grid_square, ExposureRow.foil_hole, func.count(), quarantined)
         .where(ExposureRow.session_id == session_id)
         .group_by(ExposureRow.grid_square, ExposureRow.foil_hole)
     )
+    return by_index(query, ExposureRow, "ix_exposures_session_id_id")
 
 
 def overview_paths(catalog: Catalog, session_id: UUID) -> list[str]:
@@ -332,7 +359,7 @@ def failed_copies(catalog: Catalog, session_id: UUID, *, limit: int) -> list[tup
 
 def failed_copies_query(session_id: UUID, limit: int) -> Select[UUID, UUID]:
     """Replica and file of a session's copies whose last try failed, newest first."""
-    return (
+    query = (
         select(ReplicaRow.id, ReplicaRow.file_id)
         .join(FileRow, ReplicaRow.file_id == FileRow.id)
         .join(SessionRow, FileRow.session_id == SessionRow.id)
@@ -345,6 +372,7 @@ def failed_copies_query(session_id: UUID, limit: int) -> Select[UUID, UUID]:
         .order_by(ReplicaRow.id.desc())
         .limit(limit)
     )
+    return by_index(query, ReplicaRow, "ix_replicas_queue")
 
 
 def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCard]:

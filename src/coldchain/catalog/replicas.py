@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, orm, select, update
 
 from coldchain.catalog import events
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.file_rows import COPIED_STATES, as_replica, checked_digest, file_row, note, replicas_query
 from coldchain.catalog.tables import Base, EventRow, FileRow, ReplicaRow
@@ -75,24 +76,37 @@ def want_missing(catalog: Catalog, session_id: UUID, plan: CopyPlan) -> int:
     after: UUID | None = None
     stores = [place.name for place in plan.places]
     while True:
-        with catalog.writing() as unit:
-            query = lacking_query(catalog.site, session_id, stores, after).limit(_AT_ONCE)
+        query = lacking_query(catalog.site, session_id, stores, after).limit(_AT_ONCE)
+        with catalog.reading() as unit:
             page = unit.execute(query).all()
-            added += _want_all(unit, session_id, page, plan)
+            lacks = bool(_lacking(unit, page, plan))
+        if lacks:  # whatever policies say, nearly all files have their copies: nobody waits for this to find that
+            with catalog.writing() as unit:
+                page = unit.execute(query).all()
+                added += _want_all(unit, session_id, page, plan)
         if len(page) < _AT_ONCE:
             return added
         after = page[-1][0]
 
 
-def _want_all(unit: orm.Session, session_id: UUID, page: Sequence[tuple[UUID, FileKind, int]], plan: CopyPlan) -> int:
+def _lacking(
+    unit: orm.Session, page: Sequence[tuple[UUID, FileKind, int]], plan: CopyPlan
+) -> list[tuple[UUID, FileKind, int, str]]:
+    """Each of these files with each store on which it lacks a copy."""
     there: defaultdict[UUID, dict[str, ReplicaState]] = defaultdict(dict)
-    of_page = select(ReplicaRow.file_id, ReplicaRow.store, ReplicaRow.state)
-    for file_id, store, state in unit.execute(of_page.where(ReplicaRow.file_id.in_([file_id for file_id, *_ in page]))):
+    for file_id, store, state in unit.execute(there_query([file_id for file_id, *_ in page])):
         there[file_id][store] = state
-    rows = [
-        _wanted(unit.info["site"], file_id, size_bytes, store, plan.priority(kind))
+    return [
+        (file_id, kind, size_bytes, store)
         for file_id, kind, size_bytes in page
         for store in missing(kind, there[file_id], plan)
+    ]
+
+
+def _want_all(unit: orm.Session, session_id: UUID, page: Sequence[tuple[UUID, FileKind, int]], plan: CopyPlan) -> int:
+    rows = [
+        _wanted(unit.info["site"], file_id, size_bytes, store, plan.priority(kind))
+        for file_id, kind, size_bytes, store in _lacking(unit, page, plan)
     ]
     if rows:
         unit.execute(insert(ReplicaRow), rows)
@@ -173,7 +187,13 @@ def lacking_query(
         )
         .order_by(FileRow.id)
     )
+    query = by_index(query, FileRow, "ix_files_session_id_id")
     return query if after is None else query.where(FileRow.id > after)
+
+
+def there_query(file_ids: Sequence[UUID]) -> Select[UUID, str, ReplicaState]:
+    """File, store and state of these files' copies."""
+    return select(ReplicaRow.file_id, ReplicaRow.store, ReplicaRow.state).where(ReplicaRow.file_id.in_(file_ids))
 
 
 def _wanted(site: str, file_id: UUID, size_bytes: int, store: str, priority: int) -> dict[str, Any]:
@@ -307,12 +327,13 @@ def _others(unit: orm.Session, copies: Sequence[Row[Any]]) -> dict[UUID, list[Fi
     for session_id in {session_id for session_id, _ in by_path}:
         digests = [digest for of_session, digest in by_path if of_session == session_id]
         for some in _pages(digests):
-            for row in unit.scalars(_others_query(session_id, some, known)):
+            for row in unit.scalars(others_query(session_id, some, known)):
                 others[by_path[session_id, row.path_digest]].append(row)
     return others
 
 
-def _others_query(session_id: UUID, digests: Sequence[bytes], known: Sequence[UUID]) -> Select[FileRow]:
+def others_query(session_id: UUID, digests: Sequence[bytes], known: Sequence[UUID]) -> Select[FileRow]:
+    """The files of these paths but the known ones."""
     return select(FileRow).where(
         FileRow.session_id == session_id, FileRow.path_digest.in_(digests), FileRow.id.not_in(known)
     )
@@ -345,7 +366,7 @@ def _displace(unit: orm.Session, others: Sequence[FileRow], replica: Replacement
         was_here = (older.site, older.store, older.kept_as) == (replica.site, replica.store, None)
         if older.state not in _STOOD or not was_here or older.sha256 == replica.sha256:
             continue  # of the same content, what lies under the name is the copy, too
-        if kept is not None and kept.sha256 == older.sha256:
+        if kept is not None and kept.sha256 is not None and kept.sha256 == older.sha256:
             older.kept_as = kept.path
             if older.state == ReplicaState.DAMAGED:
                 # A scrub had read what took its name. It was read whole since, but nobody says past which cache.

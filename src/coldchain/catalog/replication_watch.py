@@ -111,24 +111,28 @@ def standing(catalog: Catalog) -> UUID | None:
         begun = [
             row_id
             for severity in (Severity.ERROR, Severity.WARNING)
-            for row_id, kind in unit.execute(_newest_query(catalog.site, severity))
+            for row_id, kind in unit.execute(newest_query(catalog.site, severity))
             if kind == KIND
         ]
         if not begun:
             return None
-        ended = select(EventRow.id).where(
-            EventRow.site == catalog.site,
-            EventRow.severity == Severity.INFO,
-            EventRow.id > max(begun),
-            EventRow.kind == KIND,
-        )
-        return None if unit.scalar(ended.limit(1)) else max(begun)
+        return None if unit.scalar(ended_query(catalog.site, max(begun))) else max(begun)
 
 
-def _newest_query(site: str, severity: Severity) -> Select[UUID, str]:
-    return (
+def newest_query(site: str, severity: Severity) -> Select[UUID, str]:
+    """A site's newest events of a severity, with their kinds."""
+    query = (
         select(EventRow.id, EventRow.kind)
         .where(EventRow.site == site, EventRow.severity == severity)
         .order_by(EventRow.id.desc())
         .limit(_ERRORS_LOOKED_THROUGH)
     )
+    return events.of_session(query, None)
+
+
+def ended_query(site: str, begun: UUID) -> Select[UUID]:
+    """A site's event after one that says that trouble with the replication is over."""
+    query = select(EventRow.id).where(
+        EventRow.site == site, EventRow.severity == Severity.INFO, EventRow.id > begun, EventRow.kind == KIND
+    )
+    return events.of_session(query.limit(1), None)

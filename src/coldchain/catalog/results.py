@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import ScalarSelect, Select, orm, select, true
 
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.documents import time_from_json
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import CtfRow, ExposureRow, MotionRow, PicksRow, QualityRow, StepRunRow, VerdictRow
@@ -71,7 +72,7 @@ def readings(catalog: Catalog, session_id: UUID, *, limit: int = 5000) -> list[R
 
 def readings_query(session_id: UUID, limit: int) -> Select[*tuple[Any, ...]]:
     """One row for each exposure, newest first."""
-    return (
+    query = (
         select(
             ExposureRow.id,
             ExposureRow.name,
@@ -97,6 +98,7 @@ def readings_query(session_id: UUID, limit: int) -> Select[*tuple[Any, ...]]:
         .order_by(ExposureRow.id.desc())
         .limit(limit)
     )
+    return by_index(query, ExposureRow, "ix_exposures_session_id_id")
 
 
 def add(unit: orm.Session, run: StepRunRow, result: StepResult) -> None:

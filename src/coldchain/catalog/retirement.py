@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Select, func, orm, select, tuple_
 
 from coldchain.catalog import holds
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import (
     ExposureRow,
@@ -161,9 +162,10 @@ def page_query(site: str, session_id: UUID, after: UUID | None, limit: int) -> S
     query = (
         select(FileRow.id)
         .where(FileRow.session_id == session_id, FileRow.site == site)
-        .order_by(FileRow.session_id, FileRow.id)
+        .order_by(FileRow.id)
         .limit(limit)
     )
+    query = by_index(query, FileRow, "ix_files_session_id_id")
     return query if after is None else query.where(FileRow.id > after)
 
 
@@ -178,17 +180,19 @@ def trash_query(
         .order_by(ReplicaRow.checked_at, ReplicaRow.id)
         .limit(limit)
     )
+    query = by_index(query, ReplicaRow, "ix_replicas_scrub")
     return query if after is None else query.where(tuple_(ReplicaRow.checked_at, ReplicaRow.id) > after)
 
 
 def sessions_query(site: str, store: str) -> Select[UUID]:
     """The sessions of a store's verified copies."""
-    return (
+    query = (
         select(FileRow.session_id)
         .join(ReplicaRow, ReplicaRow.file_id == FileRow.id)
         .where(ReplicaRow.site == site, ReplicaRow.store == store, ReplicaRow.state == ReplicaState.VERIFIED)
         .distinct()
     )
+    return by_index(query, ReplicaRow, "ix_replicas_scrub")
 
 
 def bytes_query(site: str, store: str, state: ReplicaState) -> Select[int | None]:

@@ -22,11 +22,9 @@ _ROOT = "."
 
 def stamps(catalog: Catalog, root: str) -> dict[str, Stamp]:
     """The stamps of a root's folders, as last noted."""
-    query = select(ScannedFolderRow.folder, ScannedFolderRow.modified_ns, ScannedFolderRow.changed_ns).where(
-        ScannedFolderRow.site == catalog.site, ScannedFolderRow.root_digest == path_digest(root)
-    )
     with catalog.reading() as unit:
-        return {_folder(folder): (modified, changed) for folder, modified, changed in unit.execute(query)}
+        found = unit.execute(stamps_query(catalog.site, path_digest(root)))
+        return {_folder(folder): (modified, changed) for folder, modified, changed in found}
 
 
 def note(catalog: Catalog, root: str, changes: Mapping[str, Stamp | None]) -> None:
@@ -50,6 +48,13 @@ def note(catalog: Catalog, root: str, changes: Mapping[str, Stamp | None]) -> No
                     )
                     unit.add(row)
                 row.modified_ns, row.changed_ns = stamp
+
+
+def stamps_query(site: str, root_digest: bytes) -> Select[str, int, int]:
+    """Folder and stamps of a root's folders."""
+    return select(ScannedFolderRow.folder, ScannedFolderRow.modified_ns, ScannedFolderRow.changed_ns).where(
+        ScannedFolderRow.site == site, ScannedFolderRow.root_digest == root_digest
+    )
 
 
 def rows_query(site: str, root_digest: bytes, folder_digests: Sequence[bytes]) -> Select[ScannedFolderRow]:

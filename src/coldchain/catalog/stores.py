@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, orm, select, true
+from sqlalchemy import Select, func, orm, select, true, update
 
 from coldchain.catalog import events
+from coldchain.catalog.by_index import KEY, by_index
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import FileRow, ReplicaRow, StoreRow, StoreSampleRow
 from coldchain.errors import CatalogError, printable
@@ -94,32 +97,51 @@ def adopt(catalog: Catalog, name: str, identity: UUID) -> int:
             expected="a store of its own",
             remedy="Mount another disk there: one tree that is reached twice is one copy",
         )
-    with catalog.writing() as unit:
+    with catalog.reading() as unit:
         row = _row(unit, catalog.site, name)
         if row.identity == identity and row.marked_at is not None:
             return 0
-        row.identity, row.marked_at = identity, datetime.now(UTC)
-        row.trouble, row.trouble_since = "", None
-        changed = 0
-        for copy in unit.scalars(standing_query(catalog.site, name)).yield_per(_AT_ONCE):
-            copy.trashed_at, copy.trashed_as = None, None
-            if copy.state in GIVEN_UP:
-                copy.state, copy.pending, copy.detail = ReplicaState.REMOVED, False, "the store was replaced"
-                continue
-            file_state = unit.scalar(select(FileRow.state).where(FileRow.id == copy.file_id))
-            copy.state, copy.level, copy.verified_at, copy.checked_at = ReplicaState.WANTED, None, None, None
-            copy.kept_as, copy.stored_as, copy.sha256 = None, None, None
-            copy.pending = file_state != FileState.REPLACED
-            copy.detail = "the store was replaced"
-            changed += 1
-        message = f"store {printable(name)} was replaced by another; {changed:,} copies are to be made again"
-        _say(unit, Severity.WARNING, "store.adopted", message)
-        return changed
+    # In pages, so that others may write between them. The new identity comes last: what is killed before that has not
+    # been done, and goes on where it ended.
+    changed, is_over = 0, False
+    while not is_over:
+        with catalog.writing() as unit:
+            found = unit.execute(standing_query(catalog.site, name, _AT_ONCE)).all()
+            changed += _want_again(unit, found)
+            is_over = len(found) < _AT_ONCE
+            if is_over:
+                row = _row(unit, catalog.site, name)
+                row.identity, row.marked_at = identity, datetime.now(UTC)
+                row.trouble, row.trouble_since = "", None
+                message = f"store {printable(name)} was replaced by another; {changed:,} copies are to be made again"
+                _say(unit, Severity.WARNING, "store.adopted", message)
+    return changed
+
+
+def _want_again(unit: orm.Session, copies: Sequence[tuple[UUID, ReplicaState, FileState]]) -> int:
+    """Copies that were on a store that is not there any more; how many of them are wanted again."""
+    gone = [copy for copy, state, _ in copies if state in GIVEN_UP]
+    standing = [copy for copy, state, of in copies if state not in GIVEN_UP and of != FileState.REPLACED]
+    replaced = [copy for copy, state, of in copies if state not in GIVEN_UP and of == FileState.REPLACED]
+    nothing: dict[str, Any] = {"trashed_at": None, "trashed_as": None, "detail": "the store was replaced"}
+    again = nothing | {"state": ReplicaState.WANTED, "level": None, "verified_at": None, "checked_at": None}
+    again |= {"kept_as": None, "stored_as": None, "sha256": None}
+    for ids, values in (
+        (gone, nothing | {"state": ReplicaState.REMOVED, "pending": False}),
+        (standing, again | {"pending": True}),
+        (replaced, again | {"pending": False}),
+    ):
+        if ids:
+            change = update(ReplicaRow).where(ReplicaRow.site == unit.info["site"], ReplicaRow.id.in_(ids))
+            unit.execute(change.values(values).execution_options(synchronize_session=False))
+    return len(standing) + len(replaced)
 
 
 def record_look(catalog: Catalog, name: str, look: StoreLook) -> StoreState:
     """Write down how a store is; a change between well and not is an event. Sizes of a store that is away stay as they
     were when it was last seen."""
+    with catalog.reading() as unit:  # not where others would wait for it: of a million copies it takes a while
+        backlog_files, backlog_bytes = map(int, unit.execute(backlog_query(catalog.site, name)).one())
     with catalog.writing() as unit:
         row = _row(unit, catalog.site, name)
         now = datetime.now(UTC)
@@ -134,8 +156,7 @@ def record_look(catalog: Catalog, name: str, look: StoreLook) -> StoreState:
             row.about, row.seen_at = look.about, now
         if look.bytes_per_second is not None:
             row.bytes_per_second = look.bytes_per_second
-        counted = unit.execute(backlog_query(catalog.site, name)).one()
-        row.backlog_files, row.backlog_bytes = int(counted[0]), int(counted[1])
+        row.backlog_files, row.backlog_bytes = backlog_files, backlog_bytes
         return _as_state(row)
 
 
@@ -177,8 +198,8 @@ def store_query(site: str, name: str) -> Select[StoreRow]:
     return select(StoreRow).where(StoreRow.site == site, StoreRow.name == name).order_by(StoreRow.id).limit(1)
 
 
-def standing_query(site: str, store: str) -> Select[ReplicaRow]:
-    """The copies that a site says to stand on a store, or in its trash."""
+def standing_query(site: str, store: str, limit: int) -> Select[UUID, ReplicaState, FileState]:
+    """Some of the copies that a site says to stand on a store, or in its trash, with their files' states."""
     there = (
         ReplicaState.VERIFIED,
         ReplicaState.DAMAGED,
@@ -186,21 +207,31 @@ def standing_query(site: str, store: str) -> Select[ReplicaRow]:
         ReplicaState.TRASHED,
         ReplicaState.REMOVING,
     )
-    return select(ReplicaRow).where(ReplicaRow.site == site, ReplicaRow.store == store, ReplicaRow.state.in_(there))
+    query = (
+        select(ReplicaRow.id, ReplicaRow.state, FileRow.state)
+        .join(FileRow, FileRow.id == ReplicaRow.file_id)
+        .where(ReplicaRow.site == site, ReplicaRow.store == store, ReplicaRow.state.in_(there))
+        .limit(limit)
+    )
+    return by_index(query, ReplicaRow, "ix_replicas_scrub")
 
 
 def backlog_query(site: str, store: str) -> Select[int, int]:
     """How many copies a store still wants, and their bytes."""
-    return select(func.count(), func.coalesce(func.sum(ReplicaRow.size_bytes), 0)).where(
+    query = select(func.count(), func.coalesce(func.sum(ReplicaRow.size_bytes), 0)).where(
         ReplicaRow.site == site, ReplicaRow.pending == true(), ReplicaRow.store == store
     )
+    return by_index(query, ReplicaRow, "ix_replicas_backlog")
 
 
 def arrived_query(site: str, store: str, since: datetime) -> Select[int]:
     """The bytes that have come to be wanted on a store since a time: keys grow with the time of their writing."""
-    return select(func.coalesce(func.sum(ReplicaRow.size_bytes), 0)).where(
-        ReplicaRow.id >= first_id_at(since), ReplicaRow.site == site, ReplicaRow.store == store
+    # SQLite would go through all that the store has, were it the plain column.
+    its_site = func.coalesce(ReplicaRow.site, "")
+    query = select(func.coalesce(func.sum(ReplicaRow.size_bytes), 0)).where(
+        ReplicaRow.id >= first_id_at(since), its_site == site, ReplicaRow.store == store
     )
+    return by_index(query, ReplicaRow, KEY)
 
 
 def samples_query(site: str, store: str, since: datetime) -> Select[StoreSampleRow]:

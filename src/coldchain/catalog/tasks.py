@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, func, orm, select, true
 
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.file_rows import COPIED_STATES, as_file, as_replica
 from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ReplicaRow, SessionPlaceRow, SessionRow
@@ -97,12 +99,14 @@ def queue_query(
         .order_by(ReplicaRow.id.desc())
         .limit(limit)
     )
+    query = by_index(query, ReplicaRow, "ix_replicas_queue")
     return query if before is None else query.where(ReplicaRow.id < before)
 
 
 def next_priority_query(site: str, state: ReplicaState, store: str, after: int | None) -> Select[int]:
     """The next priority of which a store still wants a copy; NULL where there is none."""
     query = select(func.min(ReplicaRow.priority)).where(*_pending(site, state, store))
+    query = by_index(query, ReplicaRow, "ix_replicas_queue")
     return query if after is None else query.where(ReplicaRow.priority > after)
 
 
@@ -129,7 +133,18 @@ def hash_query(site: str, limit: int, before: UUID | None) -> Select[UUID, UUID]
         .order_by(ExposureRow.id.desc())
         .limit(limit)
     )
+    query = by_index(query, ExposureRow, "ix_exposures_site_state_id")
     return query if before is None else query.where(ExposureRow.id < before)
+
+
+def files_query(file_ids: Sequence[UUID]) -> Select[*tuple[Any, ...]]:
+    """These files, all their columns."""
+    return select(FileRow.__table__).where(FileRow.id.in_(file_ids))
+
+
+def copies_query(file_ids: Sequence[UUID]) -> Select[*tuple[Any, ...]]:
+    """All copies of these files, all their columns, oldest first."""
+    return select(ReplicaRow.__table__).where(ReplicaRow.file_id.in_(file_ids)).order_by(ReplicaRow.id)
 
 
 def _tasks(
@@ -137,15 +152,13 @@ def _tasks(
 ) -> list[CopyTask]:
     # Not through the session, whose rows cost more than all else that is done with a small file.
     connection = unit.connection()
-    of_these = select(FileRow.__table__).where(FileRow.id.in_(file_ids))
-    by_id = {row.id: as_file(row) for row in connection.execute(of_these)}
+    by_id = {row.id: as_file(row) for row in connection.execute(files_query(file_ids))}
     homes = _homes(unit, {file.session_id for file in by_id.values()})
     places = _places(unit, {file.place_id for file in by_id.values() if file.place_id is not None})
     replicas: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
     good: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
-    of_files = select(ReplicaRow.__table__).where(ReplicaRow.file_id.in_(file_ids)).order_by(ReplicaRow.id)
     # Chosen here and not by the database, which would search the whole queue for the few replicas of these files.
-    for row in connection.execute(of_files):
+    for row in connection.execute(copies_query(file_ids)):
         if row.pending and row.site == site and row.store in stores and row.id not in excluded:
             replicas[row.file_id].append(as_replica(row))
         elif row.state == ReplicaState.VERIFIED:

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Select, func, orm, select, true
 
 from coldchain.catalog import events, exposures
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.documents import measures_from_json, measures_to_json, reasons_from_json, reasons_to_json
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import AlertRow, ExposureRow, VerdictRow
@@ -22,6 +23,7 @@ from coldchain.model.quality import Alert, Change, Ending, Grade, Judged, Verdic
 from coldchain.model.session import ExposureState
 
 _ENDED_SHOWN = 20
+_IN_ORDER = "ix_verdicts_session_id_stands_exposure_id"
 
 
 def settle(catalog: Catalog, judged: Judged, *, raised: Sequence[Change] = (), ended: Sequence[Ending] = ()) -> bool:
@@ -91,17 +93,18 @@ def standing_query(exposure_id: UUID) -> Select[VerdictRow]:
 
 def window_query(session_id: UUID, limit: int) -> Select[VerdictRow]:
     """The verdicts that stand, newest exposure first."""
-    return (
+    query = (
         select(VerdictRow)
         .where(VerdictRow.session_id == session_id, VerdictRow.stands == true())
         .order_by(VerdictRow.exposure_id.desc())
         .limit(limit)
     )
+    return by_index(query, VerdictRow, _IN_ORDER)
 
 
 def counts_query(session_id: UUID) -> Select[Grade, int]:
     """Grades and how many done exposures have each."""
-    return (
+    query = (
         select(VerdictRow.grade, func.count())
         .join(ExposureRow, ExposureRow.id == VerdictRow.exposure_id)
         .where(
@@ -111,6 +114,7 @@ def counts_query(session_id: UUID) -> Select[Grade, int]:
         )
         .group_by(VerdictRow.grade)
     )
+    return by_index(query, VerdictRow, _IN_ORDER)
 
 
 def _write_verdict(unit: orm.Session, exposure: ExposureRow, judged: Judged) -> None:

@@ -35,6 +35,7 @@ from coldchain.web import trash, view
 from coldchain.web.site import Site
 
 GALLERY_LIMIT = 48
+OLD_FIGURES = "-old"
 SESSIONS_LIMIT = 50
 TROUBLES_LIMIT = 8
 # Of a grid square, a hole or an id; longer ones are nobody's.
@@ -100,6 +101,8 @@ def pages_router(site: Site) -> APIRouter:
     def session_list(before: UUID | None = None) -> Response:
         stamp = page.stamp(site.catalog)
         lines = page.session_lines(site.catalog, limit=SESSIONS_LIMIT + 1, before=before, known=site.session_lines)
+        if not all(line.is_current for line in lines):
+            stamp += OLD_FIGURES
         return site.page(
             "sessions.html",
             here="sessions",
@@ -156,17 +159,19 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
     except ValueError as error:
         raise HTTPException(400, "The address asks for a state or a page that cannot be.") from error
     stamp = page.stamp(catalog, session_id)  # before all else: what changes while this is made shows as a change
-    troubles = page.troubles(catalog, session_id, limit=TROUBLES_LIMIT + 1)
+    figures, is_current = site.figures.of(catalog, session_id, troubles=TROUBLES_LIMIT + 1)
+    if not is_current:
+        stamp += OLD_FIGURES  # no stamp of the catalog's: the reader asks again until they are new
+    troubles = figures.troubles
     bad_files = view.bad_files(catalog, session_id, limit=TROUBLES_LIMIT + 1)
-    states = page.state_counts(catalog, session_id)
-    grades = verdicts.counts(catalog, session_id)
+    states, grades = figures.states, figures.grades
     return site.page(
         "session.html",
         changes_url=f"/api/sessions/{session_id}/changes",
         stamp=stamp,
         session=session,
         parameters=view.parameter_rows(session.parameters),
-        counts=sessions.counts(catalog, session_id),
+        counts=figures.counts,
         states=[(state, states[state]) for state in ExposureState if state in states],
         grades=[(grade, grades.get(grade, 0)) for grade in Grade],
         judged=sum(grades.values()),
@@ -184,7 +189,7 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
         todo=view.advice(session),
         orphans=(alone := orphans.of_session(catalog, session_id, limit=TROUBLES_LIMIT)),
         orphan_count=orphans.count(catalog, session_id) if alone else 0,
-        squares=view.squares(page.place_counts(catalog, session_id), page.overview_paths(catalog, session_id)),
+        squares=view.squares(figures.places, figures.overview_paths),
         events=events.recent(catalog, session_id=session_id, limit=RECENT_EVENTS_LIMIT),
     )
 

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 import coldchain
 from coldchain.catalog.engine import Catalog
+from coldchain.catalog.figures import FigureBook
 from coldchain.catalog.page import SessionLine
 from coldchain.errors import ConfigError
 from coldchain.model.optics import Optics
@@ -38,7 +39,7 @@ def plotly_path() -> Path:
 @dataclass(frozen=True, slots=True)
 class Site:
     """The parts that the routes share. `static_paths` are the files served under /static by name; `session_lines` keeps
-    the lines of the sessions that were counted, for `page.session_lines`."""
+    the lines of the sessions that were counted, for `page.session_lines`, `figures` what their pages say."""
 
     catalog: Catalog
     results_root: Path
@@ -48,6 +49,7 @@ class Site:
     templates: Environment = field(repr=False)
     retire_rules: Sequence[RetireRule] = ()
     session_lines: dict[UUID, SessionLine] = field(default_factory=dict, repr=False)
+    figures: FigureBook = field(default_factory=FigureBook, repr=False)
 
     def page(self, name: str, *, status: int = 200, **context: object) -> Response:
         """A template as an answer, which the browser asks for anew each time."""

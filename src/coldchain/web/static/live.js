@@ -45,6 +45,8 @@
       else old.replaceChildren();
     }
     document.dispatchEvent(new Event("coldchain:changed"));
+    // What the page itself is of: it may say that its counters are behind, and is asked for again then.
+    return fresh.body.dataset.stamp;
   }
 
   async function look() {
@@ -52,8 +54,7 @@
     try {
       const answer = await fetch(url, { cache: "no-store", headers: { "If-None-Match": stamp } });
       if (answer.status === 200) {
-        await refresh();
-        stamp = answer.headers.get("ETag");
+        stamp = await refresh();
       } else if (answer.status !== 304) {
         throw new Error(`the site answered ${answer.status}`);
       }

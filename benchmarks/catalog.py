@@ -1,0 +1,262 @@
+"""What pages and service ask of a catalog of ten million files, and how quickly it takes more in meanwhile.
+
+    python -m benchmarks catalog [--files 10000000] [--databases sqlite,mariadb] [--keep FOLDER] [--seconds 10]
+
+The catalogs are planted first (`catalog_plants`): a tenth of all lies in one big session, the others have 10,000
+exposures each. With `--keep` they stay in the folder, and are taken as they are, or gone on with, the next time; the
+measurement of what is taken in adds to them. Everything is asked through the catalog's own functions, as the pages and
+the service do it, and warm: once before it is timed. MariaDB's server is one of its own, which flushes every commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from uuid import UUID
+
+from benchmarks.catalog_plants import FILES_PER_EXPOSURE, SITE, STORES, Planted, plant
+from benchmarks.table import Bar, Table
+from coldchain.catalog import (
+    announcements,
+    arrivals,
+    capacity,
+    engine,
+    events,
+    exposures,
+    files,
+    holds,
+    notices,
+    orphans,
+    page,
+    results,
+    retirement,
+    sessions,
+    stores,
+    tasks,
+    verdicts,
+)
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.figures import FigureBook
+from coldchain.model.files import FileKind, FileState, ReplicaState
+from tests.mariadb_servers import MariaDbServer
+
+QUERY_BAR = Bar(most=50.0)
+INSERT_BAR = Bar(least=2000.0)
+READER_BAR = Bar(most=100.0)
+_ROUNDS = 20
+_GALLERY, _FEW, _BATCH = 48, 9, 256
+_DATABASE = "catalog"
+_SERVER = {
+    "innodb_buffer_pool_size": "2G",
+    "innodb_log_file_size": "1G",
+    "innodb_flush_log_at_trx_commit": "1",
+    "innodb_max_dirty_pages_pct": "20",
+    "max_allowed_packet": "64M",
+}
+_HASTY = "SET GLOBAL innodb_flush_log_at_trx_commit = {}"
+
+
+@dataclass(slots=True)
+class Readers:
+    """Threads that read pages again and again, and the seconds of each reading."""
+
+    catalog: Catalog
+    session_ids: Sequence[UUID]
+    seconds: list[float] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Readers:
+        self._threads = [threading.Thread(target=self._read, args=(each,)) for each in self.session_ids]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self, session_id: UUID) -> None:
+        while not self._over.is_set():
+            begun = time.perf_counter()
+            page.gallery(self.catalog, session_id, limit=_GALLERY)
+            self.seconds.append(time.perf_counter() - begun)
+            self._over.wait(0.02)
+
+
+def session_page(catalog: Catalog, book: FigureBook, session_id: UUID) -> None:
+    """All that a session's page asks of the catalog."""
+    page.session(catalog, session_id)
+    page.stamp(catalog, session_id)
+    book.of(catalog, session_id, troubles=_FEW)
+    files.of_session(catalog, session_id, states=(FileState.DAMAGED, FileState.UNREADABLE), limit=_FEW)
+    page.failed_copies(catalog, session_id, limit=_FEW)
+    verdicts.alerts(catalog, session_id)
+    holds.standing(catalog, session_id)
+    announcements.of_session(catalog, session_id)
+    retirement.trash_of(catalog, session_id)
+    page.gallery(catalog, session_id, limit=_GALLERY)
+    orphans.of_session(catalog, session_id, limit=_FEW)
+    events.recent(catalog, session_id=session_id, limit=15)
+
+
+def questions(catalog: Catalog, session_id: UUID) -> dict[str, Callable[[], object]]:
+    """What is asked while somebody waits, by words."""
+    known: dict[UUID, page.SessionLine] = {}
+    book = FigureBook()
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    last = notices.newest(catalog)
+    return {
+        "session page, all that it asks": lambda: session_page(catalog, book, session_id),
+        "… its gallery": lambda: page.gallery(catalog, session_id, limit=_GALLERY),
+        "newest exposures": lambda: exposures.page(catalog, session_id, limit=_GALLERY, before=None),
+        "work to do: steps": lambda: exposures.ready(catalog, 100),
+        "work to do: digests": lambda: tasks.to_hash(catalog, limit=100, exclude=()),
+        "replicas wanted": lambda: tasks.to_copy(
+            catalog, state=ReplicaState.WANTED, stores=STORES, limit=100, exclude=()
+        ),
+        "whether a session has changed": lambda: page.stamp(catalog, session_id),
+        "newest events": lambda: events.recent(catalog, limit=200),
+        "newest events of the session": lambda: events.recent(catalog, session_id=session_id, limit=15),
+        "events to be told": lambda: notices.after(catalog, last, limit=1000),
+        "all sessions, none changed": lambda: page.session_lines(catalog, limit=51, known=known),
+        "alerts' window of verdicts": lambda: verdicts.window(catalog, session_id, 100),
+        "a store's late copies": lambda: capacity.late(catalog, STORES[1], list(FileKind), hour_ago),
+    }
+
+
+def by_size(catalog: Catalog, session_id: UUID) -> dict[str, Callable[[], object]]:
+    """What costs by the size of a session, of a store or of what it still wants: counted in the background or at times,
+    the session's own once for its page until something has happened (`figures`)."""
+    return {
+        "counters of files and copies": lambda: sessions.counts(catalog, session_id),
+        "counters of exposures": lambda: page.state_counts(catalog, session_id),
+        "counters of grades": lambda: verdicts.counts(catalog, session_id),
+        "grid squares and holes": lambda: page.place_counts(catalog, session_id),
+        "paths of overviews": lambda: page.overview_paths(catalog, session_id),
+        "troubles": lambda: page.troubles(catalog, session_id, limit=_FEW),
+        "failed copies": lambda: page.failed_copies(catalog, session_id, limit=_FEW),
+        "trash": lambda: retirement.trash_of(catalog, session_id),
+        "orphans": lambda: orphans.of_session(catalog, session_id, limit=_FEW),
+        "readings, 5,000": lambda: results.readings(catalog, session_id),
+        "what a store still wants": lambda: capacity.to_do(catalog),
+        "what lies on stores": lambda: capacity.totals(catalog, [(SITE, store) for store in STORES]),
+        "a store's sample": lambda: stores.record_sample(catalog, STORES[1], datetime.now(UTC) - timedelta(days=1)),
+    }
+
+
+def timed(work: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Median and longest of some rounds, in milliseconds, after one that is not timed."""
+    work()
+    took = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        work()
+        took.append((time.perf_counter() - begun) * 1000)
+    return median(took), max(took)
+
+
+def take_in(
+    catalog: Catalog, session_id: UUID, readers_of: Sequence[UUID], seconds: float
+) -> tuple[float, list[float]]:
+    """Journal files for so long while others read; files a second, and how long each reading took, in seconds."""
+    mark, number = time.time_ns(), 0
+    with Readers(catalog, readers_of) as readers:
+        begun = time.perf_counter()
+        while (took := time.perf_counter() - begun) < seconds:
+            batch = [_arrival(f"taken-in/{mark}/{number + i}.tiff") for i in range(_BATCH)]
+            arrivals.record(catalog, session_id, batch)
+            number += _BATCH
+    return number / took, readers.seconds
+
+
+def _arrival(path: str) -> arrivals.Arrival:
+    return arrivals.Arrival(
+        relative_path=path, kind=FileKind.OTHER, size_bytes=1000, modified_ns=1, stores=STORES, priority=50
+    )
+
+
+@contextmanager
+def database(kind: str, folder: Path, *, keeps: bool) -> Iterator[tuple[str, Callable[[bool], None]]]:
+    """The URL of a database, and what makes it careless of power cuts while it is planted (True), and not (False)."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'catalog.sqlite'}", lambda _: None
+        return
+    at = folder / "mariadb"
+    at.mkdir(exist_ok=True)
+    # A large server may take longer to shut down than a test's may: it is whole all the same when it starts again.
+    with suppress(subprocess.TimeoutExpired), MariaDbServer(at, options=_SERVER, keeps=keeps) as server:
+        server.run(f"CREATE DATABASE IF NOT EXISTS {_DATABASE}")
+
+        def be_hasty(is_hasty: bool) -> None:
+            server.run(_HASTY.format(0 if is_hasty else 1))
+
+        yield server.url(_DATABASE), be_hasty
+
+
+def measure(table: Table, url: str, planted: Planted, seconds: float) -> None:
+    """Ask and time everything of one catalog."""
+    big, usual = planted.sessions[0], planted.sessions[-1]
+    catalog = engine.open_catalog(url, SITE)
+    try:
+        for session_id, size in (usual, big):
+            table.head(f"  of a session of {size:,} exposures: median of {_ROUNDS}, and the longest")
+            for what, work in questions(catalog, session_id).items():
+                middle, longest = timed(work, _ROUNDS)
+                table.judge(what, middle, QUERY_BAR, digits=1, unit=" ms")
+                table.row("", f"{longest:.1f} ms")
+            for what, work in by_size(catalog, session_id).items():
+                middle, longest = timed(work, 3)
+                table.row(what, f"{middle:.1f} ms", f"longest {longest:.1f} ms, by what it counts")
+        table.head(f"  files taken in for {seconds:.0f} s, by {_BATCH}, while two threads read galleries")
+        rate, waits = take_in(catalog, usual[0], (usual[0], big[0]), seconds)
+        table.judge("files a second", rate, INSERT_BAR, digits=0)
+        table.judge("longest reading", max(waits) * 1000, READER_BAR, digits=1, unit=" ms")
+        table.row("its median", f"{median(waits) * 1000:.1f} ms", f"of {len(waits):,}")
+    finally:
+        catalog.close()
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Measure and print; without arguments, with the defaults."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=10_000_000)
+    parser.add_argument("--databases", default="sqlite,mariadb")
+    parser.add_argument("--keep", type=Path, help="where the planted catalogs stay; 3 GB for a million files")
+    parser.add_argument("--folder", type=Path, help="where to work, if nothing is kept")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long files are taken in")
+    given = parser.parse_args(arguments)
+    table = Table()
+    with tempfile.TemporaryDirectory(dir=given.folder, prefix="coldchain-bench-") as name:
+        folder = given.keep or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in given.databases.split(","):
+            with database(kind, folder, keeps=given.keep is not None) as (url, be_hasty):
+                table.head(f"{kind}, {given.files:,} files")
+                begun = time.perf_counter()
+                be_hasty(True)
+                planted = plant(url, given.files // FILES_PER_EXPOSURE, told=_tell)
+                be_hasty(False)
+                table.row("planted in", f"{time.perf_counter() - begun:.0f} s")
+                measure(table, url, planted, given.seconds)
+    if table.missed:
+        print(f"\nmissed: {', '.join(table.missed)}")
+
+
+def _tell(words: str) -> None:
+    print(f"\r  planted {words}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
