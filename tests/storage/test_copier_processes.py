@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import random
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from coldchain.model.session import Layout
 from coldchain.storage.copies import backoff, copier
 from coldchain.storage.copies.copier import Copier
 from coldchain.storage.copies.small import MOST_FILES
+from coldchain.storage.portable_names import NameRules
+from coldchain.storage.posix.keeper import RootKeeper
 from coldchain.storage.posix.store import PosixStore
 from tests.storage.test_copier import parts_of, wait_until
 
@@ -139,3 +142,49 @@ def test_a_store_is_the_same_tree_in_another_process(make_store: MakeStore) -> N
     first, second = (pickle.loads(pickle.dumps(store)) for _ in range(2))
     assert first is second
     assert (first.name, first.root, first.identity) == (store.name, store.root, store.identity)
+
+
+def test_names_that_must_be_told_apart_are_given_by_one_process(
+    catalog: Catalog,
+    arrived: list[DataFile],
+    make_store: MakeStore,
+    processes: LocalEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a drive that knows no case, only the process that has all copies in hand can see two names meet."""
+    monkeypatch.setattr(RootKeeper, "rules", lambda _: NameRules.WINDOWS)
+    stores = {name: make_store(name) for name in ("one", "two")}
+    engine = Watched(processes, 0)
+    tested = Copier(catalog, stores, engine=engine)
+    tested._swept |= set(stores)
+    load = tested._queue.take()
+    assert load is not None
+    tested._carry_out(load)
+    assert engine.given == 0
+    assert {r.state for task in load.tasks for r in replicas.of_file(catalog, task.file.id)} == {ReplicaState.VERIFIED}
+
+
+def test_a_batch_whose_sources_are_gone_is_recognised(
+    catalog: Catalog, arrived: list[DataFile], make_store: MakeStore
+) -> None:
+    """Small files whose digests are known, and which lie whole on one store, are verified there; the other store is
+    told of the source and is not to blame, whatever the system said of that."""
+    stores = {name: make_store(name) for name in ("one", "two")}
+    tested = Copier(catalog, stores)
+    load = tested._queue.take()
+    assert load is not None
+    for task in load.tasks:
+        source = Path(task.source_root, task.source_folder, task.file.relative_path)
+        copy = stores["one"].root / "krios" / "visit" / task.file.relative_path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(copy)
+        files.set_digest(catalog, task.file.id, hashlib.sha256(copy.read_bytes()).hexdigest())
+    tested._queue.let_go(load)
+    tested = Copier(catalog, stores)
+    again = tested._queue.take()
+    assert again is not None
+    tested._carry_out(again)
+    for task in again.tasks:
+        found = {replica.store: replica.state for replica in replicas.of_file(catalog, task.file.id)}
+        assert found == {"one": ReplicaState.VERIFIED, "two": ReplicaState.FAILED}
+    assert tested._troubles.is_well("two")

@@ -170,6 +170,27 @@ def test_a_flush_vouches_for_no_names_in_what_was_the_store(
         assert listed(store) == set()
 
 
+def test_a_flush_that_hangs_hides_no_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a flush is under way, and when it fails, the names before it are as unsure as those that come meanwhile."""
+    held = HeldRoot(str(tmp_path))
+    held.named_in(())
+    seen: list[bool] = []
+
+    def look(_: int) -> None:
+        seen.append(held.has_new_names)
+        held.named_in(())
+
+    monkeypatch.setattr(posix_root, "SYNCED_WHOLE", {held.type})
+    monkeypatch.setattr(posix_root, "sync_file_system", look)
+    held.flush()
+    assert seen == [True]
+    assert held.has_new_names  # the one that came meanwhile
+    monkeypatch.setattr(posix_root, "sync_file_system", lambda _: None)
+    held.flush()
+    assert not held.has_new_names
+    held.close()
+
+
 def test_a_drive_can_be_unmounted_when_nothing_is_in_hand(store: PosixStore) -> None:
     """After every operation, nothing below the root is held open; while a copy is on its way, the root is."""
     store.set_mark(identity(7))

@@ -211,6 +211,36 @@ def test_damage_elsewhere_brings_the_trashed_copy_back(facility: Facility) -> No
     assert said(facility, "replica.restored")
 
 
+@pytest.mark.parametrize("by_command", [False, True])
+def test_a_removal_that_was_refused_can_be_taken_back(facility: Facility, by_command: bool) -> None:
+    """What could not be removed lies in the trash still: it comes back when the others are lost, by itself or asked
+    for."""
+
+    def refuse(_name: str, what: str, _stored_as: str) -> None:
+        if what == "remove":
+            raise StorageError("read-only for a while")
+
+    session = facility.session()
+    file = facility.add(session, "m.tiff")
+    facility.pass_once()
+    facility.later(days=8)
+    facility.stores["live"].before = refuse
+    facility.pass_once()
+    assert facility.states(file) == TRASHED | {"live": "removing"}
+    facility.stores["live"].before = lambda *_: None
+    facility.stores["tape"].content.clear()
+    if by_command:
+        made = facility.retirement()
+        made.look()
+        report = made.emptying.restore(retirement.life_of(facility.catalog, session.id), ["live"])["live"]
+        assert (report.back.files, report.lost.files) == (1, 0)
+    else:
+        facility.pass_once()
+        facility.pass_once()
+    assert facility.states(file)["live"] == "verified"
+    assert list(facility.stores["live"].content) == ["krios/visit/m.tiff"]
+
+
 def test_two_stores_that_are_cleared_at_once_leave_enough(facility: Facility) -> None:
     """Of three copies, two must stay: two rules that clear two stores, whose confirmations both went well before either
     was journalled, clear one."""

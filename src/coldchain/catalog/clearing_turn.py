@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ def clearing_turn(catalog: Catalog) -> Iterator[bool]:
     """Take the turn for as long as it lasts; False where another has it. Raises CatalogError."""
     url = make_url(catalog.url)
     if url.get_backend_name() == "sqlite":
-        with _file_locked(Path(f"{url.database}.{catalog.site}.clearing.lock")) as is_ours:
+        with _file_locked(Path(f"{os.path.realpath(str(url.database))}.{catalog.site}.clearing.lock")) as is_ours:
             yield is_ours
         return
     # 64 characters at most; a server's locks are those of all its databases.

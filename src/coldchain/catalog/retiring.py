@@ -108,7 +108,8 @@ def restored(catalog: Catalog, replica_ids: Collection[UUID]) -> int:
         row.state, row.pending, row.detail = ReplicaState.VERIFIED, False, ""
         row.trashed_at = row.trashed_as = None
 
-    return _change(catalog, replica_ids, {ReplicaState.RETIRING, ReplicaState.TRASHED}, change)
+    states = {ReplicaState.RETIRING, ReplicaState.TRASHED, ReplicaState.REMOVING}
+    return _change(catalog, replica_ids, states, change)
 
 
 def kept_aside(catalog: Catalog, file: FileOnStores, copy: StoredCopy, kept_as: str, *, why: str) -> int:

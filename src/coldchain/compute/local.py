@@ -30,29 +30,42 @@ class LocalEngine:
         self.slots = workers
         self._lock = threading.Lock()
         self._pools = [_new_pool() for _ in range(workers)]
+        # Never held while a pool is called: pools call back with locks of their own.
+        self._counting = threading.Lock()
         self._given = [0] * workers
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run `function` in a worker; see `Engine.submit`. Raises OSError where no process can be started."""
         with self._lock:
-            slot = self._given.index(min(self._given))
+            with self._counting:
+                slot = self._given.index(min(self._given))
+                self._given[slot] += 1
             try:
-                inner = self._pools[slot].submit(function, *args, **kwargs)
-            except BrokenProcessPool:
-                self._pools[slot].shutdown(wait=False)
-                self._pools[slot] = _new_pool()
-                inner = self._pools[slot].submit(function, *args, **kwargs)
-            self._given[slot] += 1
+                inner = self._submitted(slot, function, *args, **kwargs)
+            except BaseException:
+                self._let_go(slot)
+                raise
         outer: Future[R] = Future()
         outer.set_running_or_notify_cancel()
 
         def ended(done: Future[R]) -> None:
-            with self._lock:
-                self._given[slot] -= 1
+            self._let_go(slot)
             _pass_on(done, outer)
 
         inner.add_done_callback(ended)
         return outer
+
+    def _submitted(self, slot: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        try:
+            return self._pools[slot].submit(function, *args, **kwargs)
+        except BrokenProcessPool:
+            self._pools[slot].shutdown(wait=False)
+            self._pools[slot] = _new_pool()
+            return self._pools[slot].submit(function, *args, **kwargs)
+
+    def _let_go(self, slot: int) -> None:
+        with self._counting:
+            self._given[slot] -= 1
 
     def close(self) -> None:
         """Wait for what runs, then let the workers go."""

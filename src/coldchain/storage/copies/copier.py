@@ -27,6 +27,7 @@ from coldchain.storage.copies.copying import (
     copy_verified,
     failed,
     recognised,
+    stands,
 )
 from coldchain.storage.copies.queue import BATCHES, CopyQueue, Load
 from coldchain.storage.copies.small import CopyRequest, are_tiny, copy_small
@@ -169,7 +170,9 @@ class Copier:
         stores = [self._stores[replica.store] for replica in taken[0].replicas]
         reports = self._copied_batch(requests, stores)
         return [
-            self._copied_alone(task) if isinstance(report, StorageError) and task.good else report
+            self._copied_alone(task)
+            if isinstance(report, StorageError) and (task.good or task.file.sha256 is not None)
+            else report
             for task, report in zip(taken, reports, strict=True)
         ]
 
@@ -177,7 +180,10 @@ class Copier:
         self, requests: Sequence[CopyRequest], stores: Sequence[Store]
     ) -> Sequence[CopyReport | StorageError]:
         # Sweeping takes what it does not know of for a killed copier's: before it is done, nothing is copied elsewhere.
-        movable = all(type(store) is PosixStore and store.name in self._swept for store in stores)
+        # Nor where names must be told apart: which are in hand, only one process knows.
+        movable = all(
+            type(store) is PosixStore and store.name in self._swept and store.keeps_names() for store in stores
+        )
         if self._engine is None or not movable or not are_tiny([request.expected.size_bytes for request in requests]):
             return copy_small(requests, stores)
         return self._engine.submit(copy_small, requests, stores).result()
@@ -247,10 +253,17 @@ def _found_whole(task: CopyTask, stores: Sequence[Store], error: StorageError) -
     version = _version(task)
     if version.sha256 is None:
         return None
-    found = {store.name: recognised(store, _relative(task), version.sha256) for store in stores}
+    size_bytes = version.size_bytes
+    found = {
+        store.name: recognised(store, _relative(task), version.sha256)
+        for store in stores
+        if stands(store, _relative(task), size_bytes)
+    }
     if not any(found.values()):
         return None
-    outcomes = tuple(found[store.name] or failed(store, error, None) for store in stores)
+    # Without what the system said of the source: no store is to blame for that.
+    of_source = StorageError(error.found, expected=error.expected, remedy=error.remedy, path=error.path)
+    outcomes = tuple(found.get(store.name) or failed(store, of_source, None) for store in stores)
     return CopyReport(version.sha256, version.size_bytes, version.modified_ns, outcomes)
 
 

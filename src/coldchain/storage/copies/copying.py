@@ -93,9 +93,9 @@ def _copy(source: SourceFile, relative: str, stores: Sequence[Store], known_sha2
     standing = [store for store in stores if stands(store, relative, source.facts.size_bytes)]
     fresh = [store for store in stores if store not in standing]
     sha256, outcomes = _pass(source, relative, fresh, known_sha256)
-    recognised = {s.name: found for s in standing if (found := recognised(s, relative, sha256))}
-    renewed = [store for store in standing if store.name not in recognised]
-    outcomes |= recognised
+    known = {s.name: found for s in standing if (found := recognised(s, relative, sha256))}
+    renewed = [store for store in standing if store.name not in known]
+    outcomes |= known
     if renewed:
         outcomes |= _pass(source, relative, renewed, sha256)[1]
     return CopyReport(

@@ -20,7 +20,7 @@ from coldchain.storage.store import Store
 # What is looked at at once: several times what is in hand, which every look begins with.
 _BATCH = 2048
 BATCHES = 2
-"""Batches of small files at once: one is read while another is flushed, and memory holds no more."""
+"""Batches of small files at once: one is read while another is flushed."""
 
 # Files at once for a store that does not keep up.
 _FAR_LOADS = 4
@@ -126,7 +126,6 @@ class CopyQueue:
     def _of_lane(self, lane: _Lane) -> Load | None:
         if not lane.found or time.monotonic() - lane.found_at > _FRESH_SECONDS:
             lane.found = deque(self._due(lane))
-            lane.found_at = time.monotonic()
         taken: list[CopyTask] = []
         size_bytes = 0
         while lane.found and len(taken) < MOST_FILES and size_bytes <= MOST_BYTES:
@@ -192,6 +191,7 @@ class CopyQueue:
                 else:
                     due, lane.ends[number] = walk(last_end or end)
             if due:
+                lane.found_at = lane.began_at[number]
                 return due
         return []
 

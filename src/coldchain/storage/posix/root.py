@@ -45,8 +45,7 @@ class _Folder:
 
 class HeldRoot:
     """The open root. `durable` are the folders whose names are known to be durable; `holders` and `seen_until` are the
-    keeper's: how many hold it, and until when it need not be looked at again. `has_new_names` says whether it was not
-    flushed since a copy got its name in it.
+    keeper's: how many hold it, and until when it need not be looked at again.
 
     Raises OSError where the root cannot be opened.
     """
@@ -66,7 +65,8 @@ class HeldRoot:
         self._flushing = Lock()
         self._folders: dict[Parts, _Folder] = {}
         self._unsynced: set[Parts] = set()
-        self.has_new_names = False
+        self._names = 0
+        self._names_flushed = 0
         self._flushes_begun = 0
         self._flushed = 0
         self._room_bytes = -1.0
@@ -195,9 +195,15 @@ class HeldRoot:
         """Whether `flush` makes files durable that were not synced one by one."""
         return self.type in SYNCED_WHOLE
 
+    @property
+    def has_new_names(self) -> bool:
+        """Whether copies got their names in it of which no flush has made sure."""
+        return self.failure is not None or self._names > self._names_flushed
+
     def named_in(self, parts: Parts) -> None:
         """A folder got a name that the next flush must make durable."""
-        self.has_new_names = True
+        with self._lock:
+            self._names += 1
         if not self.flushes_whole:
             with self._lock:
                 self._unsynced.add(parts)
@@ -218,13 +224,13 @@ class HeldRoot:
                 raise OSError(self.failure.errno, self.failure.strerror) from self.failure
             self._flushes_begun += 1
             number = self._flushes_begun
-            self.has_new_names = False
+            names = self._names
             try:
                 self._sync()
             except OSError as error:
-                self.failure, self.seen_until, self.has_new_names = error, 0.0, True
+                self.failure, self.seen_until = error, 0.0
                 raise
-            self._flushed = number
+            self._flushed, self._names_flushed = number, names
 
     def _sync(self) -> None:
         if self.flushes_whole:

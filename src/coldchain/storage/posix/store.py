@@ -102,6 +102,13 @@ class PosixStore:
         except OSError as error:
             raise self._keeper.place.stated(error, "asking what names it holds", relative) from error
 
+    def keeps_names(self) -> bool:
+        """Whether names are kept as they are, so that two copies cannot meet under one; False while it is away."""
+        try:
+            return self._keeper.rules() is NameRules.POSIX
+        except (OSError, StorageError):
+            return False
+
     def size_of(self, stored_as: str) -> int | None:
         """Size in bytes of the regular file of that name; None where there is none. StorageError as for `receive`."""
         parts = parts_of(stored_as)

@@ -250,7 +250,7 @@ class Emptying:
                     copy = file.on(store)
                     if copy is not None and copy.state is ReplicaState.REMOVED:
                         report.lost += Amount(1, file.size_bytes)
-                    if copy is not None and copy.state is ReplicaState.TRASHED:
+                    if copy is not None and copy.state in (ReplicaState.TRASHED, ReplicaState.REMOVING):
                         self.put_back(store, file, report)
                         self._clearing.tell(Amount(1, file.size_bytes))
             if len(page) < retirement.AT_ONCE:

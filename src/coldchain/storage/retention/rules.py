@@ -264,7 +264,7 @@ def is_to_come_back(rules: Sequence[RetireRule], file: FileOnStores, store: Stor
     A store that is only away is no reason: its copies are waited for.
     """
     copy = file.on(store.name)
-    if copy is None or copy.state is not ReplicaState.TRASHED:
+    if copy is None or copy.state not in (ReplicaState.TRASHED, ReplicaState.REMOVING):
         return False
     least = min((needed(r) for r in rules if is_meant(r, store) and file.kind in r.kinds), default=1)
     verified = {c.store for c in file.copies if c.state is ReplicaState.VERIFIED and c.sha256 == file.sha256}

@@ -86,7 +86,6 @@ class Shelves:
             trash_bytes=retirement.trash_bytes(self._catalog, name),
         )
 
-
     def _twin(self, name: str, store: Store) -> str:
         """Another store of the same identity, "" where there is none: one tree that is reached twice is one copy, so
         that neither is cleared, and neither is a witness."""
