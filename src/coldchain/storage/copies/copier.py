@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Semaphore, Thread
 from uuid import UUID
 
 from coldchain.catalog import files, replicas
@@ -68,6 +68,8 @@ class Copier:
         self._catalog = catalog
         self._stores = dict(stores)
         self._engine = engine
+        # No more than can run: a batch that hangs with its store's mount must have none behind it.
+        self._processes = Semaphore(1 if engine is None else engine.slots)
         self._swept: set[str] = set()
         self._stopping = Event()
         self._troubles = Troubles(self._stores) if troubles is None else troubles
@@ -186,7 +188,8 @@ class Copier:
         )
         if self._engine is None or not movable or not are_tiny([request.expected.size_bytes for request in requests]):
             return copy_small(requests, stores)
-        return self._engine.submit(copy_small, requests, stores).result()
+        with self._processes:
+            return self._engine.submit(copy_small, requests, stores).result()
 
     def _copied_alone(self, task: CopyTask) -> CopyReport | StorageError:
         """One file's copies, from the camera's file, or else from a good copy of it."""
