@@ -104,11 +104,26 @@ def test_steps_are_taken_from_the_state_that_they_begin_in(catalog: Catalog, ses
     [found], _ = retirement.in_trash(catalog, "live", ReplicaState.TRASHED)
     assert (found.on("live") or SOME).trashed_as == ".coldchain-trash/live"  # type: ignore[union-attr]
     retiring.begin_removing(catalog, session.id, "live", [wanted], lambda *_: "", now=NOW)
-    assert (retiring.restored(catalog, [copy.id]), retiring.removed(catalog, [copy.id])) == (0, 1)
+    assert (retiring.removed(catalog, [copy.id]), retiring.restored(catalog, [copy.id])) == (1, 0)
     assert {c.store: c.state.value for c in replicas.of_file(catalog, file.id)} == {
         "live": "removed",
         "archive": "verified",
     }
+
+
+def test_a_removal_that_did_not_come_about_can_be_taken_back(catalog: Catalog, session: Session) -> None:
+    """What was to be removed and lies in the trash still is verified again when it is back in its place; what was
+    removed is not."""
+    file = verified(catalog, session)
+    wanted = intent(catalog, file, "live")
+    [copy] = [copy for copy in replicas.of_file(catalog, file.id) if copy.store == "live"]
+    retiring.begin(catalog, session.id, "live", [wanted], lambda *_: "", now=NOW)
+    retiring.trashed(catalog, [copy.id], now=NOW)
+    retiring.begin_removing(catalog, session.id, "live", [wanted], lambda *_: "", now=NOW)
+    assert retiring.restored(catalog, [copy.id]) == 1
+    [found] = [found for found in replicas.of_file(catalog, file.id) if found.store == "live"]
+    assert (found.state, found.trashed_as) == (ReplicaState.VERIFIED, None)
+    assert retiring.removed(catalog, [copy.id]) == 0
 
 
 def test_the_judge_sees_the_rows_as_they_stand(catalog: Catalog, session: Session) -> None:
