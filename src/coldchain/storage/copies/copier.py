@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Event, Semaphore, Thread
+from threading import Event, Lock, Semaphore, Thread
 from uuid import UUID
 
 from coldchain.catalog import files, replicas
@@ -71,6 +71,8 @@ class Copier:
         # No more than can run: a batch that hangs with its store's mount must have none behind it.
         self._processes = Semaphore(1 if engine is None else engine.slots)
         self._swept: set[str] = set()
+        # Taking and recording are the interpreter's work: threads that do both at once only take it from each other.
+        self._catalog_turn = Lock()
         self._stopping = Event()
         self._troubles = Troubles(self._stores) if troubles is None else troubles
         # Those that are taken and written down here do not keep the processes waiting.
@@ -112,7 +114,8 @@ class Copier:
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
-                load = self._queue.take()
+                with self._catalog_turn:
+                    load = self._queue.take()
             except CatalogError as error:
                 log.warning("copier: %s", error)
                 load = None
@@ -218,7 +221,8 @@ class Copier:
 
     def _record(self, records: Sequence[CopyRecord], digests: Mapping[UUID, str]) -> None:
         try:
-            replicas.record_copies(self._catalog, records, digests)
+            with self._catalog_turn:
+                replicas.record_copies(self._catalog, records, digests)
         except CatalogError:
             if len(records) < 2:
                 raise
