@@ -19,10 +19,11 @@ from coldchain.catalog import exposures
 from coldchain.catalog.columns import path_digest
 from coldchain.catalog.documents import metadata_from_json
 from coldchain.catalog.engine import Catalog
+from coldchain.catalog.replicas import wanted_row
 from coldchain.catalog.tables import EventRow, ExposureRow, FileRow, ReplicaRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
-from coldchain.model.files import FileKind, FileState, ReplicaState
+from coldchain.model.files import FileKind, FileState
 from coldchain.model.identity import is_safe_relative, new_id
 from coldchain.model.optics import ExposureMetadata
 from coldchain.model.session import ExposureState
@@ -132,7 +133,10 @@ class _Together:
             exposure = None if each.exposure is None else self._joined(each.exposure)
             file = self._file(each, digest, exposure)
             files.append(file)
-            copies += [self._copy(file, store, each.priority) for store in dict.fromkeys(each.stores)]
+            copies += [
+                wanted_row(self.unit.info["site"], file["id"], each.size_bytes, store, each.priority)
+                for store in dict.fromkeys(each.stores)
+            ]
             if exposure is not None and each.kind in _INPUTS:
                 self._feed(exposure, file["id"], each.kind)
         self.unit.flush()  # files refer to their exposures
@@ -203,20 +207,6 @@ class _Together:
             "detail": "",
             "arrived_at": self.now,
             "place_id": arrival.place_id,
-        }
-
-    def _copy(self, file: dict[str, Any], store: str, priority: int) -> dict[str, Any]:
-        return {
-            "id": new_id(),
-            "site": self.unit.info["site"],
-            "file_id": file["id"],
-            "store": store,
-            "state": ReplicaState.WANTED,
-            "pending": True,
-            "attempts": 0,
-            "detail": "",
-            "priority": priority,
-            "size_bytes": file["size_bytes"],
         }
 
     def _events(self, files: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:

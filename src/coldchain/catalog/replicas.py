@@ -63,7 +63,7 @@ def want(unit: orm.Session, row: FileRow, stores: Iterable[str], priority: int) 
     present = {replica.store for replica in unit.scalars(replicas_query(row.id))}
     for store in dict.fromkeys(stores):
         if store not in present:
-            unit.add(ReplicaRow(**_wanted(unit.info["site"], row.id, row.size_bytes, store, priority)))
+            unit.add(ReplicaRow(**wanted_row(unit.info["site"], row.id, row.size_bytes, store, priority)))
 
 
 def want_missing(catalog: Catalog, session_id: UUID, plan: CopyPlan) -> int:
@@ -105,7 +105,7 @@ def _lacking(
 
 def _want_all(unit: orm.Session, session_id: UUID, page: Sequence[tuple[UUID, FileKind, int]], plan: CopyPlan) -> int:
     rows = [
-        _wanted(unit.info["site"], file_id, size_bytes, store, plan.priority(kind))
+        wanted_row(unit.info["site"], file_id, size_bytes, store, plan.priority(kind))
         for file_id, kind, size_bytes, store in _lacking(unit, page, plan)
     ]
     if rows:
@@ -196,7 +196,8 @@ def there_query(file_ids: Sequence[UUID]) -> Select[UUID, str, ReplicaState]:
     return select(ReplicaRow.file_id, ReplicaRow.store, ReplicaRow.state).where(ReplicaRow.file_id.in_(file_ids))
 
 
-def _wanted(site: str, file_id: UUID, size_bytes: int, store: str, priority: int) -> dict[str, Any]:
+def wanted_row(site: str, file_id: UUID, size_bytes: int, store: str, priority: int) -> dict[str, Any]:
+    """The values of a WANTED replica; its key is minted when it is inserted."""
     return {
         "site": site,
         "file_id": file_id,
