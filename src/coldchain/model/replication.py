@@ -147,7 +147,7 @@ def still_to_come(source: ServerLook, receiver: ServerLook) -> int | None:
     """How many of the transactions that one server wrote itself the other has not applied; None where it is untold."""
     written, applied = gtid_position(source.written), gtid_position(receiver.applied)
     if source.domain not in written:
-        return None
+        return 0 if written else None  # what it has is the other's alone: it has written nothing itself yet
     return max(0, written[source.domain] - applied.get(source.domain, 0))
 
 
