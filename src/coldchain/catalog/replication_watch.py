@@ -6,13 +6,13 @@ What was said is in the events, so that a restart says nothing twice and ends wh
 from __future__ import annotations
 
 import logging
-import threading
 from uuid import UUID
 
 from sqlalchemy import Select, select
 
 from coldchain.catalog import events, replication
 from coldchain.catalog.engine import Catalog
+from coldchain.catalog.regular_look import RegularLook
 from coldchain.catalog.tables import EventRow
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
@@ -28,7 +28,7 @@ _ERRORS_LOOKED_THROUGH = 1000
 _WELL = "the two catalog servers are in step again, as far as this one sees"
 
 
-class ReplicationWatch:
+class ReplicationWatch(RegularLook):
     """A part of the facility that asks the catalog's servers how they are.
 
     Parameters
@@ -43,26 +43,9 @@ class ReplicationWatch:
         self._lag_seconds = lag_seconds
         self._told: list[str] | None = None
         self._seen: dict[str, int] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="replication watch", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End. Calling it again does nothing."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def idle(self) -> bool:
-        """Always: looking is no work."""
-        return True
-
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        super().__init__(
+            "replication watch", pause_seconds=LOOK_SECONDS, fault="the catalog's replication cannot be looked at"
+        )
 
     def look(self) -> int:
         """Ask, and say what has begun or ended; how many events that made. Raises CatalogError."""
@@ -82,13 +65,6 @@ class ReplicationWatch:
             events.record(self._catalog, severity, KIND, str(trouble))
             self._told.append(trouble.key)
         return len(new)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            try:
-                self.look()
-            except CatalogError as error:
-                log.warning("the catalog's replication cannot be looked at: %s", error)
 
 
 def current(catalog: Catalog, *, peer_url: str | None, lag_seconds: float) -> list[Trouble]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from datetime import UTC, datetime, timedelta
 
 from coldchain.catalog import capacity, store_alerts, stores
 from coldchain.catalog.capacity import Late
 from coldchain.catalog.engine import Catalog
-from coldchain.errors import CatalogError, printable
+from coldchain.catalog.regular_look import RegularLook
+from coldchain.errors import printable
 from coldchain.model.policy import CopyPlan
 from coldchain.model.stores import StoreState, StoreSubject
 from coldchain.storage.capacity.alerts import Limits, changes, patience_hours, promises
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 60.0
 
 
-class CapacityWatch:
+class CapacityWatch(RegularLook):
     """A part of the facility that looks at what its stores' keepers wrote down.
 
     Nothing is remembered here: which alerts stand is in the catalog, so that a restart says nothing twice, and ends
@@ -37,26 +37,7 @@ class CapacityWatch:
         self._limits = Limits(above, days)
         self._promises = {place.name: promises(plan, place.name) for place in plan.places}
         self._book = CapacityBook(catalog)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="capacity watch", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End. Calling it again does nothing."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def idle(self) -> bool:
-        """Always: that stores fill is no work."""
-        return True
-
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        super().__init__("capacity watch", pause_seconds=LOOK_SECONDS, fault="stores cannot be looked at")
 
     def look(self) -> int:
         """Say what has begun or ended since; how many alerts these are. Raises CatalogError."""
@@ -89,10 +70,3 @@ class CapacityWatch:
             if (late := capacity.late(self._catalog, store, kinds, before)) is not None:
                 found[hours] = late
         return found
-
-    def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            try:
-                self.look()
-            except CatalogError as error:
-                log.warning("stores cannot be looked at: %s", error)
