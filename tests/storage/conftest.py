@@ -16,6 +16,7 @@ from coldchain.catalog.engine import Catalog, open_catalog, upgrade
 from coldchain.storage import readback
 from coldchain.storage.posix import incoming as posix_incoming
 from coldchain.storage.posix.store import PosixStore
+from tests.faults.bench import wait_until
 from tests.storage.s3_servers import (  # noqa: F401  # fixtures
     moto,
     no_other_certificates,
@@ -112,7 +113,8 @@ def medium(tmp_path: Path) -> Iterator[Medium]:
     _require_mounting("mount", "mkfs.ext4")
     made = _ext4(tmp_path / "disk", tmp_path / "disk.img", 48 << 20)
     yield made
-    subprocess.run(["umount", str(made.folder)], check=True)
+    # The helper of a store over SSH ends a moment after the test, and holds the folder until it has.
+    wait_until(lambda: subprocess.run(["umount", str(made.folder)], check=False, capture_output=True).returncode == 0)
 
 
 @pytest.fixture

@@ -25,13 +25,14 @@ def in_background(daemon: bool, pid_file: Path | None) -> Iterator[None]:
     # Opened before anything else: who cannot write it, or finds another at work, is told so.
     stream = None if path is None else _own(path)
     if daemon:
-        if os.fork():
+        process = os.fork()
+        if process:
+            # Written before this process ends: whoever started it reads the file as soon as it has.
+            _note(stream, process)
             os._exit(0)
         _detach()
-    if stream is not None:
-        stream.truncate(0)
-        stream.write(f"{os.getpid()}\n")
-        stream.flush()
+    else:
+        _note(stream, os.getpid())
     try:
         yield
     finally:
@@ -39,6 +40,13 @@ def in_background(daemon: bool, pid_file: Path | None) -> Iterator[None]:
             with suppress(OSError):
                 path.unlink()
             stream.close()
+
+
+def _note(stream: TextIO | None, process: int) -> None:
+    if stream is not None:
+        stream.truncate(0)
+        stream.write(f"{process}\n")
+        stream.flush()
 
 
 def _own(path: Path) -> TextIO:
