@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, replace
 from uuid import UUID
 
 import pytest
@@ -240,6 +241,7 @@ def test_what_an_exposure_waits_for_is_handed_out_to_be_hashed(catalog: Catalog,
 
 
 OTHER = "cd" * 32
+ANY = UUID(int=0)
 
 
 def _versions(catalog: Catalog, session: Session) -> tuple[Replica, Replica]:
@@ -320,6 +322,67 @@ def test_copies_that_are_verified_together_are_one_event(catalog: Catalog, sessi
         "replica.failed": ("2.mdoc on live is failed: no room", wanted[2].file_id),
     }
     assert [_stands(catalog, r).state for r in wanted] == [ReplicaState.VERIFIED] * 2 + [ReplicaState.FAILED]
+
+
+def _many_kinds(catalog: Catalog, session: Session) -> list[CopyRecord]:
+    """Copies of a batch: five as all are, two that the store calls otherwise, one that was damaged, one that failed
+    before, one that takes another version's name."""
+    usual = [arrive(catalog, session, f"{n}.mdoc", stores=("live",)) for n in range(10)]
+    for file in usual:
+        files.set_digest(catalog, file.id, SHA256)
+    wanted = [replicas.of_file(catalog, file.id)[0] for file in usual]
+    _verify(catalog, wanted[7])
+    replicas.record_check(catalog, wanted[7].id, detail="it holds other bytes")
+    _fail(catalog, wanted[8])
+    _verify(catalog, wanted[9])
+    newer = arrive(catalog, session, "9.mdoc", stores=("live",), modified_ns=2)
+    files.set_digest(catalog, newer.id, OTHER)
+    records = [
+        CopyRecord(
+            r.id, ReplicaState.VERIFIED, VerificationLevel.MEDIUM, SHA256, stored_as="x" if n in (5, 6) else None
+        )
+        for n, r in enumerate(wanted[:9])
+    ]
+    (last,) = replicas.of_file(catalog, newer.id)
+    return [*records, CopyRecord(last.id, ReplicaState.VERIFIED, VerificationLevel.MEDIUM, OTHER)]
+
+
+def _told_of(catalog: Catalog, session: Session) -> list[tuple[object, ...]]:
+    """How every copy of a session stands, without what differs from session to session."""
+    with catalog.reading() as unit:
+        found = [file.id for file in files.of_session(catalog, session.id, limit=100)]
+        rows = unit.execute(tasks.copies_query(found)).all()
+    copies = [Replica(*row[2:]) for row in rows]
+    plain = [astuple(replace(copy, id=ANY, file_id=ANY, verified_at=None, checked_at=None)) for copy in copies]
+    return [
+        (row.site, row.pending, copy.verified_at is None, copy.verified_at == copy.checked_at, *values)
+        for row, copy, values in zip(rows, copies, plain, strict=True)
+    ]
+
+
+def test_a_batch_is_written_down_as_its_copies_one_by_one_are(catalog: Catalog, session: Session) -> None:
+    """What is said of copies together and of each alone is the same, whatever kinds of them come together."""
+    replicas.record_copies(catalog, _many_kinds(catalog, session))
+    by_one = new_session(catalog, folder="by one")
+    for record in _many_kinds(catalog, by_one):
+        replicas.record_copies(catalog, [record])
+    assert _told_of(catalog, session) == _told_of(catalog, by_one)
+    assert sum(ReplicaState.VERIFIED in line for line in _told_of(catalog, session)) == 10
+    kinds = [event.kind for event in events.recent(catalog, session_id=session.id, limit=100)]
+    assert kinds.count("replica.repaired") == 1
+    assert kinds.count("replica.failed") == 2  # its first try, and the version whose name was taken
+
+
+def test_of_a_batch_with_a_wrong_proof_nothing_is_written(catalog: Catalog, session: Session) -> None:
+    """One digest that is not its file's stops the whole transaction, and so does a copy of another site."""
+    records = _many_kinds(catalog, session)
+    before = _told_of(catalog, session)
+    wrong = CopyRecord(records[0].replica_id, ReplicaState.VERIFIED, VerificationLevel.MEDIUM, OTHER)
+    with pytest.raises(CatalogError, match="digest"):
+        replicas.record_copies(catalog, [*records[1:], wrong])
+    with pytest.raises(CatalogError, match="without a proof"):
+        replicas.record_copies(catalog, [*records[1:], CopyRecord(wrong.replica_id, wrong.state, None, SHA256)])
+    assert _told_of(catalog, session) == before
 
 
 def test_a_copy_of_the_same_content_goes_on_standing(catalog: Catalog, session: Session) -> None:

@@ -13,13 +13,25 @@ import pytest
 from sqlalchemy import Index, UniqueConstraint, create_engine, inspect, select
 
 from coldchain import catalog as room
-from coldchain.catalog import engine, events, exposures, files, frame_sets, holds, page, places, sessions, steps
+from coldchain.catalog import (
+    engine,
+    events,
+    exposures,
+    files,
+    frame_sets,
+    holds,
+    page,
+    places,
+    replicas,
+    sessions,
+    steps,
+)
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.ownership import RULES, Kind
 from coldchain.catalog.tables import Base, EventRow, FileRow
 from coldchain.errors import CatalogError
 from coldchain.model.events import Event, Severity
-from coldchain.model.files import FileState
+from coldchain.model.files import CopyRecord, FileState, ReplicaState, VerificationLevel
 from coldchain.model.identity import first_id_at, new_id
 from coldchain.model.optics import ExposureMetadata
 from coldchain.model.results import Step
@@ -121,6 +133,14 @@ CHANGES: dict[str, Callable[[Catalog, Session, UUID, UUID], object]] = {
     "describe its exposure": lambda c, s, e, f: exposures.attach_metadata(c, e, ExposureMetadata(movie_name="m")),
     "run a step of it": lambda c, s, e, f: steps.begin(c, e, Step.CTF, "key", {}),
     "call its file damaged": lambda c, s, e, f: files.set_state(c, f, FileState.DAMAGED, "why"),
+    "say that its copies are verified": lambda c, s, e, f: replicas.record_copies(
+        c,
+        [
+            CopyRecord(each.id, ReplicaState.VERIFIED, VerificationLevel.MEDIUM, "ab" * 32)
+            for each in replicas.of_file(c, f)
+        ],
+        {f: "ab" * 32},
+    ),
     "give its file a digest": lambda c, s, e, f: files.set_digest(c, f, "cd" * 32),
     "lift its hold": lambda c, s, e, f: holds.lift(c, s.id, by="me"),
     "move its place": lambda c, s, e, f: places.move(c, places.of_instrument(c, "krios")[0].id, "/elsewhere"),

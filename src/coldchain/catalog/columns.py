@@ -14,9 +14,11 @@ import math
 import os
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
+from uuid import UUID, SafeUUID
 
 from sqlalchemy import DateTime, Dialect, Double, LargeBinary, String, Text, Uuid
 from sqlalchemy.dialects import mysql
@@ -37,10 +39,28 @@ _ESCAPED = re.compile("␛(␛|d[89a-f][0-9a-f]{2})")
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
 
+# A UUID refuses to be set by itself.
+_bare, _set = object.__new__, object.__setattr__
 
-def identifier() -> Uuid[Any]:
+
+class Key(Uuid[UUID]):
     """A UUID as 32 hexadecimal digits: sorts by time on every database, which MariaDB's own type does not promise."""
-    return Uuid(as_uuid=True, native_uuid=False)
+
+    def __init__(self) -> None:
+        super().__init__(as_uuid=True, native_uuid=False)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], UUID | None]:
+        """What makes a key of its digits: `UUID` itself takes four times as long; a small file's work reads eight."""
+        return _as_key
+
+
+def _as_key(digits: str | None) -> UUID | None:
+    if digits is None:
+        return None
+    key = _bare(UUID)
+    _set(key, "int", int(digits, 16))
+    _set(key, "is_safe", SafeUUID.unknown)
+    return key
 
 
 def path_digest(path: str) -> bytes:

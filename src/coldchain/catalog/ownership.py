@@ -69,12 +69,17 @@ class Unit(orm.Session):
 
 def require_own(unit: orm.Session, row: Base) -> None:
     """Raise CatalogError where a row is another site's."""
-    if row.site != unit.info["site"]:
-        what = row.__tablename__.removesuffix("s").replace("_", " ")
+    require_own_site(unit, row.site, row.__tablename__)
+
+
+def require_own_site(unit: orm.Session, site: str, table: str) -> None:
+    """Raise CatalogError where that, of a row of a table, is another site."""
+    if site != unit.info["site"]:
+        what = table.removesuffix("s").replace("_", " ")
         raise CatalogError(
-            f"this {what} belongs to the site {printable(row.site)}, not to {printable(unit.info['site'])}",
+            f"this {what} belongs to the site {printable(site)}, not to {printable(unit.info['site'])}",
             expected="a row of this site's own",
-            remedy=f"Do it where facility.toml names the site {printable(row.site)}",
+            remedy=f"Do it where facility.toml names the site {printable(site)}",
         )
 
 

@@ -187,6 +187,9 @@ _COPYING = {
         lambda e: replicas.others_query(e.session_id, [e.digest], [e.file_id]), _FILES_BY_PATH
     ),
     "replicas.there_query": _listed(lambda e: replicas.there_query([e.file_id, e.run_id]), _COPIES_OF_FILE),
+    "replicas.versioned_query": _listed(
+        lambda e: replicas.versioned_query([e.replica_id, e.run_id]), KEY, _FILES_BY_PATH
+    ),
     "tasks.copies_query": _listed(lambda e: tasks.copies_query([e.file_id]), _COPIES_OF_FILE, cost=_FEW),
     "tasks.hash_query": _listed(lambda e: tasks.hash_query(e.site, 10, e.exposure_id), _EXPOSURES_TO_DO),
     "tasks.next_priority_query": _listed(lambda e: tasks.next_priority_query(e.site, _WANTED, e.store, 10), _QUEUE),
@@ -405,6 +408,8 @@ BY_KEY = {
     "page.troubles": "exposures by their ids",
     "replicas": "copies by their ids, with their files",
     "replicas._by_id": "rows by their ids",
+    "replicas._set_verified": "copies by their ids, with the digests of their files",
+    "replicas.alike_query": "copies by their ids, with their files",
     "retirement.files": "files by their ids",
     "retirement.files_query": "files by their ids",
     "retiring._rows": "copies by their ids",

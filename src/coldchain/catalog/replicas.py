@@ -10,12 +10,13 @@ from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, orm, select, update
+from sqlalchemy import Connection, Row, Select, Update, and_, bindparam, func, insert, orm, select, update
 
 from coldchain.catalog import events
 from coldchain.catalog.by_index import by_index
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.file_rows import COPIED_STATES, as_replica, checked_digest, file_row, note, replicas_query
+from coldchain.catalog.ownership import require_own_site
 from coldchain.catalog.tables import Base, EventRow, FileRow, ReplicaRow
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
@@ -41,7 +42,11 @@ _TRIED_COPY: Select[*tuple[Any, ...]] = select(
     FileRow.sha256,
     FileRow.state.label("file_state"),
 ).join(FileRow, FileRow.id == ReplicaRow.file_id)
-_SET_DIGEST = update(FileRow).where(FileRow.id == bindparam("of")).values(sha256=bindparam("sha256"))
+_SET_DIGEST = (
+    update(FileRow)
+    .where(FileRow.id == bindparam("of"), FileRow.site == bindparam("by"))
+    .values(sha256=bindparam("sha256"))
+)
 _TRIED = ("state", "level", "detail", "sha256", "attempts", "pending", "verified_at", "checked_at")
 _SET_TRIED = (
     update(ReplicaRow).where(ReplicaRow.id == bindparam("of")).values({name: bindparam(name) for name in _TRIED})
@@ -215,30 +220,107 @@ def _record(unit: orm.Session, records: Sequence[CopyRecord], digests: Mapping[U
     # Not through the session, whose rows cost more than all else that is done with a small file.
     connection = unit.connection()
     if digests:
-        known = [{"of": file_id, "sha256": checked_digest(sha256)} for file_id, sha256 in digests.items()]
+        known = [
+            {"of": file_id, "by": unit.info["site"], "sha256": checked_digest(sha256)}
+            for file_id, sha256 in digests.items()
+        ]
         connection.execute(_SET_DIGEST, known)
+    records = _record_alike(unit, records)
     copies = _tried_copies(connection, [record.replica_id for record in records])
     others = _others(unit, list(copies.values()))
     now = datetime.now(UTC)
     verified: list[dict[str, Any]] = []
     tried: list[dict[str, Any]] = []
-    plain: defaultdict[tuple[UUID, str], list[Row[Any]]] = defaultdict(list)
     noted: list[dict[str, Any]] = []
     for record in records:
         copy = copies[record.replica_id]
+        require_own_site(unit, copy.site, "replicas")
         is_verified = record.state == ReplicaState.VERIFIED
         (verified if is_verified else tried).append(_values(copy, record, now))
-        if is_verified and not record.detail and copy.state != ReplicaState.DAMAGED:
-            plain[copy.session_id, copy.store].append(copy)
-        else:
-            noted.append(_event(unit, copy, *_words(copy, copy.store, record.state, record.detail, of=copy.state), now))
+        noted.append(_event(unit, copy, *_words(copy, copy.store, record.state, record.detail, of=copy.state), now))
         if copy.file_id in others and (is_verified or record.kept is not None):
             displacing = Replacement(copy.site, copy.store, record.sha256)
             _displace(unit, others[copy.file_id], displacing, record.kept)
-    noted += [_verified_event(unit, alike, now) for alike in plain.values()]
     for statement, given in ((_SET_VERIFIED, verified), (_SET_TRIED, tried), (insert(EventRow), noted)):
         if given:
             connection.execute(statement, given)
+
+
+def _record_alike(unit: orm.Session, records: Sequence[CopyRecord]) -> list[CopyRecord]:
+    """Write down the copies that were verified as nearly all are, those of a session on a store at once and with one
+    event: a line for each small file would hide all others. Returns the records of which there is more to say."""
+    connection = unit.connection()
+    plain = {
+        record.replica_id: record
+        for record in records
+        if record.state == ReplicaState.VERIFIED and not record.detail and record.kept is None
+    }
+    groups: defaultdict[tuple[UUID, str, VerificationLevel, str | None], list[UUID]] = defaultdict(list)
+    for some in _pages(list(plain)):
+        versioned = set(connection.scalars(versioned_query(some)))
+        for replica_id, session_id, store, state, sha256 in connection.execute(alike_query(unit.info["site"], some)):
+            record = plain[replica_id]
+            is_usual = state != ReplicaState.DAMAGED and replica_id not in versioned
+            if is_usual and record.level is not None and record.sha256 is not None and record.sha256 == sha256:
+                groups[session_id, store, record.level, record.stored_as].append(replica_id)
+    now = datetime.now(UTC)
+    written: set[UUID] = set()
+    for (session_id, store, level, stored_as), ids in groups.items():
+        if len(ids) < 2:
+            continue
+        for some in _pages(ids):
+            connection.execute(_set_verified(some, level, stored_as, now))
+        message = f"{len(ids)} files are verified on {printable(store)}"
+        events.add(unit, Severity.INFO, "replica.verified", message, session_id=session_id)
+        written.update(ids)
+    return [record for record in records if record.replica_id not in written]
+
+
+def alike_query(site: str, replica_ids: Sequence[UUID]) -> Select[UUID, UUID, str, ReplicaState, str | None]:
+    """Of these copies of a site: id, session, store, state, and the digest of the file."""
+    return (
+        select(ReplicaRow.id, FileRow.session_id, ReplicaRow.store, ReplicaRow.state, FileRow.sha256)
+        .join(FileRow, FileRow.id == ReplicaRow.file_id)
+        .where(ReplicaRow.id.in_(replica_ids), ReplicaRow.site == site)
+    )
+
+
+def versioned_query(replica_ids: Sequence[UUID]) -> Select[UUID]:
+    """Those of these copies whose file's path another version stands, or stood, under."""
+    other = orm.aliased(FileRow)
+    same_path = and_(
+        other.session_id == FileRow.session_id, other.path_digest == FileRow.path_digest, other.id != FileRow.id
+    )
+    return (
+        select(ReplicaRow.id)
+        .join(FileRow, FileRow.id == ReplicaRow.file_id)
+        .join(other, same_path)
+        .where(ReplicaRow.id.in_(replica_ids))
+    )
+
+
+def _set_verified(
+    replica_ids: Sequence[UUID], level: VerificationLevel, stored_as: str | None, now: datetime
+) -> Update:
+    """What writes down that these copies have the digests of their files."""
+    of_file = select(FileRow.sha256).where(FileRow.id == ReplicaRow.file_id).scalar_subquery()
+    return (
+        update(ReplicaRow)
+        .where(ReplicaRow.id.in_(replica_ids))
+        .values(
+            state=ReplicaState.VERIFIED,
+            level=level,
+            detail="",
+            sha256=of_file,
+            attempts=ReplicaRow.attempts + 1,
+            pending=False,
+            verified_at=now,
+            checked_at=now,
+            kept_as=None,
+            stored_as=stored_as,
+        )
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _values(copy: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]:
@@ -257,16 +339,6 @@ def _values(copy: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]
         "checked_at": now if verified else None,
     }
     return values | {"kept_as": None, "stored_as": record.stored_as} if verified else values
-
-
-def _verified_event(unit: orm.Session, copies: Sequence[Row[Any]], now: datetime) -> dict[str, Any]:
-    """One event for copies of one session on one store: a line for each small file would hide all others."""
-    first = copies[0]
-    if len(copies) == 1:
-        return _event(unit, first, *_words(first, first.store, ReplicaState.VERIFIED, ""), now)
-    message = f"{len(copies)} files are verified on {printable(first.store)}"
-    event = _event(unit, first, Severity.INFO, "replica.verified", message, now)
-    return event | {"exposure_id": None, "file_id": None}
 
 
 def _event(

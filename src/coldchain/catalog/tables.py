@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from coldchain.catalog.columns import (
     Digest,
+    Key,
     Name,
     PathBytes,
     Prose,
@@ -23,7 +24,6 @@ from coldchain.catalog.columns import (
     UtcDateTime,
     Whole,
     Word,
-    identifier,
 )
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState, ReplicaState, VerificationLevel
@@ -48,7 +48,7 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {
-        UUID: identifier(),
+        UUID: Key(),
         str: Name(),
         datetime: UtcDateTime(),
         float: Real(),

@@ -8,7 +8,7 @@ them wait for their next try, one call costs the same, and going on reaches ever
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
+from itertools import islice, starmap
 from typing import Any
 from uuid import UUID
 
@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, Select, func, orm, select, true
 
 from coldchain.catalog.by_index import by_index
 from coldchain.catalog.engine import Catalog
-from coldchain.catalog.file_rows import COPIED_STATES, as_file, as_replica
+from coldchain.catalog.file_rows import COPIED_STATES, FILE_COLUMNS, REPLICA_COLUMNS
 from coldchain.catalog.tables import ExposureRow, FileRow, InstrumentRow, ReplicaRow, SessionPlaceRow, SessionRow
-from coldchain.model.files import CopyTask, Replica, ReplicaState
+from coldchain.model.files import CopyTask, DataFile, Replica, ReplicaState
 from coldchain.model.session import ExposureState
 
 Position = tuple[int, UUID]
@@ -138,13 +138,14 @@ def hash_query(site: str, limit: int, before: UUID | None) -> Select[UUID, UUID]
 
 
 def files_query(file_ids: Sequence[UUID]) -> Select[*tuple[Any, ...]]:
-    """These files, all their columns."""
-    return select(FileRow.__table__).where(FileRow.id.in_(file_ids))
+    """These files, as `DataFile` has them."""
+    return select(*FILE_COLUMNS).where(FileRow.id.in_(file_ids))
 
 
 def copies_query(file_ids: Sequence[UUID]) -> Select[*tuple[Any, ...]]:
-    """All copies of these files, all their columns, oldest first."""
-    return select(ReplicaRow.__table__).where(ReplicaRow.file_id.in_(file_ids)).order_by(ReplicaRow.id)
+    """All copies of these files: their site, whether a copier is to try, and what `Replica` has; oldest first."""
+    columns = (ReplicaRow.site, ReplicaRow.pending, *REPLICA_COLUMNS)
+    return select(*columns).where(ReplicaRow.file_id.in_(file_ids)).order_by(ReplicaRow.id)
 
 
 def _tasks(
@@ -152,17 +153,18 @@ def _tasks(
 ) -> list[CopyTask]:
     # Not through the session, whose rows cost more than all else that is done with a small file.
     connection = unit.connection()
-    by_id = {row.id: as_file(row) for row in connection.execute(files_query(file_ids))}
+    by_id = {file.id: file for file in starmap(DataFile, connection.execute(files_query(file_ids)))}
     homes = _homes(unit, {file.session_id for file in by_id.values()})
     places = _places(unit, {file.place_id for file in by_id.values() if file.place_id is not None})
     replicas: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
     good: dict[UUID, list[Replica]] = {file_id: [] for file_id in file_ids}
     # Chosen here and not by the database, which would search the whole queue for the few replicas of these files.
-    for row in connection.execute(copies_query(file_ids)):
-        if row.pending and row.site == site and row.store in stores and row.id not in excluded:
-            replicas[row.file_id].append(as_replica(row))
-        elif row.state == ReplicaState.VERIFIED:
-            good[row.file_id].append(as_replica(row))
+    for of_site, pending, *columns in connection.execute(copies_query(file_ids)):
+        replica = Replica(*columns)
+        if pending and of_site == site and replica.store in stores and replica.id not in excluded:
+            replicas[replica.file_id].append(replica)
+        elif replica.state is ReplicaState.VERIFIED:
+            good[replica.file_id].append(replica)
     tasks = []
     for file_id in file_ids:
         file = by_id[file_id]
