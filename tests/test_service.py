@@ -144,15 +144,15 @@ def test_kill_9_at_random_moments_loses_nothing_and_repeats_nothing(
 
 
 def test_a_second_service_on_the_same_facility_is_refused(facility: TestFacility) -> None:
-    """Two services would take the same exposures: the second says so, and ends with status 1."""
-    with facility.running():
+    """Two services would take the same exposures: the second says so, names the first, and ends with status 1."""
+    with facility.running() as first:
         deadline = time.monotonic() + 60
         while "is running" not in facility.log():
             assert time.monotonic() < deadline, facility.log()
             time.sleep(0.1)
         second = facility.start()
         assert second.wait(60) == 1
-        assert "another `coldchain run` is at work" in facility.log()
+        assert f"another `coldchain run` is at work on this facility (process {first.pid} on " in facility.log()
 
 
 def test_a_changed_parameter_computes_again_what_depends_on_it_and_keeps_the_old(facility: TestFacility) -> None:

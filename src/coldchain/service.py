@@ -10,6 +10,7 @@
     replication watch                     two catalog servers → events, where they do not keep in step
     pipeline                              catalog → results, by way of the compute engine
     notifier                              catalog → mail, syslog, webhooks
+    turn of the site                      a catalog server → that nobody else serves this site
     watcher                               any folder → commands; it alone has nothing to do with the catalog
 
 The parts know nothing of each other: each takes its work from the catalog and leaves its word there. So any of them may
@@ -20,17 +21,22 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
+import socket
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from uuid import UUID
 
 from coldchain.catalog import events, notices
 from coldchain.catalog.engine import Catalog, open_catalog
 from coldchain.catalog.replication_watch import ReplicationWatch
+from coldchain.catalog.service_turn import KIND as BEGAN
+from coldchain.catalog.service_turn import ServiceTurn
 from coldchain.catalog.stores import enrol
 from coldchain.collect.away_journal import AwayJournal, journal_file
 from coldchain.collect.collector import Collector
@@ -62,35 +68,27 @@ from coldchain.storage.store import Store
 log = logging.getLogger(__name__)
 
 LOCK_NAME = ".coldchain.lock"
+_LONGEST_HOLDER = 500
 COPY_PROCESSES = 2
 """Batches of small files at once, each in a process that is there from the first such batch on."""
 
 
 class FacilityLock:
     """One service for each facility.toml, and for each site of an embedded catalog: two would take the same exposures,
-    and clear the same copies."""
+    and clear the same copies. The file that is locked says who holds it. On a server, `ServiceTurn` sees to it."""
 
     def __init__(self, settings: Settings) -> None:
         self._paths = [settings.origin.parent / LOCK_NAME]
         url, prefix = settings.catalog.url, "sqlite:///"
         if url.startswith(prefix):
-            file = Path(url.removeprefix(prefix))
+            file = Path(os.path.realpath(url.removeprefix(prefix)))  # a link to it is the same catalog
             self._paths.append(file.with_name(f"{file.name}.{settings.facility.site}.lock"))
         self._open = ExitStack()
 
     def __enter__(self) -> FacilityLock:
         with ExitStack() as held:
             for path in self._paths:
-                # Opened for appending: a second service must not empty the file of the first.
-                file = held.enter_context(path.open("a"))
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise ColdchainError(
-                        "another `coldchain run` is at work on this facility",
-                        remedy="Stop that one first, or give this one a facility.toml and a site of its own.",
-                        path=path,
-                    ) from None
+                _lock(held.enter_context(path.open("ab+")), path)
             self._open = held.pop_all()
         return self
 
@@ -98,6 +96,27 @@ class FacilityLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    # It was opened for appending: a second service must not empty the file of the first.
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = printable(file.read(_LONGEST_HOLDER).decode(errors="replace").strip())
+        raise ColdchainError(
+            "another `coldchain run` is at work on this facility" + (f" ({holder})" if holder else ""),
+            remedy="Stop that one first, or give this one a facility.toml and a site of its own.",
+            path=path,
+        ) from None
+    with suppress(OSError):  # a full disk does not keep a service from its work
+        file.truncate(0)
+        os.write(file.fileno(), f"{_this_process()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n".encode())
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {printable(socket.gethostname())}"
 
 
 def open_stores(catalog: Catalog, settings: Settings) -> dict[str, Store]:
@@ -134,7 +153,16 @@ class Facility:
             raise ConfigError("there is no store to copy to", remedy="Add a [[store]].", path=settings.origin)
         self.settings = settings
         self.catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
-        self._stores = stores = open_stores(self.catalog, settings)
+        turn = None if settings.catalog.url.startswith("sqlite:") else ServiceTurn(self.catalog)
+        try:
+            if turn is not None:
+                turn.take()
+            self._stores = stores = open_stores(self.catalog, settings)
+        except ColdchainError:
+            if turn is not None:
+                turn.stop()
+            self.catalog.close()
+            raise
         troubles = Troubles(stores)
         self._engine = LocalEngine(settings.compute.workers)
         self._copy_engine = LocalEngine(COPY_PROCESSES)
@@ -166,7 +194,7 @@ class Facility:
             above=settings.storage.alert_above,
             days=settings.storage.alert_days,
         )
-        if not settings.catalog.url.startswith("sqlite:"):
+        if turn is not None:
             self._parts["replication watch"] = ReplicationWatch(
                 self.catalog, peer_url=settings.catalog.peer_url, lag_seconds=settings.catalog.lag_seconds
             )
@@ -182,6 +210,8 @@ class Facility:
             )
             for section in settings.store
         }
+        if turn is not None:  # the last to stop: what is in hand is finished in it
+            self._parts["turn of the site"] = turn
 
     def _collectors(self, instrument: InstrumentSection, copies: CopyPlan) -> dict[str, Part]:
         """One for each of the instrument's roots."""
@@ -245,7 +275,9 @@ class Facility:
         return Notifier(journal, self.settings.receivers(), ledger=journal)
 
     def start(self) -> None:
-        """Begin: first what an earlier process left, then what arrives."""
+        """Begin: first what an earlier process left, then what arrives. Raises ColdchainError; `stop` is to be called
+        all the same."""
+        events.record(self.catalog, Severity.INFO, BEGAN, f"`coldchain run`, {_this_process()}")
         self.settings.results.folder.mkdir(parents=True, exist_ok=True)
         for words in together(self.settings.store):
             log.warning("%s", printable(words))

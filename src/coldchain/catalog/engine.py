@@ -88,6 +88,14 @@ class Catalog:
                 yield session
             self._is_registered = True
 
+    def lasting_connection(self) -> Connection:
+        """A connection of its own, outside of every transaction, which whoever asks for it closes: for locks that end
+        with it. For this room's modules. Raises CatalogError."""
+        with translated(self._url):
+            connection = self._reader.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.detach()
+            return connection
+
     def check_site(self) -> None:
         """Raise CatalogError where another facility writes here, or this site writes on another server."""
         if self._facility:

@@ -64,16 +64,19 @@ def by_name(catalog: Catalog, session_id: UUID, name: str) -> Exposure | None:
 
 def by_stems(catalog: Catalog, session_id: UUID, names: Sequence[str]) -> dict[str, list[Exposure]]:
     """By each of these names, the session's exposures whose name's last part is that name's, whatever its case, oldest
-    first; at most `MOST_ALIKE` of a name, and none of a name that can be no path's."""
+    first; at most `MOST_ALIKE` of a name, and none of a name that can be no path's. Of those that two sites have made
+    of one name it is the oldest."""
     digests = {name: stem_digest(name) for name in names if is_path(name)}
     alike: dict[bytes, list[Exposure]] = {digest: [] for digest in digests.values()}
     wanted = list(alike)
+    seen: set[bytes] = set()
     with catalog.reading() as unit:
         for start in range(0, len(wanted), _STEMS_AT_ONCE):
             query = by_stem_query(session_id, wanted[start : start + _STEMS_AT_ONCE])
             for row in unit.scalars(query).yield_per(_STEMS_AT_ONCE):
                 assert row.stem_digest is not None
-                if len(alike[row.stem_digest]) < MOST_ALIKE:
+                if row.name_digest not in seen and len(alike[row.stem_digest]) < MOST_ALIKE:
+                    seen.add(row.name_digest)
                     alike[row.stem_digest].append(_exposure(row))
     return {name: alike[digest] for name, digest in digests.items()}
 

@@ -65,6 +65,9 @@ def record_arrival(
 
     Where a file of another place stands for the path, that one stays, whatever comes: the second is noted as REPLACED
     with an event, once for each content of it, and the row that is returned is the first's.
+
+    Where both this site and another have a row, this one's is meant. Where only another has one, that stays as it is:
+    it gets the replicas, and other content becomes a row of this site's.
     """
     with catalog.writing() as unit:
         return arrive(
@@ -101,12 +104,14 @@ def arrive(
     """As `record_arrival`, in a transaction that this room has begun."""
     if not is_safe_relative(PurePosixPath(relative_path)):
         raise CatalogError(f"the path {printable(relative_path)!r}", expected="a path inside its session's folder")
-    row = unit.scalars(standing_query(session_id, relative_path)).first()
+    row = _known(unit, session_id, relative_path)
+    is_own = row is not None and row.site == unit.info["site"]
     if row is not None and row.place_id != place_id:
         _note_second(unit, row, place_id, size_bytes, modified_ns)
         return as_file(row)
     if row is not None and (row.size_bytes, row.modified_ns) != (size_bytes, modified_ns):
-        _move(unit, row, FileState.REPLACED, "its content changed")
+        if is_own:
+            _move(unit, row, FileState.REPLACED, "its content changed")
         row = None
     if row is None:
         row = FileRow(
@@ -126,7 +131,7 @@ def arrive(
         unit.add(row)
         unit.flush()
         _note_state(unit, row)
-    else:
+    elif is_own:
         row.kind = kind
         row.exposure_id = exposure_id or row.exposure_id
         _move(unit, row, state, detail)
@@ -136,7 +141,8 @@ def arrive(
 
 
 def standing(catalog: Catalog, session_id: UUID, relative_path: str) -> DataFile | None:
-    """The file that stands for a path of a session; None where there is none, or the name can be no path."""
+    """The file that stands for a path of a session, the oldest where two sites have written one; None where there is
+    none, or the name can be no path."""
     if not is_path(relative_path):
         return None
     with catalog.reading() as unit:
@@ -149,22 +155,28 @@ def signatures(
 ) -> dict[tuple[str, UUID | None], tuple[int, int, FileState]]:
     """Size, time stamp and state, as last recorded, of those of these paths of a session that were recorded at all.
 
-    By path and place: that of the file that stands for the path, and those where only a second one lies. Costs by the
+    By path and place: that of the file that stands for the path, and those where only a second one lies. What this site
+    has written counts before what another has, as it does for `record_arrival`; of others' the oldest. Costs by the
     paths that are asked for, however many files the session has.
     """
     found: dict[tuple[str, UUID | None], tuple[int, int, FileState]] = {}
     standing: dict[str, UUID | None] = {}
+    of_others: set[str] = set()
     paths = {path_digest(path): path for path in relative_paths if is_path(path)}
     digests = list(paths)
     with catalog.reading() as unit:
         for start in range(0, len(digests), _PATHS_AT_ONCE):
             query = signatures_query(session_id, digests[start : start + _PATHS_AT_ONCE])
             # Not through the session: its rows cost more than SQLite does.
-            for digest, place_id, size_bytes, modified_ns, state in unit.connection().execute(query):
+            for digest, place_id, size_bytes, modified_ns, state, site in unit.connection().execute(query):
                 path = paths[digest]
-                found[path, place_id] = (size_bytes, modified_ns, state)
-                if state != FileState.REPLACED:
+                if state == FileState.REPLACED:
+                    if path not in standing or standing[path] != place_id:
+                        found[path, place_id] = (size_bytes, modified_ns, state)
+                elif path not in standing or (path in of_others and site == catalog.site):
+                    found[path, place_id] = (size_bytes, modified_ns, state)
                     standing[path] = place_id
+                    (of_others.discard if site == catalog.site else of_others.add)(path)
     # What was replaced in its own place is nothing any more, whatever came back.
     return {
         (path, place_id): signature
@@ -222,7 +234,7 @@ def of_exposure(catalog: Catalog, exposure_id: UUID) -> list[DataFile]:
 
 
 def standing_query(session_id: UUID, relative_path: str) -> Select[FileRow]:
-    """The row that stands for a path: that which is not REPLACED; the newest, should two sites have written one."""
+    """The row that stands for a path: that which is not REPLACED; the oldest first where two sites have written one."""
     return (
         select(FileRow)
         .where(
@@ -230,18 +242,27 @@ def standing_query(session_id: UUID, relative_path: str) -> Select[FileRow]:
             FileRow.path_digest == path_digest(relative_path),
             FileRow.state != FileState.REPLACED,
         )
-        .order_by(FileRow.id.desc())
-        .limit(1)
+        .order_by(FileRow.id)
     )
 
 
-def signatures_query(session_id: UUID, digests: Sequence[bytes]) -> Select[bytes, UUID | None, int, int, FileState]:
-    """Digest, place, size, time stamp and state of a session's paths that have these digests; of each what stands last.
+def signatures_query(
+    session_id: UUID, digests: Sequence[bytes]
+) -> Select[bytes, UUID | None, int, int, FileState, str]:
+    """Digest, place, size, time stamp, state and site of all that ever stood under a session's paths that have these
+    digests; of each the oldest first.
 
     In the order of the index: for that of the ids alone, SQLite would go through all of the session's files.
     """
     return (
-        select(FileRow.path_digest, FileRow.place_id, FileRow.size_bytes, FileRow.modified_ns, FileRow.state)
+        select(
+            FileRow.path_digest,
+            FileRow.place_id,
+            FileRow.size_bytes,
+            FileRow.modified_ns,
+            FileRow.state,
+            FileRow.site,
+        )
         .where(FileRow.session_id == session_id, FileRow.path_digest.in_(digests))
         .order_by(FileRow.path_digest, FileRow.id)
     )
@@ -265,6 +286,12 @@ def session_query(session_id: UUID, state: FileState | None, limit: int) -> Sele
     if state is None:
         return by_index(query, FileRow, "ix_files_session_id_id")
     return by_index(query.where(FileRow.state == state), FileRow, "ix_files_session_id_state_id")
+
+
+def _known(unit: orm.Session, session_id: UUID, relative_path: str) -> FileRow | None:
+    """What stands for a path as far as this site writes it: its own row before another's."""
+    stands = unit.scalars(standing_query(session_id, relative_path)).all()
+    return next((row for row in stands if row.site == unit.info["site"]), stands[0] if stands else None)
 
 
 def _note_second(unit: orm.Session, first: FileRow, place_id: UUID | None, size_bytes: int, modified_ns: int) -> None:

@@ -46,14 +46,16 @@ def record(
 
 
 def waiting_for(catalog: Catalog, session_id: UUID, name: str) -> list[KnownFrameSet]:
-    """What waits for an exposure of that name: what was said of a movie of its stem, oldest first."""
+    """What waits for an exposure of that name: what was said of a movie of its stem, oldest first. Where two sites have
+    read one mdoc, this one's reading counts, of others' the oldest."""
     with catalog.reading() as unit:
-        rows = unit.scalars(by_stem_query(session_id, name).limit(_MOST_OF_A_STEM))
-        return [_known(row) for row in rows if row.waiting]
+        rows = unit.scalars(by_stem_query(session_id, name).limit(_MOST_OF_A_STEM)).all()
+        counts = {(row.movie, row.described_in): row for row in _own_last(rows, catalog.site)}
+        return [_known(row) for row in rows if row.waiting and counts[row.movie, row.described_in] is row]
 
 
 def awaited(catalog: Catalog, session_id: UUID, names: Sequence[str]) -> set[str]:
-    """Those of these exposures' names for which something waits (`waiting_for`)."""
+    """Those of these exposures' names for which something waits (`waiting_for`); by another site's word, too."""
     digests = {name: stem_digest(name) for name in names}
     wanted = list(dict.fromkeys(digests.values()))
     found: set[bytes] = set()
@@ -96,10 +98,11 @@ def _record(
     waiting = []
     with catalog.writing() as unit:
         query = select(FrameSetRow).where(FrameSetRow.session_id == session_id, FrameSetRow.stem_digest.in_(digests))
-        rows = {row.movie: row for row in unit.scalars(query) if row.described_in == described_in}
+        known = _own_last(unit.scalars(query).all(), catalog.site)
+        rows = {row.movie: row for row in known if row.described_in == described_in}
         for stem, movie, metadata in found:
             row, details = rows.get(movie), metadata_to_json(metadata)
-            if row is None:
+            if row is None or (row.details != details and row.site != catalog.site):
                 row = rows[movie] = FrameSetRow(
                     site=catalog.site,
                     session_id=session_id,
@@ -117,6 +120,11 @@ def _record(
                 waiting.append(row)
         unit.flush()
         return [_known(row) for row in waiting]
+
+
+def _own_last(rows: Sequence[FrameSetRow], site: str) -> list[FrameSetRow]:
+    """Rows in such an order that what counts of several is the last: a site's own, or the oldest."""
+    return sorted(rows, key=lambda row: (row.site == site, -row.id.int))
 
 
 def _known(row: FrameSetRow) -> KnownFrameSet:

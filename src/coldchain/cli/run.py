@@ -16,7 +16,8 @@ from coldchain.catalog.engine import Catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, output
 from coldchain.cli.signals import stop_on_signals
 from coldchain.cli.site import site
-from coldchain.errors import CatalogError, printable
+from coldchain.config import Settings
+from coldchain.errors import CatalogAwayError, CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.service import Facility, FacilityLock
 
@@ -25,6 +26,7 @@ log = logging.getLogger("coldchain")
 
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ERROR: logging.ERROR}
 _WATCH_SECONDS = 0.5
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
 @app.command()
@@ -34,26 +36,52 @@ def run(
 ) -> None:
     """Run the facility: watch the cameras, copy and verify, compute, serve the site, until SIGTERM or Ctrl-C.
 
-    Both finish what is in hand. A second one ends at once; nothing is lost by that either.
+    Both finish what is in hand. A second one ends at once; nothing is lost by that either. A catalog whose server is
+    away is waited for.
 
     Example: coldchain run --config facility.toml
     """
     log_to_terminal()
     settings = config.load(config_file)
     with FacilityLock(settings), stop_on_signals() as stopping:
-        facility = Facility(settings)
         for words in settings.copy_plan().gaps():
             log.warning("%s", words)
+        begun = begin(settings, stopping)
+        if begun is not None:
+            facility, last = begun
+            try:
+                with site(facility.catalog, settings, enabled=web) as url:
+                    output.print(f"{settings.facility.name} is running. {url}", markup=False, highlight=False)
+                    _watch(facility, last, stopping)
+            finally:
+                log.info("finishing what is in hand")
+                facility.stop()
+    log.info("stopped")
+
+
+def begin(settings: Settings, stopping: threading.Event) -> tuple[Facility, UUID] | None:
+    """The facility at work, and the newest event before that; None where it was told to stop before its catalog could
+    be had. What waiting does not mend is raised."""
+    pause = _FIRST_PAUSE_SECONDS
+    while not stopping.is_set():
+        try:
+            return _at_work(settings)
+        except CatalogAwayError as error:
+            log.warning("the service cannot begin yet, and tries again in %.0f s: %s", pause, error)
+            stopping.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    return None
+
+
+def _at_work(settings: Settings) -> tuple[Facility, UUID]:
+    facility = Facility(settings)
+    try:
         last = _newest_event(facility.catalog)
         facility.start()
-        try:
-            with site(facility.catalog, settings, enabled=web) as url:
-                output.print(f"{settings.facility.name} is running. {url}", markup=False, highlight=False)
-                _watch(facility, last, stopping)
-        finally:
-            log.info("finishing what is in hand")
-            facility.stop()
-    log.info("stopped")
+    except BaseException:
+        facility.stop()
+        raise
+    return facility, last
 
 
 def log_to_terminal() -> None:
