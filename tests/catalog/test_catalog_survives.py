@@ -189,8 +189,8 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
         tasks.next_priority_query("here", ReplicaState.WANTED, "live", 10),
         "INDEX ix_replicas_queue (site=? AND pending=? AND state=? AND store=? AND priority>?)",
     ),
-    "hash": (
-        tasks.hash_query("here", 10, SOME),
+    "ready": (
+        tasks.ready_query("here", 10, SOME),
         "exposures USING INDEX ix_exposures_site_state_id (site=? AND state=? AND id<?)",
     ),
     "versions": (files.versions_query(SOME, b"d" * 32), "_path_digest_id (session_id=? AND path_digest=?)"),

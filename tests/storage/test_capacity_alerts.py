@@ -150,7 +150,7 @@ def test_late_copies_are_told_with_their_number_and_the_stores_trouble() -> None
     late = {24.0: Late(1234, 2 * TB, NOW - timedelta(hours=30)), 2.0: Late(MOST_LATE, TB, NOW)}
     (change,) = changes(state, UNTOLD, late, [], LIMITS, NOW)
     assert change.words == (
-        "store raid: more than 11,234 copies (3.0 TB) are wanted for longer than the 2 or 24 hours of their policy, "
+        "store raid: more than 3,234 copies (3.0 TB) are wanted for longer than the 2 or 24 hours of their policy, "
         "the oldest since 2026-06-11 06:00 UTC; the link is down"
     )
     assert said(StoreSubject.LATE, late=late) == []

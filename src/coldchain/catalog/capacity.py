@@ -23,7 +23,7 @@ from coldchain.model.files import CopyTask, FileKind, ReplicaState
 from coldchain.model.identity import first_id_at
 from coldchain.model.stores import StoreSample
 
-MOST_LATE = 10_000
+MOST_LATE = 2000
 _TRASH = frozenset({ReplicaState.RETIRING, ReplicaState.TRASHED, ReplicaState.REMOVING})
 _THERE = (ReplicaState.VERIFIED, ReplicaState.DAMAGED, *sorted(_TRASH))
 _TO_DO = (ReplicaState.WANTED, ReplicaState.DAMAGED, ReplicaState.FAILED)

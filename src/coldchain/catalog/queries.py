@@ -191,7 +191,7 @@ _COPYING = {
         lambda e: replicas.versioned_query([e.replica_id, e.run_id]), KEY, _FILES_BY_PATH
     ),
     "tasks.copies_query": _listed(lambda e: tasks.copies_query([e.file_id]), _COPIES_OF_FILE, cost=_FEW),
-    "tasks.hash_query": _listed(lambda e: tasks.hash_query(e.site, 10, e.exposure_id), _EXPOSURES_TO_DO),
+    "tasks.ready_query": _listed(lambda e: tasks.ready_query(e.site, 10, e.exposure_id), _EXPOSURES_TO_DO),
     "tasks.next_priority_query": _listed(lambda e: tasks.next_priority_query(e.site, _WANTED, e.store, 10), _QUEUE),
     "tasks.queue_query": _listed(lambda e: tasks.queue_query(e.site, _WANTED, e.store, 50, 10, None), _QUEUE),
     "tasks.queue_query, further on": _listed(
@@ -414,6 +414,7 @@ BY_KEY = {
     "retirement.files_query": "files by their ids",
     "retiring._rows": "copies by their ids",
     "tasks.files_query": "files by their ids",
+    "tasks.unhashed_query": "files by their ids",
 }
 """What looks rows up by their primary keys: any database does that well."""
 

@@ -75,16 +75,15 @@ def to_hash(
 ) -> tuple[list[CopyTask], UUID | None]:
     """This site's files that an exposure waits for only because they have no digest yet, as tasks without replicas.
 
-    The newest exposure's first, from the one after `before` on; the id of the last exposure that was looked at, None at
-    the end. `exclude` holds ids of files.
+    The newest exposure's first. It looks at `limit` exposures that are READY, from the one after `before` on, and
+    returns the id of the last that it looked at, None at the end. `exclude` holds ids of files.
     """
     excluded = frozenset(exclude)
     with catalog.reading() as unit:
-        seen = [
-            (exposure_id, file_id) for exposure_id, file_id in unit.execute(hash_query(catalog.site, limit, before))
-        ]
-        chosen = [file_id for _, file_id in seen if file_id not in excluded]
-        tasks = _tasks(unit, catalog.site, chosen, (), excluded)
+        seen = unit.execute(ready_query(catalog.site, limit, before)).all()
+        inputs = [file_id for _, file_id in seen if file_id is not None]
+        unknown = set(unit.scalars(unhashed_query(inputs))) - excluded
+        tasks = _tasks(unit, catalog.site, [file_id for file_id in inputs if file_id in unknown], (), excluded)
     return tasks, seen[-1][0] if seen and len(seen) == limit else None
 
 
@@ -119,22 +118,23 @@ def _pending(site: str, state: ReplicaState, store: str) -> tuple[ColumnElement[
     )
 
 
-def hash_query(site: str, limit: int, before: UUID | None) -> Select[UUID, UUID]:
-    """Exposure and input of a site's READY exposures whose input has no digest yet, newest first."""
+def ready_query(site: str, limit: int, before: UUID | None) -> Select[UUID, UUID | None]:
+    """A site's READY exposures with their inputs, newest first, from the one before `before` on."""
     query = (
-        select(ExposureRow.id, FileRow.id)
-        .join(FileRow, FileRow.id == ExposureRow.input_file_id)
-        .where(
-            ExposureRow.site == site,
-            ExposureRow.state == ExposureState.READY,
-            FileRow.sha256.is_(None),
-            FileRow.state.in_(COPIED_STATES),
-        )
+        select(ExposureRow.id, ExposureRow.input_file_id)
+        .where(ExposureRow.site == site, ExposureRow.state == ExposureState.READY)
         .order_by(ExposureRow.id.desc())
         .limit(limit)
     )
     query = by_index(query, ExposureRow, "ix_exposures_site_state_id")
     return query if before is None else query.where(ExposureRow.id < before)
+
+
+def unhashed_query(file_ids: Sequence[UUID]) -> Select[UUID]:
+    """Those of these files that can be copied and have no digest yet."""
+    return select(FileRow.id).where(
+        FileRow.id.in_(file_ids), FileRow.sha256.is_(None), FileRow.state.in_(COPIED_STATES)
+    )
 
 
 def files_query(file_ids: Sequence[UUID]) -> Select[*tuple[Any, ...]]:
