@@ -113,12 +113,20 @@ expect innodb_flush_log_at_trx_commit 1
 [ -z "$wrong" ] || fail "the server is not configured for this:$wrong
 Run this with --write-config /etc/mysql/mariadb.conf.d/70-coldchain.cnf, start the server again, then run it once more."
 
+require=NONE tls="MASTER_SSL = 0, MASTER_SSL_CA = ''" by=No:
+if [ -n "$tls_ca" ]; then
+  [ -r "$tls_ca" ] || fail "the file $tls_ca is not there, or cannot be read"
+  [ "$(variable have_ssl)" = YES ] || fail "the server has no certificate: give it ssl_cert and ssl_key, start it again"
+  require=SSL by=Yes:$tls_ca
+  tls="MASTER_SSL = 1, MASTER_SSL_CA = '$tls_ca', MASTER_SSL_VERIFY_SERVER_CERT = 1"
+fi
+
 # Users and the empty database are each server's own: were they replicated, the two would meet them twice and stop.
 sql <<END
 SET SESSION sql_log_bin = 0;
 CREATE DATABASE IF NOT EXISTS $database CHARACTER SET utf8mb4;
 CREATE USER IF NOT EXISTS '$replication_user'@'%' IDENTIFIED BY '$replication_password';
-ALTER USER '$replication_user'@'%' IDENTIFIED BY '$replication_password' ${tls_ca:+REQUIRE SSL};
+ALTER USER '$replication_user'@'%' IDENTIFIED BY '$replication_password' REQUIRE $require;
 GRANT REPLICATION SLAVE ON *.* TO '$replication_user'@'%';
 CREATE USER IF NOT EXISTS '$user'@'%' IDENTIFIED BY '$password';
 ALTER USER '$user'@'%' IDENTIFIED BY '$password';
@@ -130,6 +138,7 @@ say "server $number has its users and the database $database"
 status() { printf 'SHOW SLAVE STATUS\\G' | sql | sed -n "s/^ *$1: //p"; }
 if [ "$(status Master_Host):$(status Master_Port):$(status Master_User):$(status Using_Gtid)" = \
      "$other_host:$other_port:$replication_user:Slave_Pos" ] &&
+   [ "$(status Master_SSL_Allowed):$(status Master_SSL_CA_File)" = "$by" ] &&
    [ "$(status Slave_IO_Running)" = Yes ] && [ "$(status Slave_SQL_Running)" = Yes ]; then
   say "it follows $other_host:$other_port already"
   exit 0
@@ -139,8 +148,6 @@ if [ -n "$error" ] && [ "$error" != 0 ]; then
   fail "replication has stopped by error $error: $(status Last_SQL_Error)
 Mend that first: docs/two-primaries.md says how."
 fi
-tls="MASTER_SSL = 0"
-[ -z "$tls_ca" ] || tls="MASTER_SSL = 1, MASTER_SSL_CA = '$tls_ca', MASTER_SSL_VERIFY_SERVER_CERT = 1"
 sql <<END
 STOP SLAVE;
 CHANGE MASTER TO MASTER_HOST = '$other_host', MASTER_PORT = $other_port, MASTER_USER = '$replication_user',

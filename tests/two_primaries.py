@@ -21,6 +21,7 @@ from sqlalchemy.engine import create_engine
 from coldchain.catalog import engine
 from coldchain.catalog.tables import Base
 from tests.mariadb_servers import PASSWORD, USER, MariaDbServer, free_port
+from tests.notify.notify_givens import Identity
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 SCRIPT = DEPLOY / "two-primaries.sh"
@@ -126,13 +127,15 @@ class Link:
 class TwoPrimaries:
     """Servers 0 and 1 that follow each other through `links[i]`, by which server i reaches the other."""
 
-    def __init__(self, folder: Path, *, in_memory: bool = True) -> None:
+    def __init__(self, folder: Path, *, in_memory: bool = True, identity: Identity | None = None) -> None:
         self.folder = folder
+        tls = {} if identity is None else {"ssl_cert": str(identity.certificate), "ssl_key": str(identity.key)}
+        self._by_tls = () if identity is None else ("--tls-ca", str(identity.certificate))
         # What is flushed to memory outlives a kill as well, and the tests are not about the disk's speed.
         quick = in_memory and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES
         self._data = Path(tempfile.mkdtemp(prefix="pair-", dir=_MEMORY if quick else folder))
         self.servers = [
-            MariaDbServer(self._data / f"server{number}", server_id=number, options=configured(number))
+            MariaDbServer(self._data / f"server{number}", server_id=number, options={**configured(number), **tls})
             for number in (1, 2)
         ]
         self.links = [Link(self.servers[1].port), Link(self.servers[0].port)]
@@ -163,7 +166,9 @@ class TwoPrimaries:
         argv = [str(SCRIPT), "--number", str(number + 1), "--other-host", "127.0.0.1", "--wait", "0"]
         argv += ["--other-port", str(self.links[number].port), "--socket", str(self.servers[number].socket)]
         argv += ["--replication-password-file", str(files["replication"]), "--password-file", str(files["coldchain"])]
-        done = subprocess.run([*argv, "--user", USER, *more], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*argv, "--user", USER, *self._by_tls, *more], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -233,8 +238,8 @@ def contents(url: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @contextmanager
-def two_primaries(folder: Path, *, in_memory: bool = True) -> Iterator[TwoPrimaries]:
-    """Two servers with an empty catalog on both."""
-    with TwoPrimaries(folder, in_memory=in_memory) as pair:
+def two_primaries(folder: Path, *, in_memory: bool = True, identity: Identity | None = None) -> Iterator[TwoPrimaries]:
+    """Two servers with an empty catalog on both; with an `identity`, which both bear, they follow each other by TLS."""
+    with TwoPrimaries(folder, in_memory=in_memory, identity=identity) as pair:
         pair.make_catalog()
         yield pair

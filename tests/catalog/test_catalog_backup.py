@@ -321,6 +321,31 @@ def test_the_commands_say_what_they_did(catalog: Catalog, url: str, other_url: s
     assert contents(other_url) == contents(url)
 
 
+@pytest.mark.only_on("mariadb")
+def test_a_catalog_that_is_restored_onto_another_server_is_claimed(
+    url: str, other_url: str, mariadb: MariaDbServer, tmp_path: Path
+) -> None:
+    """A server with another server_id is refused until `coldchain catalog claim`, as docs/two-primaries.md has it."""
+    first = engine.open_catalog(url, "main", "Krios house")
+    _filled(first)
+    first.close()
+    backup.make(url, "main", tmp_path / "backup.gz")
+    backup.restore(other_url, tmp_path / "backup.gz", replace=False)
+    config_file = tmp_path / "facility.toml"
+    config_file.write_text(f'[facility]\nname = "Krios house"\n[catalog]\nurl = "{other_url}"\n')
+    number = mariadb.run("SELECT @@server_id AS n")[0]["n"]
+    mariadb.run(f"SET GLOBAL server_id = {number + 6}")
+    try:
+        with pytest.raises(CatalogError, match=rf"server_id {number}, and this one has {number + 6}.*catalog claim"):
+            engine.open_catalog(other_url, "main", "Krios house")
+        assert CliRunner().invoke(app, ["claim", "--config", str(config_file)]).exit_code == 0
+        again = engine.open_catalog(other_url, "main", "Krios house")
+        new_session(again, folder="later")
+        again.close()
+    finally:
+        mariadb.run(f"SET GLOBAL server_id = {number}")
+
+
 def test_sizes_are_told_without_counting(catalog: Catalog) -> None:
     """Tables and their rows, about; the whole in bytes."""
     _filled(catalog)

@@ -115,6 +115,38 @@ def test_nothing_that_is_referred_to_is_deleted() -> None:
     }
 
 
+def _changes_many(path: Path) -> Iterator[tuple[str, bool]]:
+    """The functions of a module that change or delete many rows by one statement; whether they name the site."""
+    tree = ast.parse(path.read_text())
+    aliases = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "sqlalchemy"
+        for alias in node.names
+        if alias.name in ("update", "delete")
+    }
+    for node in tree.body:
+        calls = (each for each in ast.walk(node) if isinstance(each, ast.Call))
+        if any(isinstance(call.func, ast.Name) and call.func.id in aliases for call in calls):
+            words = ast.unparse(node)
+            yield getattr(node, "name", words), ".site ==" in words or "_told_by(catalog.site" in words
+
+
+def test_a_statement_that_changes_many_rows_names_its_site() -> None:
+    """By their source: no such statement can reach another site's row. Those of `replicas` go by the keys of rows that
+    were chosen by their site."""
+    found = {
+        (path.stem, *what) for path in ROOM.glob("*.py") if path.name != "replicas.py" for what in _changes_many(path)
+    }
+    assert found == {
+        ("frame_sets", "mark_used", True),
+        ("notices", "record", True),
+        ("orphans", "_mark", True),
+        ("sessions", "_mark_ready", True),
+        ("stores", "_want_again", True),
+    }
+
+
 @pytest.fixture
 def theirs(url: str) -> Iterator[Catalog]:
     """The same catalog, opened by another site."""

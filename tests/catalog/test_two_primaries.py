@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from coldchain.catalog import backup, events, replication, sessions
@@ -19,14 +21,29 @@ from coldchain.model.events import Severity
 from coldchain.model.replication import LAG_SECONDS, Trouble, troubles
 from tests.catalog.catalog_givens import expose, new_session
 from tests.mariadb_servers import PASSWORD, USER, MariaDbServer
+from tests.notify.notify_givens import Identity, make_identity
 from tests.two_primaries import DATABASE, SCRIPT, TwoPrimaries, contents, two_primaries, wait_until
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoPrimaries]:
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity | None:
+    """The servers' certificate, and their authority; None where it cannot be made."""
+    return make_identity(tmp_path_factory.mktemp("tls")) if shutil.which("openssl") else None
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, identity: Identity | None) -> Iterator[TwoPrimaries]:
     """Two primaries with a catalog; each test leaves them well."""
-    with two_primaries(tmp_path_factory.mktemp("pair")) as made:
+    with two_primaries(tmp_path_factory.mktemp("pair"), identity=identity) as made:
         yield made
+
+
+@pytest.fixture
+def authority(identity: Identity | None) -> Path:
+    """The file of the authority that the servers' certificate is of."""
+    if identity is None:
+        pytest.skip("the certificate is made by the package openssl")
+    return identity.certificate
 
 
 def _found(pair: TwoPrimaries) -> list[Trouble]:
@@ -255,6 +272,56 @@ def test_a_lost_side_comes_back_from_the_others_backup(tmp_path: Path, pair: Two
     pair.wait_until_equal()
     assert contents(pair.url(0)) == contents(pair.url(1))
     pair.assert_never_stopped()
+    wait_until(lambda: _found(pair) == [])
+
+
+def test_the_catalog_is_reached_by_tls(tmp_path: Path, pair: TwoPrimaries, authority: Path) -> None:
+    """`ssl_ca` in the URL: what is read and written goes encrypted, and so does the look at the other's replication. A
+    server whose certificate is another authority's does not get to hear the password, and is told apart from one that
+    is away; no secret is shown."""
+    url = f"{pair.url(0)}?ssl_ca={authority}"
+    catalog = open_catalog(url, "site0")
+    session = new_session(catalog, name="by tls", folder="tls")
+    for opened in (catalog.reading, catalog.writing):
+        with opened() as unit:
+            assert unit.execute(text("SHOW STATUS LIKE 'Ssl_cipher'")).one()[1]
+    assert sessions.get(catalog, session.id) == session and "ssl_ca" not in catalog.url
+    catalog.close()
+    assert replication.look_at(url).directions
+    wrong = f"{pair.url(0)}?ssl_ca={make_identity(tmp_path).certificate}"
+    for ask in (lambda: open_catalog(wrong, "site0"), lambda: replication.look_at(wrong)):
+        with pytest.raises(CatalogError, match="certificate that is not believed") as caught:
+            ask()
+        assert "ssl_ca" in caught.value.remedy and not caught.value.retry
+        assert PASSWORD not in str(caught.value) and "p%40ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), ("no certificate", "no start line")])
+def test_a_file_that_is_no_certificate_is_named(
+    tmp_path: Path, pair: TwoPrimaries, content: str | None, said: str
+) -> None:
+    """What `ssl_ca` names must be there and be one."""
+    file = tmp_path / "authority.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(CatalogError, match=rf"ssl_ca in the catalog's URL names is of no use.*{said}") as caught:
+        open_catalog(f"{pair.url(0)}?ssl_ca={file}", "site0")
+    assert str(file) in str(caught.value) and PASSWORD not in str(caught.value)
+
+
+def test_the_servers_follow_each_other_by_tls(tmp_path: Path, pair: TwoPrimaries, authority: Path) -> None:
+    """The script's `--tls-ca`: the servers' user is not let in without TLS, and rows arrive. Another authority, given
+    to a server that follows already, is believed from then on: the certificate is refused, which status says."""
+    for number in (0, 1):
+        (shown,) = pair.servers[number].run("SHOW CREATE USER coldchain_replication")[0].values()
+        assert "REQUIRE SSL" in shown
+        status = pair.status(number)
+        assert (status["Master_SSL_Allowed"], status["Master_SSL_CA_File"]) == ("Yes", str(authority))
+    assert "does not follow" in pair.set_up(0, "--tls-ca", str(make_identity(tmp_path).certificate))
+    assert "certificate" in str(_until(pair, "this server gets nothing"))
+    _write_on(pair, 1, "by tls")
+    pair.set_up(0)
+    pair.wait_until_equal()
     wait_until(lambda: _found(pair) == [])
 
 

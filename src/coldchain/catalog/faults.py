@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -35,6 +36,14 @@ _SQLITE = (
 _LOGIN = ("the catalog's server refuses the login", "Check the URL's user, and the password or where it is read from")
 _NOT_ALLOWED = ("the catalog's server lets this user not do it", "GRANT ALL ON its database to the URL's user")
 _AWAY = ("the catalog's server is away", "It is tried again. Look whether the server runs, and at the way to it")
+_NOT_BELIEVED = (
+    "the catalog's server shows a certificate that is not believed",
+    "Check ssl_ca in the catalog's URL, and the names and dates in the server's certificate",
+)
+_NO_TLS = (
+    "the catalog's server does not talk by TLS, which the URL's ssl_… ask for",
+    "Give the server a certificate, or take them away",
+)
 _WAITED = ("another connection holds the catalog", "Try again; SHOW PROCESSLIST on the server names what holds it")
 _FULL = ("no space is left for the catalog", "Free space on its server, then try again")
 _READ_ONLY = ("the catalog cannot be written", "Its server is read-only: make it writable, or name the one that is")
@@ -48,7 +57,7 @@ _SERVER = {
     **dict.fromkeys((1044, 1045, 1130, 1251, 1524, 1698, 1862, 4151), _LOGIN),
     **dict.fromkeys((1142, 1143, 1227, 1370), _NOT_ALLOWED),
     **dict.fromkeys((0, 1040, 1053, 1077, 1129, 1152, 1158, 1159, 1160, 1161, 1203, 1226), _AWAY),
-    **dict.fromkeys((1317, 1927, 2002, 2003, 2006, 2013, 2014, 2026, 2027, 2055), _AWAY),
+    **dict.fromkeys((1317, 1927, 2002, 2003, 2006, 2013, 2014, 2027, 2055), _AWAY),
     **dict.fromkeys((1205, 1213, 3024, 3058, 3572, 1969), _WAITED),
     **dict.fromkeys((1021, 1114, 1041), _FULL),
     **dict.fromkeys((1290, 1792, 1836, 3100), _READ_ONLY),
@@ -57,6 +66,7 @@ _SERVER = {
     **dict.fromkeys((1264, 1265, 1366, 1406, 4025, 3140), _VALUE),
     1049: ("the catalog's server has no such database", "CREATE DATABASE it, then run `coldchain catalog upgrade`"),
     1153: _TOO_LONG,
+    2026: _NO_TLS,
     2005: ("the catalog's server has a name that nobody knows", "Check the URL's host"),
     **dict.fromkeys(
         (126, 127, 144, 145, 1034, 1194, 1712),
@@ -123,6 +133,8 @@ def _known(cause: Exception) -> tuple[str, str]:
     for prefix, found, remedy in _SQLITE:
         if name.startswith(prefix):
             return found, remedy
+    if isinstance(getattr(cause, "original_exception", None), ssl.SSLCertVerificationError):
+        return _NOT_BELIEVED
     number = cause.args[0] if cause.args else None
     return _SERVER.get(number, ("", "")) if isinstance(number, int) else ("", "")
 

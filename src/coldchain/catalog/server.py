@@ -14,6 +14,8 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
@@ -41,7 +43,8 @@ def is_server(url: URL) -> bool:
 
 
 def connect_arguments(url: URL, *, busy_seconds: float, is_patient: bool) -> dict[str, Any]:
-    """What the driver is given. `is_patient`: a migration may think for long."""
+    """What the driver is given. `is_patient`: a migration may think for long. Raises CatalogError where a file of a
+    certificate or a key is not there, or is none."""
     settings = {
         "sql_mode": f"'{_MODE}'",
         "time_zone": "'+00:00'",
@@ -58,9 +61,29 @@ def connect_arguments(url: URL, *, busy_seconds: float, is_patient: bool) -> dic
         arguments["password"] = str(url.password).encode()  # the driver takes text for Latin-1
     if url.host in _HERE and not any(key.startswith("ssl") for key in url.query):
         arguments["ssl_disabled"] = True  # the driver reads the system's certificates for every connection: 0.05 s
+    for key in ("ssl_ca", "ssl_cert", "ssl_key"):
+        _require_pem(key, url.query.get(key))
     if not is_patient:
         arguments |= {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
     return arguments
+
+
+def _require_pem(key: str, given: str | tuple[str, ...] | None) -> None:
+    # The driver reads them before it connects, and says nothing of which file is at fault.
+    if given is None:
+        return
+    path = Path(str(given))
+    try:
+        text_of_it = path.read_text(encoding="ascii", errors="replace")
+        if key == "ssl_ca":
+            ssl.create_default_context(cadata=text_of_it)
+    except OSError as error:  # ssl.SSLError is one
+        raise CatalogError(
+            f"the file that {key} in the catalog's URL names is of no use: {error.strerror or error}",
+            expected="a file in PEM",
+            remedy=f"Correct {key}",
+            path=path,
+        ) from None
 
 
 def set_transactions(engine: Engine, *, writes: bool) -> None:
