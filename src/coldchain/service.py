@@ -23,8 +23,8 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -115,6 +115,26 @@ def _lock(file: BinaryIO, path: Path) -> None:
         os.write(file.fileno(), f"{_this_process()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n".encode())
 
 
+@contextmanager
+def site_to_itself(settings: Settings, catalog: Catalog) -> Iterator[None]:
+    """Keep a service from serving the site by a catalog server, on whatever host, for as long as this lasts. Raises
+    CatalogError where one does. Where the catalog is a file, `FacilityLock` sees to it."""
+    turn = _turn(settings, catalog)
+    if turn is None:
+        yield
+        return
+    try:
+        turn.take()
+        turn.start()
+        yield
+    finally:
+        turn.stop()
+
+
+def _turn(settings: Settings, catalog: Catalog) -> ServiceTurn | None:
+    return None if settings.catalog.url.startswith("sqlite:") else ServiceTurn(catalog)
+
+
 def _this_process() -> str:
     return f"process {os.getpid()} on {printable(socket.gethostname())}"
 
@@ -153,7 +173,7 @@ class Facility:
             raise ConfigError("there is no store to copy to", remedy="Add a [[store]].", path=settings.origin)
         self.settings = settings
         self.catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
-        turn = None if settings.catalog.url.startswith("sqlite:") else ServiceTurn(self.catalog)
+        turn = _turn(settings, self.catalog)
         try:
             if turn is not None:
                 turn.take()

@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from coldchain import config
 from coldchain.catalog import engine, events, service_turn
 from coldchain.catalog.service_turn import ServiceTurn
-from coldchain.errors import CatalogError
+from coldchain.cli.store import app as store_app
+from coldchain.errors import CatalogError, ColdchainError
 from coldchain.model.events import Severity
+from coldchain.service import site_to_itself
 from tests.mariadb_servers import MariaDbServer
 from tests.two_primaries import wait_until
 
@@ -94,6 +99,25 @@ def test_a_service_whose_turn_another_has_taken_ends(
     first.look()
     second.look()
     assert second._is_held()
+
+
+def test_a_store_is_not_mended_beside_a_service_elsewhere(
+    make_turn: Callable[..., ServiceTurn], url: str, tmp_path: Path
+) -> None:
+    """`coldchain store adopt` and `repair` have the site to themselves, and hold it while they work."""
+    (tmp_path / "facility.toml").write_text(
+        f'[facility]\nname = "A"\nsite = "here"\n[catalog]\nurl = "{url}"\n[[store]]\nname = "live"\nurl = "live"\n'
+    )
+    turn = make_turn()
+    turn.take()
+    for words in (["adopt", "live"], ["repair", "live"]):
+        done = CliRunner().invoke(store_app, [*words, "--config", str(tmp_path / "facility.toml")])
+        assert isinstance(done.exception, ColdchainError) and "serves the site 'here'" in str(done.exception)
+    turn.stop()
+    settings = config.load(tmp_path / "facility.toml")
+    with site_to_itself(settings, turn._catalog), pytest.raises(CatalogError, match="serves the site"):
+        make_turn().take()
+    make_turn().take()
 
 
 def test_a_turn_ends_with_its_process(

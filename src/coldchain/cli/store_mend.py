@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 from uuid import UUID
@@ -18,11 +18,11 @@ from coldchain.catalog import checks, replicas, sessions, stores
 from coldchain.catalog.engine import Catalog, open_catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, JsonOption, errors, output, plain, print_json
 from coldchain.config import Settings
-from coldchain.errors import ColdchainError, StorageError, UsageError, printable
+from coldchain.errors import CatalogAwayError, ColdchainError, StorageError, UsageError, printable
 from coldchain.model.files import CheckTask, ReplicaState
 from coldchain.model.identity import new_id
 from coldchain.model.retention import counted
-from coldchain.service import FacilityLock, open_stores
+from coldchain.service import FacilityLock, open_stores, site_to_itself
 from coldchain.storage.checking import check
 from coldchain.storage.copies.copier import Copier
 from coldchain.storage.store import Store, wrong_store
@@ -86,16 +86,13 @@ def repair(
     Example: coldchain store repair archive
     """
     settings = config.load(config_file)
-    with _facility_to_itself(settings, "It makes damaged copies again by itself: see `coldchain store plan`."):
-        catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
-        try:
-            _store(catalog, settings, name)
-            before = checks.count(catalog, name, None, state=ReplicaState.DAMAGED)
-            _repair(catalog, open_stores(catalog, settings), name, before[0])
-            left = list(_copies(catalog, name, None, ReplicaState.DAMAGED))
-            left += list(_copies(catalog, name, None, ReplicaState.FAILED))
-        finally:
-            catalog.close()
+    remedy = "It makes damaged copies again by itself: see `coldchain store plan`."
+    with _facility_to_itself(settings, remedy) as catalog:
+        _store(catalog, settings, name)
+        before = checks.count(catalog, name, None, state=ReplicaState.DAMAGED)
+        _repair(catalog, open_stores(catalog, settings), name, before[0])
+        left = list(_copies(catalog, name, None, ReplicaState.DAMAGED))
+        left += list(_copies(catalog, name, None, ReplicaState.FAILED))
     if as_json:
         print_json({"store": name, "damaged_before": before[0], "left": [_as_left(task) for task in left]})
     else:
@@ -116,25 +113,31 @@ def adopt(
     Example: coldchain store adopt archive
     """
     settings = config.load(config_file)
-    with _facility_to_itself(settings, "Stop it, adopt the store, and start it again."):
-        catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
-        try:
-            store = open_stores(catalog, settings).get(name)
-            if store is None:
-                raise _unknown(settings, name)
-            _adopt(catalog, store, sure=yes)
-        finally:
-            catalog.close()
+    with _facility_to_itself(settings, "Stop it, adopt the store, and start it again.") as catalog:
+        store = open_stores(catalog, settings).get(name)
+        if store is None:
+            raise _unknown(settings, name)
+        _adopt(catalog, store, sure=yes)
 
 
 @contextmanager
-def _facility_to_itself(settings: Settings, remedy: str) -> Iterator[None]:
+def _facility_to_itself(settings: Settings, remedy: str) -> Iterator[Catalog]:
+    """The catalog, while no service works by it for this site."""
     with ExitStack() as held:
-        try:
-            held.enter_context(FacilityLock(settings))
-        except ColdchainError as error:
-            raise ColdchainError(error.found, remedy=remedy, path=error.path) from None
-        yield
+        _hold(held, FacilityLock(settings), remedy)
+        catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
+        held.callback(catalog.close)
+        _hold(held, site_to_itself(settings, catalog), remedy)
+        yield catalog
+
+
+def _hold(held: ExitStack, lock: AbstractContextManager[object], remedy: str) -> None:
+    try:
+        held.enter_context(lock)
+    except CatalogAwayError:
+        raise
+    except ColdchainError as error:
+        raise ColdchainError(error.found, remedy=remedy, path=error.path) from None
 
 
 def _adopt(catalog: Catalog, store: Store, *, sure: bool) -> None:
