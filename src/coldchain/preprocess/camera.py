@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coldchain.errors import FormatError, StorageError
 from coldchain.formats.mrc import read_mrc
 from coldchain.kernels.orientation import GainCheck, Verdict, apply_fit, gain_at_size
 from coldchain.kernels.persistence import Pattern, common_share, pattern_of_frames
-from coldchain.preprocess.alignment import Alignment
 from coldchain.preprocess.raw_movie import Image, RawMovie
+
+if TYPE_CHECKING:  # the service, which compares patterns, aligns nothing
+    from coldchain.preprocess.alignment import Alignment
 
 PATTERN_NAME = "pattern.mrc"
 

@@ -36,7 +36,7 @@ from coldchain.preprocess.judge import Judge
 from coldchain.preprocess.plan import PipelineParameters, StepPlan, missing_values, next_step, overtaken, standing_runs
 from coldchain.preprocess.produced import produced_files
 from coldchain.preprocess.sources import ExposureSources, SourceFinder
-from coldchain.preprocess.steps import StepJob, StepOutcome, run_step
+from coldchain.preprocess.step_job import StepJob, StepOutcome, run_in_worker
 
 log = logging.getLogger(__name__)
 
@@ -316,7 +316,7 @@ class Pipeline:
             threads=self._parameters.threads,
         )
         try:
-            future = self._engine.submit(run_step, job)
+            future = self._engine.submit(run_in_worker, job)
         except (OSError, RuntimeError) as error:
             found = f"no worker could be started ({error})"
             future = Future()

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from coldchain.errors import ColdchainError, ProcessingError, StorageError, StoreFullError
@@ -32,30 +32,8 @@ from coldchain.preprocess.exposure import KnownExposure, share_of_dose
 from coldchain.preprocess.micrographs import Picture
 from coldchain.preprocess.raw_movie import read_raw
 from coldchain.preprocess.relion_gain import AppliedGains
+from coldchain.preprocess.step_job import StepJob, StepOutcome
 from coldchain.preprocess.wishes import FramesWanted, Wishes
-
-
-@dataclass(frozen=True, slots=True)
-class StepJob:
-    """One step to run. `inputs` maps roles to files; outputs go to `folder`, by way of `scratch` beside it."""
-
-    step: Step
-    inputs: Mapping[str, Path]
-    parameters: Mapping[str, object]
-    folder: Path
-    scratch: Path
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class StepOutcome:
-    """What a step left: file names by role, relative to its folder; its result; warnings for the page."""
-
-    outputs: dict[str, str]
-    result: StepResult | None
-    seconds: float
-    warnings: tuple[str, ...] = ()
-
 
 Written = tuple[dict[str, str], StepResult | None, tuple[str, ...]]
 

@@ -32,7 +32,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
 
 from coldchain.model.stores import StoreSample
 
@@ -222,6 +221,8 @@ def _unseen(count: int) -> float:
 
 def _students(count: int) -> float:
     """How much wider than the normal distribution the means of so many blocks scatter, their own spread unknown."""
+    from scipy.special import ndtri, stdtrit  # a fifth of a second, which a service without a history need not wait for
+
     return float(stdtrit(count - 1, _QUANTILES[-1]) / ndtri(_QUANTILES[-1]))
 
 
