@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, select
+from sqlalchemy import Connection, Engine, Table, Uuid, create_engine, event, inspect, select
 
 from coldchain.catalog import engine, events, exposures, files, sessions
 from coldchain.catalog.columns import (
@@ -61,7 +61,7 @@ def _value(table: Table, name: str, made: dict[str, UUID]) -> Any:
     if type(column.type).__name__ == "JSON":
         lists = {"picks": [[1.0, 2.0, 3.0]], "reasons": [], "sends": None}
         return lists.get(name, [0.5] if name.startswith("shift") else {})
-    if type(column.type).__name__ == "Uuid":
+    if isinstance(column.type, Uuid):
         return new_id()
     if type(column.type).__name__ == "String":
         return "ab" * 32
