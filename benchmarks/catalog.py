@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from uuid import UUID
@@ -47,6 +48,7 @@ from coldchain.catalog import (
 )
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.figures import FigureBook
+from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState, ReplicaState
 from tests.mariadb_servers import MariaDbServer
 
@@ -99,7 +101,7 @@ def session_page(catalog: Catalog, book: FigureBook, session_id: UUID) -> None:
     """All that a session's page asks of the catalog."""
     page.session(catalog, session_id)
     page.stamp(catalog, session_id)
-    book.of(catalog, session_id, troubles=_FEW)
+    book.of(session_id)
     files.of_session(catalog, session_id, states=(FileState.DAMAGED, FileState.UNREADABLE), limit=_FEW)
     page.failed_copies(catalog, session_id, limit=_FEW)
     verdicts.alerts(catalog, session_id)
@@ -111,10 +113,8 @@ def session_page(catalog: Catalog, book: FigureBook, session_id: UUID) -> None:
     events.recent(catalog, session_id=session_id, limit=15)
 
 
-def questions(catalog: Catalog, session_id: UUID) -> dict[str, Callable[[], object]]:
+def questions(catalog: Catalog, book: FigureBook, session_id: UUID) -> dict[str, Callable[[], object]]:
     """What is asked while somebody waits, by words."""
-    known: dict[UUID, page.SessionLine] = {}
-    book = FigureBook()
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     last = notices.newest(catalog)
     return {
@@ -130,15 +130,24 @@ def questions(catalog: Catalog, session_id: UUID) -> dict[str, Callable[[], obje
         "newest events": lambda: events.recent(catalog, limit=200),
         "newest events of the session": lambda: events.recent(catalog, session_id=session_id, limit=15),
         "events to be told": lambda: notices.after(catalog, last, limit=1000),
-        "all sessions, none changed": lambda: page.session_lines(catalog, limit=51, known=known),
+        "all sessions, none changed": lambda: book.lines(limit=51),
         "alerts' window of verdicts": lambda: verdicts.window(catalog, session_id, 100),
         "a store's late copies": lambda: capacity.late(catalog, STORES[1], list(FileKind), hour_ago),
     }
 
 
+def after_an_event(catalog: Catalog, book: FigureBook, session_id: UUID) -> dict[str, Callable[[], object]]:
+    """What is asked while somebody waits just after something has happened in the session. The book's thread counts a
+    large one meanwhile."""
+    return {
+        "session page, after an event": lambda: session_page(catalog, book, session_id),
+        "all sessions, after an event": lambda: book.lines(limit=51),
+    }
+
+
 def by_size(catalog: Catalog, session_id: UUID) -> dict[str, Callable[[], object]]:
     """What costs by the size of a session, of a store or of what it still wants: counted in the background or at times,
-    the session's own once for its page until something has happened (`figures`)."""
+    that of a session by the thread of its figures (`figures`)."""
     return {
         "counters of files and copies": lambda: sessions.counts(catalog, session_id),
         "counters of exposures": lambda: page.state_counts(catalog, session_id),
@@ -156,11 +165,13 @@ def by_size(catalog: Catalog, session_id: UUID) -> dict[str, Callable[[], object
     }
 
 
-def timed(work: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Median and longest of some rounds, in milliseconds, after one that is not timed."""
+def timed(work: Callable[[], object], rounds: int, before: Callable[[], object] = lambda: None) -> tuple[float, float]:
+    """Median and longest of some rounds, in milliseconds, after one that is not timed; nor is what comes `before`
+    each."""
     work()
     took = []
     for _ in range(rounds):
+        before()
         begun = time.perf_counter()
         work()
         took.append((time.perf_counter() - begun) * 1000)
@@ -209,11 +220,17 @@ def measure(table: Table, url: str, planted: Planted, seconds: float) -> None:
     """Ask and time everything of one catalog."""
     big, usual = planted.sessions[0], planted.sessions[-1]
     catalog = engine.open_catalog(url, SITE)
+    book = FigureBook(catalog, troubles=_FEW)
     try:
         for session_id, size in (usual, big):
             table.head(f"  of a session of {size:,} exposures: median of {_ROUNDS}, and the longest")
-            for what, work in questions(catalog, session_id).items():
+            _until_counted(book, session_id)
+            for what, work in questions(catalog, book, session_id).items():
                 middle, longest = timed(work, _ROUNDS)
+                table.judge(what, middle, QUERY_BAR, digits=1, unit=" ms")
+                table.row("", f"{longest:.1f} ms")
+            for what, work in after_an_event(catalog, book, session_id).items():
+                middle, longest = timed(work, _ROUNDS, before=partial(_happen, catalog, session_id))
                 table.judge(what, middle, QUERY_BAR, digits=1, unit=" ms")
                 table.row("", f"{longest:.1f} ms")
             for what, work in by_size(catalog, session_id).items():
@@ -225,7 +242,18 @@ def measure(table: Table, url: str, planted: Planted, seconds: float) -> None:
         table.judge("longest reading", max(waits) * 1000, READER_BAR, digits=1, unit=" ms")
         table.row("its median", f"{median(waits) * 1000:.1f} ms", f"of {len(waits):,}")
     finally:
+        book.close()
         catalog.close()
+
+
+def _until_counted(book: FigureBook, session_id: UUID) -> None:
+    """Wait until the book's thread has counted a session and all of the list."""
+    while not (book.of(session_id).is_current and all(line.is_current for line in book.lines(limit=51))):
+        time.sleep(0.2)
+
+
+def _happen(catalog: Catalog, session_id: UUID) -> None:
+    events.record(catalog, Severity.INFO, "bench.happened", "something has happened", session_id=session_id)
 
 
 def main(arguments: Sequence[str] = ()) -> None:

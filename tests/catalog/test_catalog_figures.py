@@ -1,14 +1,27 @@
-"""What a session's page says is counted when something has happened, and of a large session not all the time."""
+"""What pages say of sessions is counted when something has happened; of a large session by a thread, not all the time,
+and never while somebody waits."""
 
 from __future__ import annotations
 
-import pytest
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from coldchain.catalog import page
+import pytest
+from sqlalchemy import event
+
+from coldchain.catalog import engine, page, session_counts, sessions
+from coldchain.catalog import figures as figures_module
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.figures import FigureBook
-from coldchain.model.session import Session
-from tests.catalog.catalog_givens import arrive, expose
+from coldchain.catalog.session_counts import Counted
+from coldchain.errors import CatalogAwayError
+from coldchain.model.session import Session, SessionCounts
+from tests.catalog.catalog_givens import arrive, execute, expose, new_session
+
+PATIENCE_SECONDS = 60.0
+WRONG = SessionCounts(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 
 
 class Clock:
@@ -23,27 +36,260 @@ class Clock:
         return self.now
 
 
-def test_a_small_session_is_always_counted_anew(catalog: Catalog, session: Session) -> None:
-    """What has arrived is in the figures at once."""
-    book = FigureBook(Clock())
-    for number in range(3):
-        expose(catalog, session, f"a/{number}")
-        found, is_current = book.of(catalog, session.id, troubles=5)
-        assert (found.counts.exposures, sum(found.states.values()), is_current) == (number + 1, number + 1, True)
+@pytest.fixture
+def clock() -> Clock:
+    """The book's clock."""
+    return Clock()
 
 
-def test_a_large_session_rests(catalog: Catalog, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its figures are said to be old until it has rested ten times as long as the counting took; what has not changed
-    is current."""
+@pytest.fixture
+def book(catalog: Catalog, clock: Clock) -> Iterator[FigureBook]:
+    """A book of the catalog's figures."""
+    made = FigureBook(catalog, troubles=5, clock=clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every session with an exposure is large."""
     monkeypatch.setattr(page, "SMALL_EXPOSURES", 0)
-    clock = Clock()
-    book = FigureBook(clock)
+
+
+class Gate:
+    """Lets a counting begin, and end only when it is opened; counts how many there were, and in which threads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_open = threading.Event()
+        self.began = threading.Event()
+        self.threads: list[str] = []
+        counts = sessions.counts
+
+        def counted(catalog: Catalog, session_id: object) -> SessionCounts:
+            self.threads.append(threading.current_thread().name)
+            self.began.set()
+            assert self.is_open.wait(PATIENCE_SECONDS)
+            return counts(catalog, session_id)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(sessions, "counts", counted)
+
+
+def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def _remembered(catalog: Catalog, session: Session) -> Counted | None:
+    newest = page.newest_events_of(catalog, [session.id])
+    return session_counts.remembered(catalog, newest).get(session.id)
+
+
+def test_a_small_session_is_always_counted_anew(catalog: Catalog, session: Session, book: FigureBook) -> None:
+    """What has arrived is in the figures, the list and the counters at once, and nothing is written down."""
+    for number in range(1, 6, 2):
+        expose(catalog, session, f"a/{number}")
+        found = book.of(session.id)
+        assert found.counts is not None
+        assert (found.counts.exposures, sum(found.shares.states.values())) == (number, number)
+        assert found.is_current
+        expose(catalog, session, f"b/{number}")
+        (line,) = book.lines(limit=10)
+        assert (line.counts, line.is_current) == (sessions.counts(catalog, session.id), True)
+        assert book.counts(session.id) == (line.counts, True)
+    assert _remembered(catalog, session) is None
+    assert not any(thread.name == "coldchain-figures" for thread in threading.enumerate())
+
+
+@pytest.mark.usefixtures("large")
+def test_nobody_waits_for_a_large_session(
+    catalog: Catalog, session: Session, book: FigureBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is counted, list, page and counters say that they do not know, or what they knew; the page's shares are
+    there; what is asked again and again is counted once, by one thread."""
+    gate = Gate(monkeypatch)
     expose(catalog, session)
-    assert book.of(catalog, session.id, troubles=5)[1]
-    assert book.of(catalog, session.id, troubles=5)[1]
+    for _ in range(3):
+        (line,) = book.lines(limit=10)
+        assert (line.counts, line.is_current, line.session) == (None, False, session)
+        found = book.of(session.id)
+        assert (found.counts, found.is_current, sum(found.shares.states.values())) == (None, False, 1)
+        assert book.counts(session.id) == (None, False)
+    gate.is_open.set()
+    _until(lambda: book.of(session.id).is_current)
+    assert book.lines(limit=10)[0].counts == book.of(session.id).counts == sessions.counts(catalog, session.id)
+    assert gate.threads[:-1] and set(gate.threads[:-1]) == {"coldchain-figures"}
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_session_rests(catalog: Catalog, session: Session, book: FigureBook, clock: Clock) -> None:
+    """Its figures are said to be old until it has rested ten times as long as the counting took."""
+    expose(catalog, session)
+    _until(lambda: book.of(session.id).is_current)
+    clock.now = 1000.0
     arrive(catalog, session, "another")
-    found, is_current = book.of(catalog, session.id, troubles=5)
-    assert (found.counts.files_arrived, is_current) == (1, False)
-    clock.now += 20.0
-    found, is_current = book.of(catalog, session.id, troubles=5)
-    assert (found.counts.files_arrived, is_current) == (2, True)
+    assert not book.of(session.id).is_current
+    _until(lambda: book.of(session.id).is_current)
+    arrive(catalog, session, "a third")
+    for _ in range(3):
+        found = book.of(session.id)
+        assert found.counts is not None
+        assert (found.counts.files_arrived, found.is_current) == (2, False)
+    clock.now += 2000.0
+    _until(lambda: book.of(session.id).is_current)
+    found = book.of(session.id)
+    assert found.counts is not None and found.counts.files_arrived == 3
+
+
+@pytest.mark.usefixtures("large")
+def test_what_was_counted_outlives_the_process(
+    catalog: Catalog, session: Session, book: FigureBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another book counts nothing as long as nothing has happened, in the list and on the page; one row is kept."""
+    for number in range(2):
+        expose(catalog, session, f"a/{number}")
+        book._rests_until.clear()
+        _until(lambda: (line := book.lines(limit=10)[0]).is_current and line.counts is not None)
+    _until(lambda: (kept := _remembered(catalog, session)) is not None and kept.counts.exposures == 2)
+    book.close()
+    gate = Gate(monkeypatch)
+    after = FigureBook(catalog, troubles=5)
+    (line,) = after.lines(limit=10)
+    assert line.is_current and line.counts is not None and line.counts.exposures == 2
+    assert after.of(session.id).is_current
+    after.close()
+    assert gate.threads == []
+    assert execute(
+        str(catalog._url.render_as_string(hide_password=False)), "SELECT count(*) AS n FROM session_counts"
+    ) == [{"n": 1}]
+
+
+@pytest.mark.usefixtures("large")
+def test_a_memory_that_is_behind_is_counted_again(catalog: Catalog, session: Session, book: FigureBook) -> None:
+    """A row that says what is not true, of older events, is shown as old and is then put right; one of no sense is
+    as if it were not there."""
+    expose(catalog, session)
+    older = page.newest_events(catalog, session.id)
+    expose(catalog, session, "another")
+    session_counts.remember(catalog, session.id, Counted(WRONG, older))
+    (line,) = book.lines(limit=10)
+    assert (line.counts, line.is_current) == (WRONG, False)
+    _until(lambda: book.lines(limit=10)[0].is_current)
+    assert book.lines(limit=10)[0].counts == sessions.counts(catalog, session.id)
+    _until(lambda: (kept := _remembered(catalog, session)) is not None and kept.counts != WRONG)
+    url = str(catalog._url.render_as_string(hide_password=False))
+    for nonsense in ("""counts = '{"exposures": "many"}'""", "counts = '{}'"):
+        execute(url, f"UPDATE session_counts SET {nonsense}")
+        assert _remembered(catalog, session) is None
+    session_counts.remember(catalog, session.id, Counted(WRONG, older))
+    execute(url, """UPDATE session_counts SET events = '["no key", 3]'""")
+    kept = _remembered(catalog, session)
+    assert kept is not None and kept.events == ()
+
+
+@pytest.mark.usefixtures("large")
+def test_a_row_of_another_site_serves_while_it_holds(catalog: Catalog, session: Session, url: str) -> None:
+    """What holds counts first, whoever wrote it; else what this site has counted; each site writes its own row."""
+    expose(catalog, session)
+    older, newest = (None, None, None), page.newest_events(catalog, session.id)
+    other = engine.open_catalog(url, "elsewhere")
+    try:
+        session_counts.remember(other, session.id, Counted(WRONG, page.newest_events(other, session.id)))
+        newest = page.newest_events(catalog, session.id)  # the other site is known now
+        session_counts.remember(other, session.id, Counted(WRONG, newest))
+        session_counts.remember(catalog, session.id, Counted(replace(WRONG, exposures=99), older))
+        kept = _remembered(catalog, session)
+        assert kept is not None and kept.counts == WRONG
+        session_counts.remember(other, session.id, Counted(WRONG, older))
+        kept = _remembered(catalog, session)
+        assert kept is not None and kept.counts.exposures == 99
+    finally:
+        other.close()
+
+
+@pytest.mark.usefixtures("large")
+def test_a_counting_that_fails_is_tried_again(
+    catalog: Catalog, session: Session, book: FigureBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catalog that is away, for the counting or for its memory, leaves the old figures, and the thread alive."""
+    expose(catalog, session)
+    counts, remember = sessions.counts, session_counts.remember
+    failed = []
+
+    def away(*arguments: object) -> SessionCounts:
+        failed.append(arguments)
+        raise CatalogAwayError("the catalog's server is away")
+
+    monkeypatch.setattr(sessions, "counts", away)
+    _until(lambda: not book.of(session.id).is_current and len(failed) > 1)
+    assert book.of(session.id).counts is None
+    monkeypatch.setattr(sessions, "counts", counts)
+    monkeypatch.setattr(session_counts, "remember", away)
+    _until(lambda: book.of(session.id).is_current)
+    monkeypatch.setattr(session_counts, "remember", remember)
+    assert [thread.name for thread in threading.enumerate()].count("coldchain-figures") == 1
+
+
+@pytest.mark.usefixtures("large")
+def test_a_closed_book_leaves_no_thread(catalog: Catalog, session: Session, book: FigureBook) -> None:
+    """Closing ends the thread, twice does no harm, and what is asked later is counted all the same."""
+    expose(catalog, session)
+    for _ in range(2):
+        arrive(catalog, session, f"{_}")
+        book._rests_until.clear()
+        _until(lambda: book.of(session.id).is_current)
+        book.close()
+        book.close()
+        assert not any(thread.name == "coldchain-figures" for thread in threading.enumerate())
+
+
+def test_many_small_sessions_are_not_all_counted_at_once(
+    catalog: Catalog, session: Session, book: FigureBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of sessions of which nothing is known, those are counted for a list whose files are few together."""
+    expose(catalog, session)
+    arrive(catalog, session, "one")
+    for number in range(3):
+        arrive(catalog, new_session(catalog, name=f"v{number}", folder=f"v{number}"), "one")
+    monkeypatch.setattr(figures_module, "MOST_FILES_AT_ONCE", 2)
+    gate = Gate(monkeypatch)
+    gate.is_open.set()
+    lines = book.lines(limit=10)
+    assert [line.is_current for line in lines[:2]] == [True, True]
+    assert gate.threads.count(threading.current_thread().name) == 2
+    _until(lambda: all(line.is_current for line in book.lines(limit=10)))
+    assert [line.counts.files_arrived for line in book.lines(limit=10) if line.counts] == [1, 1, 1, 2]
+
+
+def test_a_list_goes_on_where_one_ended(catalog: Catalog, session: Session, book: FigureBook) -> None:
+    """Newest first, so many, and those before one; each with the time of its newest event."""
+    made = [session, *(new_session(catalog, name=f"v{n}", folder=f"v{n}") for n in range(3))]
+    first = book.lines(limit=2)
+    rest = book.lines(limit=5, before=first[-1].session.id)
+    assert [line.session.id for line in first + rest] == [each.id for each in reversed(made)]
+    assert book.lines(limit=5, before=made[0].id) == []
+    before = first[0].last_activity
+    arrive(catalog, made[-1])
+    assert book.lines(limit=1)[0].last_activity > before
+
+
+def test_the_newest_events_of_many_sessions_are_one_statement(catalog: Catalog, session: Session) -> None:
+    """The same as of each alone, in the order of sites and severities, also of a session that is not there."""
+    other = new_session(catalog, name="other", folder="other")
+    expose(catalog, other)
+    told: list[str] = []
+
+    def tell(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        told.append(statement)
+
+    event.listen(catalog._reader, "before_cursor_execute", tell)
+    ids = [session.id, other.id, session.instrument.id]
+    found = page.newest_events_of(catalog, ids)
+    selects = [statement for statement in told if statement.startswith("SELECT sessions.id")]
+    event.remove(catalog._reader, "before_cursor_execute", tell)
+    assert len(selects) == 1
+    assert found == {key: page.newest_events(catalog, key) for key in ids}
+    assert found[session.instrument.id] == ()
+    assert found[session.id] != found[other.id]
+    assert page.newest_events(catalog, None)[0] == max(key for keys in found.values() for key in keys if key)

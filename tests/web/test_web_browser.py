@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from uuid import UUID
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from coldchain.catalog import exposures
-from coldchain.model.session import ExposureState
+from coldchain.catalog import exposures, figures, sessions
+from coldchain.catalog import page as catalog_page
+from coldchain.catalog.engine import Catalog
+from coldchain.model.session import ExposureState, SessionCounts
 from tests.web.planted import HOSTILE, Facility, plant_busy_session
 
 pytestmark = pytest.mark.browser
@@ -104,6 +108,43 @@ def test_what_happens_appears_without_reloading(facility: Facility, opened: Open
         expect(page.locator('[data-plot="defocus"] .scatterlayer .point')).to_have_count(2)
         expect(page.locator("#counters")).to_contain_text("of 2 exposures")
         assert page.evaluate("window.wasNotReloaded")
+
+
+def test_a_large_session_that_is_counted_appears_by_itself(
+    facility: Facility, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is counted, list and page say so; old figures are exchanged when there are new ones; then the page is
+    idle."""
+    is_open, counts = threading.Event(), sessions.counts
+
+    def counted(catalog: Catalog, session_id: UUID) -> SessionCounts:
+        assert is_open.wait(PATIENCE_MILLISECONDS / 1000)
+        return counts(catalog, session_id)
+
+    monkeypatch.setattr(sessions, "counts", counted)
+    monkeypatch.setattr(catalog_page, "SMALL_EXPOSURES", 0)
+    monkeypatch.setattr(figures, "RESTS", 0.0)
+    session = facility.session()
+    facility.exposure(session)
+    with opened("/") as listed, opened(f"/sessions/{session.id}") as page:
+        expect(listed.get_by_text("being counted")).to_have_count(2)
+        expect(page.get_by_text("files are being counted")).to_have_count(4)
+        expect(page.locator("#counters")).to_contain_text("of 1 exposures")
+        for each in (listed, page):
+            _look_in_every_light(each)
+        is_open.set()
+        expect(listed.locator("#sessions")).to_contain_text("1 of 1 files verified")
+        expect(page.get_by_text("being counted")).to_have_count(0)
+        is_open.clear()
+        facility.exposure(session)
+        expect(page.locator(".card")).to_have_count(2)
+        expect(page.locator("#counters")).to_contain_text("of 1 exposures")
+        is_open.set()
+        expect(page.locator("#counters")).to_contain_text("of 2 exposures")
+        expect(listed.locator("#sessions")).to_contain_text("2 of 2 files verified")
+        for each in (listed, page):
+            with each.expect_response(lambda answer: answer.url.endswith("/changes") and answer.status == 304):
+                pass
 
 
 def test_an_idle_page_fetches_nothing_but_the_stamp(facility: Facility, opened: Opener) -> None:

@@ -39,6 +39,7 @@ RULES = {
     "projects": Rule(Kind.APPENDED, "the site that first names it"),
     "sessions": Rule(Kind.OWNED, "the site that found its folder, or where it was created"),
     "session_places": Rule(Kind.OWNED, "the site that found its files there"),
+    "session_counts": Rule(Kind.OWNED, "the site that counted"),
     "exposures": Rule(Kind.OWNED, "the site that found it"),
     "files": Rule(Kind.OWNED, "the site that took it in"),
     "replicas": Rule(Kind.OWNED, "the site of its store", deleted=True),

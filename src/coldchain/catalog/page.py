@@ -6,17 +6,19 @@ repeats nor hides anything.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, case, func, orm, select, true
+from sqlalchemy import BindParameter, ColumnElement, Select, Subquery, bindparam, case, func, orm, select, true
 
-from coldchain.catalog import events, exposures, files, replicas, sessions, sites, steps
+from coldchain.catalog import exposures, files, replicas, sessions, steps
 from coldchain.catalog.by_index import by_index
 from coldchain.catalog.engine import Catalog
+from coldchain.catalog.session_counts import NewestEvents
 from coldchain.catalog.tables import (
     CtfRow,
     EventRow,
@@ -25,6 +27,7 @@ from coldchain.catalog.tables import (
     PicksRow,
     ReplicaRow,
     SessionRow,
+    SiteRow,
     StepRunRow,
     VerdictRow,
 )
@@ -33,11 +36,12 @@ from coldchain.model.files import DataFile, FileState, Replica, ReplicaState
 from coldchain.model.identity import digest_of
 from coldchain.model.quality import Grade
 from coldchain.model.results import Step, StepRun, StepState
-from coldchain.model.session import Exposure, ExposureState, Session, SessionCounts
+from coldchain.model.session import Exposure, ExposureState, Session
 
 NOT_TOLD = ""
-SMALL_EXPOSURES = 1000
-RESTS = 10.0
+SMALL_EXPOSURES, SMALL_FILES = 200, 2000
+_SESSION_IDS = "session_ids"
+_EVENTS_OF_SESSION = "ix_events_session_id_site_severity_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +52,6 @@ class ExposureFilter:
     square: str | None = None
     hole: str | None = None
     grade: Grade | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLine:
-    """A session in the list of all. `counts` are old where it is not `is_current`; they are not made anew before
-    `rests_until`, in seconds of a clock that only grows."""
-
-    session: Session
-    counts: SessionCounts
-    last_activity: datetime
-    newest_events: tuple[UUID | None, ...]
-    rests_until: float = 0.0
-    is_current: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,68 +144,86 @@ def stamp(catalog: Catalog, session_id: UUID | None = None) -> str:
     return digest_of(parts)[:20]
 
 
-def newest_event_query(site: str, severity: Severity, session_id: UUID | None) -> Select[UUID]:
-    """A site's newest event of a severity, from the end of an index."""
-    of_these = (EventRow.site == site, EventRow.severity == severity)
-    query = select(EventRow.id).where(*of_these).order_by(EventRow.id.desc()).limit(1)
-    return events.of_session(query, session_id)
-
-
-def session_lines(
-    catalog: Catalog,
-    *,
-    limit: int,
-    before: UUID | None = None,
-    known: MutableMapping[UUID, SessionLine] | None = None,
-) -> list[SessionLine]:
-    """Sessions with their counters and the time of their newest event, newest session first.
-
-    `known` keeps the lines between calls: counting 10,000 exposures takes 0.1 s, and few sessions of a list change. A
-    line is made anew when its session has a newer event, as every change that the counters see is one; that of a large
-    session rests between (`rest_seconds`).
-    """
-    known = {} if known is None else known
-    chosen = [found for found in sessions.list_all(catalog) if before is None or found.id < before][:limit]
-    for found in chosen:
-        known[found.id] = _line(catalog, found, known.get(found.id))
-    return [known[found.id] for found in chosen]
-
-
-def _line(catalog: Catalog, found: Session, known: SessionLine | None) -> SessionLine:
-    newest = newest_events(catalog, found.id)
-    if known is not None and (known.session, known.newest_events) == (found, newest):
-        return known
-    at = last_activity(catalog, newest) or found.created_at
-    begun = time.monotonic()
-    if known is not None and begun < known.rests_until:
-        return replace(known, session=found, last_activity=at, is_current=False)
-    counts = sessions.counts(catalog, found.id)
-    now = time.monotonic()
-    return SessionLine(found, counts, at, newest, now + rest_seconds(counts.exposures, now - begun))
-
-
-def rest_seconds(exposures_counted: int, took_seconds: float) -> float:
-    """For how long a session is not counted again that had so many exposures when counting it took so long: a small one
-    is whenever something has happened, a large one leaves most of the time for other work."""
-    return 0.0 if exposures_counted <= SMALL_EXPOSURES else RESTS * took_seconds
-
-
-def newest_events(catalog: Catalog, session_id: UUID | None) -> tuple[UUID | None, ...]:
+def newest_events(catalog: Catalog, session_id: UUID | None) -> NewestEvents:
     """The newest event of each site and severity, in a session or in any: of all sites the newest would hide what
     another writes whose clock is behind."""
+    if session_id is not None:
+        return newest_events_of(catalog, [session_id])[session_id]
     with catalog.reading() as unit:
-        return tuple(
-            unit.scalars(newest_event_query(site, severity, session_id)).first()
-            for site in sites.names(unit)
-            for severity in Severity
-        )
+        rows = sorted(unit.execute(newest_events_query()), key=lambda row: row[0])
+    return tuple(key for _, *keys in rows for key in keys)
 
 
-def last_activity(catalog: Catalog, event_ids: Sequence[UUID | None]) -> datetime | None:
-    """When the latest of these events was; None where there is none."""
+def newest_events_of(catalog: Catalog, session_ids: Sequence[UUID]) -> dict[UUID, NewestEvents]:
+    """The same of many sessions, by one statement."""
     with catalog.reading() as unit:
-        times = unit.scalars(select(EventRow.at).where(EventRow.id.in_([key for key in event_ids if key is not None])))
-        return max(times, default=None)
+        rows = sorted(unit.execute(_newest_of_sessions(), {_SESSION_IDS: session_ids}), key=lambda row: row[1])
+    found: dict[UUID, NewestEvents] = dict.fromkeys(session_ids, ())
+    for session_id, _, *keys in rows:
+        found[session_id] += tuple(keys)
+    return found
+
+
+def event_times(catalog: Catalog, event_ids: Iterable[UUID]) -> dict[UUID, datetime]:
+    """When these events were."""
+    with catalog.reading() as unit:
+        found = unit.execute(select(EventRow.id, EventRow.at).where(EventRow.id.in_(list(event_ids))))
+        return dict(found.all())
+
+
+@cache
+def newest_events_query() -> Select[*tuple[Any, ...]]:
+    """Each site, and its newest event of each severity."""
+    named = _sites()
+    return select(named, *(_newest_event(named, severity, None) for severity in Severity))
+
+
+@cache
+def _newest_of_sessions() -> Select[*tuple[Any, ...]]:
+    # Pages ask it all the time, and making it takes longer than its answer.
+    return newest_of_sessions_query(bindparam(_SESSION_IDS, expanding=True))
+
+
+def newest_of_sessions_query(session_ids: Sequence[UUID] | BindParameter[UUID]) -> Select[*tuple[Any, ...]]:
+    """Each of these sessions with each site, and the newest event of each severity."""
+    named = _sites()
+    looks = (_newest_event(named, severity, SessionRow.id) for severity in Severity)
+    return select(SessionRow.id, named, *looks).join(named, true()).where(SessionRow.id.in_(session_ids))
+
+
+def _sites() -> Subquery:
+    return select(SiteRow.site).distinct().subquery()
+
+
+def _newest_event(
+    named: Subquery, severity: Severity, session_id: orm.InstrumentedAttribute[UUID] | None
+) -> ColumnElement[UUID]:
+    """A site's newest event of a severity, from the end of an index. MariaDB would read all of them for a `max`."""
+    of_these = (EventRow.site == named.c.site, EventRow.severity == severity)
+    query = select(EventRow.id).where(*of_these).order_by(EventRow.id.desc()).limit(1)
+    if session_id is None:
+        query = by_index(query, EventRow, "ix_events_site_severity_id")
+    else:
+        query = by_index(query.where(EventRow.session_id == session_id), EventRow, _EVENTS_OF_SESSION)
+    return query.correlate(named, SessionRow).scalar_subquery()
+
+
+def small_size(catalog: Catalog, session_id: UUID) -> int | None:
+    """How many files a session has, and None where it is large: where counting it would take longer than somebody
+    should wait. It is told by looking at so many and one at most."""
+    with catalog.reading() as unit:
+        exposures_seen = unit.scalar(few_query(ExposureRow, session_id, SMALL_EXPOSURES + 1)) or 0
+        if exposures_seen > SMALL_EXPOSURES:
+            return None
+        files_seen = unit.scalar(few_query(FileRow, session_id, SMALL_FILES + 1)) or 0
+    return None if files_seen > SMALL_FILES else files_seen
+
+
+def few_query(table: type[ExposureRow] | type[FileRow], session_id: UUID, limit: int) -> Select[int]:
+    """How many rows of a table a session has, so many at most."""
+    some = select(table.id).where(table.session_id == session_id).limit(limit)
+    some = by_index(some, table, f"ix_{table.__tablename__}_session_id_id")
+    return select(func.count()).select_from(some.subquery())
 
 
 def state_counts(catalog: Catalog, session_id: UUID) -> dict[ExposureState, int]:

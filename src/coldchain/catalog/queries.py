@@ -137,6 +137,7 @@ _FEW = "the few of one exposure, file or movie"
 _SESSION = "a session's files or exposures"
 _STORE = "what lies on a store"
 _BEHIND = "what a store still wants"
+_SITES = "the few sites"
 
 _COLLECTING = {
     "arrivals.exposures_query": _listed(
@@ -331,6 +332,14 @@ _PAGES = {
         _FILES_OF_SESSION,
         cost="the copies that failed, of all sessions",
     ),
+    "page.few_query, of exposures": _listed(
+        lambda e: page.few_query(ExposureRow, e.session_id, 10),
+        _EXPOSURES_OF_SESSION,
+        "ix_exposures_session_id_orphaned_at_id",
+    ),
+    "page.few_query, of files": _listed(
+        lambda e: page.few_query(FileRow, e.session_id, 10), _FILES_OF_SESSION, _FILES_BY_KIND
+    ),
     "page.gallery_query": _listed(
         lambda e: page.gallery_query(e.session_id, _EVERY, before=None, after=None, limit=10), _EXPOSURES_OF_SESSION
     ),
@@ -352,9 +361,11 @@ _PAGES = {
         _VERDICT_OF,
         cost=_SESSION,
     ),
-    "page.newest_event_query": _listed(lambda e: page.newest_event_query(e.site, Severity.INFO, None), _EVENTS),
-    "page.newest_event_query, of a session": _listed(
-        lambda e: page.newest_event_query(e.site, Severity.INFO, e.session_id), _EVENTS_OF_SESSION
+    "page.newest_events_query": _listed(lambda _: page.newest_events_query(), _EVENTS, cost=_SITES),
+    "page.newest_of_sessions_query": _listed(
+        lambda e: page.newest_of_sessions_query([e.session_id, e.run_id]),
+        _EVENTS_OF_SESSION,
+        cost=_SITES,
     ),
     "page.newest_runs_query": _listed(lambda e: page.newest_runs_query([e.exposure_id, e.run_id]), _RUNS, cost=_FEW),
     "page.overview_query": _listed(
@@ -380,11 +391,7 @@ _PAGES = {
         lambda e: sessions.exposure_counts_query(e.session_id), _EXPOSURES_BY_STATE, cost=_SESSION
     ),
     "sessions.file_counts_query": _listed(
-        lambda e: sessions.file_counts_query(e.session_id),
-        _FILES_BY_STATE,
-        _FILES_OF_SESSION,
-        _COPIES_OF_FILE,
-        cost=_SESSION,
+        lambda e: sessions.file_counts_query(e.session_id), _FILES_BY_STATE, _COPIES_OF_FILE, cost=_SESSION
     ),
     "verdicts.counts_query": _listed(lambda e: verdicts.counts_query(e.session_id), _VERDICTS, cost=_SESSION),
 }
@@ -395,6 +402,7 @@ QUERIES = {**_COLLECTING, **_COPYING, **_STORES, **_COMPUTING, **_TELLING, **_PA
 PARTS = {
     "exposures._with_input": "exposures.ready_query and waiting_query",
     "notices._with_names": "notices.after_query and these_query",
+    "page._newest_event": "page.newest_events_query and newest_of_sessions_query",
     "results._newest_run": "results.readings_query",
     "results._standing_verdict": "results.readings_query",
 }
@@ -403,7 +411,7 @@ PARTS = {
 BY_KEY = {
     "arrivals.kinds_query": "files by their ids",
     "checks._joined": "copies by their ids, with their files",
-    "page.last_activity": "events by their ids",
+    "page.event_times": "events by their ids",
     "page.stamp": "the end of a key",
     "page.troubles": "exposures by their ids",
     "replicas": "copies by their ids, with their files",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Select, and_, case, func, or_, orm, select
+from sqlalchemy import CursorResult, Select, case, func, orm, select
 from sqlalchemy import update as sql_update
 
 from coldchain.catalog import events
+from coldchain.catalog.by_index import by_index
 from coldchain.catalog.columns import path_digest
 from coldchain.catalog.documents import parameters_from_json, parameters_to_json, written_over
 from coldchain.catalog.engine import Catalog
@@ -32,6 +34,19 @@ from coldchain.model.session import (
 )
 
 _NamedRow = TypeVar("_NamedRow", InstrumentRow, ProjectRow)
+
+_STANDING_FILES = tuple(state for state in FileState if state is not FileState.REPLACED)
+_BAD_FILES = (FileState.DAMAGED, FileState.UNREADABLE)
+# A file has fewer than a million copies: their sum says how many are verified, lack something, and have failed.
+_LACKS = 1 << 20
+_FAILS = 1 << 40
+_STANDING = {
+    ReplicaState.VERIFIED: 1,
+    ReplicaState.FAILED: _FAILS + _LACKS,
+    ReplicaState.DAMAGED: _FAILS + _LACKS,
+    **dict.fromkeys(GIVEN_UP, 0),
+}
+"""What a copy adds to its file's sum by its state; any other state lacks something."""
 
 
 def create(
@@ -118,10 +133,13 @@ def by_name(catalog: Catalog, name: str) -> Session:
         return _session(*found[0])
 
 
-def list_all(catalog: Catalog) -> list[Session]:
-    """All sessions, newest first."""
+def list_all(catalog: Catalog, *, limit: int | None = None, before: UUID | None = None) -> list[Session]:
+    """All sessions, newest first; so many at most, and only those made before one."""
+    query = _joined().order_by(SessionRow.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(SessionRow.id < before)
     with catalog.reading() as unit:
-        return [_session(*found) for found in unit.execute(_joined().order_by(SessionRow.id.desc()))]
+        return [_session(*found) for found in unit.execute(query)]
 
 
 def update(
@@ -219,19 +237,37 @@ def counts(catalog: Catalog, session_id: UUID) -> SessionCounts:
     """
     with catalog.reading() as unit:
         states = dict(unit.execute(exposure_counts_query(session_id)).all())
-        files = unit.execute(file_counts_query(session_id)).one()
+        alike = [_alike(*found) for found in unit.execute(file_counts_query(session_id))]
     return SessionCounts(
         exposures=sum(states.values()),
         waiting=states.get(ExposureState.WAITING, 0),
         processed=states.get(ExposureState.DONE, 0),
         quarantined=states.get(ExposureState.QUARANTINED, 0),
-        files_arrived=int(files.arrived),  # MariaDB sums to Decimal
-        files_copied=int(files.copied),
-        files_verified=int(files.verified),
-        files_failed=int(files.failed),
-        bytes_arrived=int(files.bytes_arrived),
-        bytes_verified=int(files.bytes_verified),
+        files_arrived=sum(some.count for some in alike),
+        files_copied=sum(some.count for some in alike if some.is_copied),
+        files_verified=sum(some.count for some in alike if some.is_verified),
+        files_failed=sum(some.count for some in alike if some.has_failed),
+        bytes_arrived=sum(some.size_bytes for some in alike),
+        bytes_verified=sum(some.size_bytes for some in alike if some.is_verified),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """Files of which the same is to be said."""
+
+    count: int
+    size_bytes: int
+    is_copied: bool
+    is_verified: bool
+    has_failed: bool
+
+
+def _alike(state: FileState, copies: int, count: int, size_bytes: int) -> _Alike:
+    copies = int(copies)  # MariaDB sums to Decimal
+    is_copied, lacks_one = copies % _LACKS > 0, copies % _FAILS >= _LACKS
+    has_failed = copies >= _FAILS or state in _BAD_FILES
+    return _Alike(count, int(size_bytes), is_copied, is_copied and not lacks_one, has_failed)
 
 
 def exposure_counts_query(session_id: UUID) -> Select[ExposureState, int]:
@@ -241,37 +277,24 @@ def exposure_counts_query(session_id: UUID) -> Select[ExposureState, int]:
     )
 
 
-def file_counts_query(session_id: UUID) -> Select[int, int, int, int, int, int]:
-    """One row: arrived, copied, verified, failed, bytes_arrived, bytes_verified."""
-    verified = _total(ReplicaRow.state == ReplicaState.VERIFIED)
-    failed = _total(ReplicaRow.state.in_((ReplicaState.FAILED, ReplicaState.DAMAGED)))
-    given_up = _total(ReplicaRow.state.in_(GIVEN_UP))
+def file_counts_query(session_id: UUID) -> Select[FileState, int, int, int]:
+    """A session's files in the few groups of which the same is to be said: their state, how their copies stand
+    (`_STANDING` summed), how many they are, and their bytes.
+
+    Each file's copies are summed by a look of their own, in the order of both indexes: joined and grouped by file,
+    MariaDB sorts them all, and takes three times as long.
+    """
+    weight = case(_STANDING, value=ReplicaRow.state, else_=_LACKS)
+    of_file = select(func.sum(weight)).where(ReplicaRow.file_id == FileRow.id).correlate(FileRow).scalar_subquery()
     per_file = (
-        select(
-            FileRow.size_bytes.label("size_bytes"),
-            (verified > 0).label("copied"),
-            and_(verified > 0, verified + given_up == func.count(ReplicaRow.id)).label("verified"),
-            or_(failed > 0, FileRow.state.in_([FileState.DAMAGED, FileState.UNREADABLE])).label("failed"),
-        )
-        .join(ReplicaRow, ReplicaRow.file_id == FileRow.id, isouter=True)
-        .where(FileRow.session_id == session_id, FileRow.state != FileState.REPLACED)
-        .group_by(FileRow.id, FileRow.size_bytes, FileRow.state)
-        .subquery()
+        select(FileRow.state, FileRow.size_bytes, func.coalesce(of_file, 0).label("copies"))
+        # Each state by name: by its index the files of one come in the order of their keys.
+        .where(FileRow.session_id == session_id, FileRow.state.in_(_STANDING_FILES))
     )
-    columns = per_file.c
-    return select(
-        func.count().label("arrived"),
-        _total(columns.copied).label("copied"),
-        _total(columns.verified).label("verified"),
-        _total(columns.failed).label("failed"),
-        func.coalesce(func.sum(columns.size_bytes), 0).label("bytes_arrived"),
-        _total(columns.verified, columns.size_bytes).label("bytes_verified"),
-    ).select_from(per_file)
-
-
-def _total(condition: ColumnElement[bool], value: ColumnElement[int] | int = 1) -> ColumnElement[int]:
-    """The sum of a value over the rows that meet a condition; 0 over none."""
-    return func.coalesce(func.sum(case((condition, value), else_=0)), 0)
+    found = by_index(per_file, FileRow, "ix_files_session_id_state_id").subquery().c
+    return select(found.state, found.copies, func.count(), func.sum(found.size_bytes)).group_by(
+        found.state, found.copies
+    )
 
 
 def _find_query(instrument_name: str, folder: str) -> Select[SessionRow, InstrumentRow, ProjectRow | None]:

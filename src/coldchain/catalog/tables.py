@@ -129,6 +129,18 @@ class SessionPlaceRow(Base):
     folder: Mapped[str] = mapped_column(PathBytes())
 
 
+class SessionCountsRow(Base):
+    """What a site counted of a session when `events` were its newest: a memory, which holds while they still are."""
+
+    __tablename__ = "session_counts"
+    __table_args__ = (Index("ix_session_counts_session_id_site_id", "session_id", "site", "id"),)
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id"))
+    counts: Mapped[JsonObject]
+    events: Mapped[list[str | None]] = mapped_column(JSON())
+    counted_at: Mapped[datetime]
+
+
 class ExposureRow(Base):
     """One exposure of a specimen.
 

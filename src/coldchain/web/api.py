@@ -1,6 +1,8 @@
 """The same as JSON, under /api/: what the pages' scripts ask, and what a program may.
 
-Text in answers is made printable (`encoding.plain`); times carry their offset.
+Text in answers is made printable (`encoding.plain`); times carry their offset. A large session is counted in the
+background: its `counts` are null while nobody has counted them, and those of before where `counts_are_current` is
+false; who asks again later is given the new ones.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from coldchain.catalog import events, files, orphans, page, replicas, results, sessions, steps, verdicts
+from coldchain.catalog import events, files, orphans, page, replicas, results, steps, verdicts
 from coldchain.model.events import Severity
 from coldchain.model.results import Reading
 from coldchain.web.encoding import PlainResponse
@@ -45,9 +47,17 @@ def api_router(site: Site) -> APIRouter:
 
     @router.get("/sessions")
     def session_list() -> Response:
-        lines = page.session_lines(catalog, limit=1000, known=site.session_lines)
+        lines = site.figures.lines(limit=1000)
         return PlainResponse(
-            [{"session": x.session, "counts": x.counts, "last_activity": x.last_activity} for x in lines]
+            [
+                {
+                    "session": line.session,
+                    "counts": line.counts,
+                    "counts_are_current": line.is_current,
+                    "last_activity": line.last_activity,
+                }
+                for line in lines
+            ]
         )
 
     @router.get("/sessions/{session_id}")
@@ -55,7 +65,8 @@ def api_router(site: Site) -> APIRouter:
         found = page.session(catalog, session_id)
         if found is None:
             raise HTTPException(404)
-        return PlainResponse({"session": found, "counts": sessions.counts(catalog, session_id)})
+        counts, is_current = site.figures.counts(session_id)
+        return PlainResponse({"session": found, "counts": counts, "counts_are_current": is_current})
 
     @router.get("/sessions/{session_id}/changes")
     def session_changes(request: Request, session_id: UUID) -> Response:

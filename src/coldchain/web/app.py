@@ -1,4 +1,4 @@
-"""The application: routes, what every answer carries, and what is said when something is wrong. It only reads."""
+"""The application: routes, what every answer carries, and what is said when something is wrong. It changes nothing."""
 
 from __future__ import annotations
 
@@ -44,17 +44,19 @@ def create_app(
 
     Parameters
     ----------
-    catalog : open; the site never writes to it.
+    catalog : open; the site writes nothing to it but what it has counted of large sessions.
     results_root : what the paths of step outputs are relative to; nothing outside it is ever served.
     facility_name : shown on every page.
     instrument_optics : each instrument's own values, by its name, for the table of optics.
     retire_rules : how long what was cleared stays in the trash.
 
-    The application answers to this machine's local names; a server adds the name that it is bound to (`server`).
+    The application answers to this machine's local names; a server adds the name that it is bound to, and at its end
+    closes `state.figures`, which may still count (`server`).
     """
     site = build_site(catalog, results_root, facility_name, instrument_optics or {}, retire_rules)
     app = FastAPI(title=facility_name, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hosts = LOCAL_HOSTS
+    app.state.figures = site.figures
     app.include_router(pages_router(site))
     app.include_router(stores_router(site))
     app.include_router(api_router(site))

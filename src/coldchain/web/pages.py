@@ -32,12 +32,11 @@ from coldchain.model.quality import Grade
 from coldchain.model.replication import LAG_SECONDS
 from coldchain.model.session import ExposureState
 from coldchain.web import trash, view
-from coldchain.web.site import Site
+from coldchain.web.site import TROUBLES_LIMIT, Site
 
 GALLERY_LIMIT = 48
 OLD_FIGURES = "-old"
 SESSIONS_LIMIT = 50
-TROUBLES_LIMIT = 8
 # Of a grid square, a hole or an id; longer ones are nobody's.
 _LONGEST_PLACE = 255
 EVENTS_LIMIT = 200
@@ -100,7 +99,7 @@ def pages_router(site: Site) -> APIRouter:
     @router.get("/")
     def session_list(before: UUID | None = None) -> Response:
         stamp = page.stamp(site.catalog)
-        lines = page.session_lines(site.catalog, limit=SESSIONS_LIMIT + 1, before=before, known=site.session_lines)
+        lines = site.figures.lines(limit=SESSIONS_LIMIT + 1, before=before)
         if not all(line.is_current for line in lines):
             stamp += OLD_FIGURES
         return site.page(
@@ -159,12 +158,12 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
     except ValueError as error:
         raise HTTPException(400, "The address asks for a state or a page that cannot be.") from error
     stamp = page.stamp(catalog, session_id)  # before all else: what changes while this is made shows as a change
-    figures, is_current = site.figures.of(catalog, session_id, troubles=TROUBLES_LIMIT + 1)
-    if not is_current:
+    figures = site.figures.of(session_id)
+    if not figures.is_current:
         stamp += OLD_FIGURES  # no stamp of the catalog's: the reader asks again until they are new
-    troubles = figures.troubles
+    troubles = figures.shares.troubles
     bad_files = view.bad_files(catalog, session_id, limit=TROUBLES_LIMIT + 1)
-    states, grades = figures.states, figures.grades
+    states, grades = figures.shares.states, figures.shares.grades
     return site.page(
         "session.html",
         changes_url=f"/api/sessions/{session_id}/changes",
@@ -172,6 +171,8 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
         session=session,
         parameters=view.parameter_rows(session.parameters),
         counts=figures.counts,
+        exposure_count=sum(states.values()),
+        states_by_name=states,
         states=[(state, states[state]) for state in ExposureState if state in states],
         grades=[(grade, grades.get(grade, 0)) for grade in Grade],
         judged=sum(grades.values()),
@@ -189,7 +190,7 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
         todo=view.advice(session),
         orphans=(alone := orphans.of_session(catalog, session_id, limit=TROUBLES_LIMIT)),
         orphan_count=orphans.count(catalog, session_id) if alone else 0,
-        squares=view.squares(figures.places, figures.overview_paths),
+        squares=view.squares(figures.shares.places, figures.shares.overview_paths),
         events=events.recent(catalog, session_id=session_id, limit=RECENT_EVENTS_LIMIT),
     )
 

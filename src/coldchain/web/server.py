@@ -42,7 +42,7 @@ def url_of(bound: socket.socket, host: str) -> str:
 
 
 class BackgroundServer:
-    """The pages, served from a thread of this process.
+    """The pages (`app.create_app`), served from a thread of this process.
 
     >>> with BackgroundServer(app) as url:  # doctest: +SKIP
     ...     print(url)
@@ -79,6 +79,7 @@ class BackgroundServer:
             self._server.should_exit = True
             self._thread.join(2 * _STOP_SECONDS)
             self._socket.close()
+            self._app.state.figures.close()
         self._server = self._thread = self._socket = None
 
     def __enter__(self) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
-from uuid import UUID
 
 from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,12 +16,13 @@ from starlette.responses import HTMLResponse, Response
 import coldchain
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.figures import FigureBook
-from coldchain.catalog.page import SessionLine
 from coldchain.errors import ConfigError
 from coldchain.model.optics import Optics
 from coldchain.model.policy import RetireRule
 from coldchain.web import words
 
+TROUBLES_LIMIT = 8
+"""How many of a session's troubles its page lists."""
 STATIC_FOLDER = Path(__file__).parent / "static"
 
 
@@ -38,8 +38,8 @@ def plotly_path() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The parts that the routes share. `static_paths` are the files served under /static by name; `session_lines` keeps
-    the lines of the sessions that were counted, for `page.session_lines`, `figures` what their pages say."""
+    """The parts that the routes share. `static_paths` are the files served under /static by name; `figures` counts what
+    the pages say of sessions, and is closed when the site ends."""
 
     catalog: Catalog
     results_root: Path
@@ -47,9 +47,8 @@ class Site:
     instrument_optics: Mapping[str, Optics]
     static_paths: Mapping[str, Path]
     templates: Environment = field(repr=False)
+    figures: FigureBook = field(repr=False)
     retire_rules: Sequence[RetireRule] = ()
-    session_lines: dict[UUID, SessionLine] = field(default_factory=dict, repr=False)
-    figures: FigureBook = field(default_factory=FigureBook, repr=False)
 
     def page(self, name: str, *, status: int = 200, **context: object) -> Response:
         """A template as an answer, which the browser asks for anew each time."""
@@ -88,7 +87,10 @@ def build_site(
         stamp=None,
         here=None,
     )
-    return Site(catalog, results_root, facility_name, instrument_optics, static_paths, environment, retire_rules)
+    figures = FigureBook(catalog, troubles=TROUBLES_LIMIT + 1)
+    return Site(
+        catalog, results_root, facility_name, instrument_optics, static_paths, environment, figures, retire_rules
+    )
 
 
 def wants_json(request: Request) -> bool:
