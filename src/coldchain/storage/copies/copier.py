@@ -71,8 +71,9 @@ class Copier:
         # No more than can run: a batch that hangs with its store's mount must have none behind it.
         self._processes = Semaphore(1 if engine is None else engine.slots)
         self._swept: set[str] = set()
-        # Taking and recording are the interpreter's work: threads that do both at once only take it from each other.
-        self._catalog_turn = Lock()
+        # Taking and recording are the interpreter's work: threads that do either at once only take it from each other.
+        # One of each may: while what was copied is made durable in the catalog, the next is taken.
+        self._take_turn, self._record_turn = Lock(), Lock()
         self._stopping = Event()
         self._troubles = Troubles(self._stores) if troubles is None else troubles
         # Those that are taken and written down here do not keep the processes waiting.
@@ -114,7 +115,7 @@ class Copier:
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
-                with self._catalog_turn:
+                with self._take_turn:
                     load = self._queue.take()
             except CatalogError as error:
                 log.warning("copier: %s", error)
@@ -221,7 +222,7 @@ class Copier:
 
     def _record(self, records: Sequence[CopyRecord], digests: Mapping[UUID, str]) -> None:
         try:
-            with self._catalog_turn:
+            with self._record_turn:
                 replicas.record_copies(self._catalog, records, digests)
         except CatalogError:
             if len(records) < 2:
