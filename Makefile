@@ -28,10 +28,11 @@ test-packages:
 	@./tests/install-packages
 
 # Many tests wait for a process that they start, so more of them run at a time than there are cores. Each of those
-# processes would compile all modules anew where an environment forbids to keep what was compiled.
+# processes would compile all modules anew where an environment forbids to keep what was compiled. All cores being
+# taken, threads of the linear algebra would only wait for each other, and spin meanwhile.
 TEST_PROCESSES ?= $(shell expr $$(nproc 2>/dev/null || echo 2) \* 3 / 2)
 test: setup test-packages
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 # What is killed at random, for minutes; the short versions are in `make test`.
 chaos: setup test-packages
