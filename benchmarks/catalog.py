@@ -107,7 +107,6 @@ def session_page(catalog: Catalog, book: FigureBook, session_id: UUID) -> None:
     verdicts.alerts(catalog, session_id)
     holds.standing(catalog, session_id)
     announcements.of_session(catalog, session_id)
-    retirement.trash_of(catalog, session_id)
     page.gallery(catalog, session_id, limit=_GALLERY)
     orphans.of_session(catalog, session_id, limit=_FEW)
     events.recent(catalog, session_id=session_id, limit=15)

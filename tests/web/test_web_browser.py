@@ -130,21 +130,26 @@ def test_a_large_session_that_is_counted_appears_by_itself(
         expect(listed.get_by_text("being counted")).to_have_count(2)
         expect(page.get_by_text("files are being counted")).to_have_count(4)
         expect(page.locator("#counters")).to_contain_text("of 1 exposures")
-        for each in (listed, page):
-            _look_in_every_light(each)
+        _look_in_every_light(listed)
         is_open.set()
         expect(listed.locator("#sessions")).to_contain_text("1 of 1 files verified")
-        expect(page.get_by_text("being counted")).to_have_count(0)
+        arrived = page.locator("#counters .counter b").first
+        expect(arrived).to_have_text("1")
+        _wait_until_idle(listed, page)
         is_open.clear()
         facility.exposure(session)
         expect(page.locator(".card")).to_have_count(2)
-        expect(page.locator("#counters")).to_contain_text("of 1 exposures")
+        expect(arrived).to_have_text("1")
         is_open.set()
-        expect(page.locator("#counters")).to_contain_text("of 2 exposures")
+        expect(arrived).to_have_text("2")
         expect(listed.locator("#sessions")).to_contain_text("2 of 2 files verified")
-        for each in (listed, page):
-            with each.expect_response(lambda answer: answer.url.endswith("/changes") and answer.status == 304):
-                pass
+        _wait_until_idle(listed, page)
+
+
+def _wait_until_idle(*pages: Page) -> None:
+    for each in pages:
+        with each.expect_response(lambda answer: answer.url.endswith("/changes") and answer.status == 304):
+            pass
 
 
 def test_an_idle_page_fetches_nothing_but_the_stamp(facility: Facility, opened: Opener) -> None:

@@ -12,16 +12,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from coldchain.catalog import page, session_counts, sessions, verdicts
+from coldchain.catalog import page, retirement, session_counts, sessions, verdicts
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.page import PlaceCount, Trouble
 from coldchain.catalog.session_counts import Counted, NewestEvents
 from coldchain.errors import CatalogError
 from coldchain.model.quality import Grade
+from coldchain.model.retention import Trashed
 from coldchain.model.session import ExposureState, Session, SessionCounts
 
 _LOG = logging.getLogger(__name__)
@@ -36,14 +37,16 @@ _CLOSING_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How a session's exposures spread over states, grades, grid squares and holes; the paths of its overviews; its
-    troubles."""
+    """How a session's exposures spread over states, grades, grid squares and holes; its troubles; the paths of its
+    overviews, and what of it lies in trashes. Of a large session these last two are left out until they were looked
+    for."""
 
     states: Mapping[ExposureState, int]
     grades: Mapping[Grade, int]
     places: Sequence[PlaceCount]
-    overview_paths: Sequence[str]
     troubles: Sequence[Trouble]
+    overview_paths: Sequence[str] = ()
+    trash: Sequence[Trashed] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,7 @@ class FigureBook:
                 counted = self._count(session_id, newest)
                 shares, is_current = self._share(session_id, newest), True
             elif shares is None:
-                shares = self._share(session_id, newest)
-                is_current = counted is not None and counted.events == newest
+                shares = self._keep(session_id, (), self._quick_shares(session_id))
         if not is_current:
             self._ask(session_id, first=True)
         return Figures(None if counted is None else counted.counts, shares, is_current)
@@ -190,16 +192,26 @@ class FigureBook:
         return counted
 
     def _share(self, session_id: UUID, newest: NewestEvents) -> Shares:
-        shares = Shares(
+        shares = replace(
+            self._quick_shares(session_id),
+            overview_paths=page.overview_paths(self._catalog, session_id),
+            trash=retirement.trash_of(self._catalog, session_id),
+        )
+        return self._keep(session_id, newest, shares)
+
+    def _quick_shares(self, session_id: UUID) -> Shares:
+        """What costs by the session's exposures, and not by its files."""
+        return Shares(
             states=page.state_counts(self._catalog, session_id),
             grades=verdicts.counts(self._catalog, session_id),
             places=page.place_counts(self._catalog, session_id),
-            overview_paths=page.overview_paths(self._catalog, session_id),
             troubles=page.troubles(self._catalog, session_id, limit=self._troubles),
         )
+
+    def _keep(self, session_id: UUID, events: NewestEvents, shares: Shares) -> Shares:
         with self._changed:
             self._shares.pop(session_id, None)
-            self._shares[session_id] = (newest, shares)
+            self._shares[session_id] = (events, shares)
             while len(self._shares) > _MOST_SHARES:
                 del self._shares[next(iter(self._shares))]
         return shares
@@ -240,10 +252,13 @@ class FigureBook:
         newest = page.newest_events(self._catalog, session_id)
         if session_id in self._shares:
             self._share(session_id, newest)
-        counted = self._count(session_id, newest)
+        if is_new := not self._is_current(session_id, newest):
+            self._count(session_id, newest)
         now = self._clock()
         self._rests_until[session_id] = now + RESTS * (now - begun)
+        if not is_new:
+            return
         try:
-            session_counts.remember(self._catalog, session_id, counted)
+            session_counts.remember(self._catalog, session_id, self._counted[session_id])
         except CatalogError as error:  # a catalog that is only read: it is counted anew by the next process
             _LOG.info("What was counted of the session %s is not kept: %s", session_id, error)

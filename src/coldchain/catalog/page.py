@@ -107,9 +107,7 @@ class Trouble:
 
 def session(catalog: Catalog, session_id: UUID) -> Session | None:
     """The session, or None."""
-    with catalog.reading() as unit:
-        is_there = unit.get(SessionRow, session_id) is not None
-    return sessions.get(catalog, session_id) if is_there else None
+    return sessions.known(catalog, session_id)
 
 
 def exposure(catalog: Catalog, exposure_id: UUID) -> Exposure | None:

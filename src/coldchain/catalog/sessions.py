@@ -116,6 +116,13 @@ def get(catalog: Catalog, session_id: UUID) -> Session:
         return _load(unit, session_id)
 
 
+def known(catalog: Catalog, session_id: UUID) -> Session | None:
+    """The session with that id, None where there is none."""
+    with catalog.reading() as unit:
+        found = unit.execute(_joined().where(SessionRow.id == session_id)).one_or_none()
+        return None if found is None else _session(*found)
+
+
 def by_name(catalog: Catalog, name: str) -> Session:
     """The session of that name, or with that id in text.
 

@@ -179,7 +179,7 @@ def _session_page(site: Site, session_id: UUID, query: str) -> Response:
         alerts=list(reversed(verdicts.alerts(catalog, session_id))),
         holds=holds.standing(catalog, session_id),
         announcements=announcements.of_session(catalog, session_id),
-        trash=trash.boxes(site, session_id),
+        trash=trash.boxes(site, figures.shares.trash),
         view=shown,
         gallery=page.gallery(
             catalog, session_id, limit=GALLERY_LIMIT, chosen=shown.chosen, before=shown.before, after=shown.after

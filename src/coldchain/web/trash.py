@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
-from coldchain.catalog import retirement, stores
+from coldchain.catalog import stores
 from coldchain.model.policy import SOURCE
-from coldchain.model.retention import Amount
+from coldchain.model.retention import Amount, Trashed
 from coldchain.web.site import Site
 
 
@@ -28,9 +28,8 @@ class TrashBox:
         return shlex.quote(self.store)
 
 
-def boxes(site: Site, session_id: UUID) -> list[TrashBox]:
+def boxes(site: Site, found: Sequence[Trashed]) -> list[TrashBox]:
     """A session's boxes, one for each store in whose trash something of it lies."""
-    found = retirement.trash_of(site.catalog, session_id)
     if not found:
         return []
     tiers = {(state.site, state.name): str(state.tier) for state in stores.all_stores(site.catalog)}
