@@ -189,7 +189,7 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
         tasks.next_priority_query("here", ReplicaState.WANTED, "live", 10),
         "INDEX ix_replicas_queue (site=? AND pending=? AND state=? AND store=? AND priority>?)",
     ),
-    "ready": (
+    "ready, to be hashed": (
         tasks.ready_query("here", 10, SOME),
         "exposures USING INDEX ix_exposures_site_state_id (site=? AND state=? AND id<?)",
     ),
