@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from coldchain.catalog import files, replicas, sessions
+from coldchain.catalog import arrivals, files, replicas, sessions
+from coldchain.catalog.arrivals import Arrival
 from coldchain.catalog.engine import Catalog
 from coldchain.compute.local import LocalEngine
 from coldchain.errors import ComputeError
@@ -81,22 +82,15 @@ def arrived(catalog: Catalog, tmp_path: Path) -> list[DataFile]:
         folder="visit",
         layout=Layout.PLAIN,
     )
-    found = []
-    for number in range(MOST_FILES + 10):
-        path = folder / f"{number}.mdoc"
-        path.write_bytes(random.Random(number).randbytes(100 + number))
-        status = path.stat()
-        arrival = files.record_arrival(
-            catalog,
-            session_id=session.id,
-            relative_path=path.name,
-            kind=FileKind.METADATA,
-            size_bytes=status.st_size,
-            modified_ns=status.st_mtime_ns,
-            stores=["one", "two"],
-        )
-        found.append(arrival)
-    return found
+    names = [f"{number}.mdoc" for number in range(MOST_FILES + 10)]
+    journalled = []
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(random.Random(number).randbytes(100 + number))
+        status = (folder / name).stat()
+        journalled.append(Arrival(name, FileKind.METADATA, status.st_size, status.st_mtime_ns, ("one", "two"), 50))
+    arrivals.record(catalog, session.id, journalled)
+    found = {file.relative_path: file for file in files.of_session(catalog, session.id, limit=len(names))}
+    return [found[name] for name in names]
 
 
 @pytest.mark.parametrize("losses", [0, 1])
