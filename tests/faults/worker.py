@@ -23,7 +23,7 @@ from typing import Any
 
 from coldchain.catalog.engine import open_catalog
 from coldchain.storage import keeper
-from coldchain.storage.copies import backoff, copier
+from coldchain.storage.copies import backoff, copier, queue
 from coldchain.storage.copies.copier import Copier
 from coldchain.storage.copies.troubles import Troubles
 from coldchain.storage.digests import new_digest
@@ -103,7 +103,7 @@ def _store(order: Order, name: str, root: str) -> Store:
 def _be_impatient() -> None:
     backoff.FIRST_WAIT_SECONDS = 0.05
     backoff.LONGEST_WAIT_SECONDS = backoff.LONGEST_STORE_WAIT_SECONDS = 0.3
-    copier.POLL_SECONDS = 0.02
+    copier.POLL_SECONDS = queue._EMPTY_SECONDS = 0.02
     copier._SWEEP_WAIT_SECONDS = 0.1
     keeper.LOOK_SECONDS = 0.1
 

@@ -17,8 +17,9 @@ from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileKind, FileState, ReplicaState
 from coldchain.model.session import Layout, Session
-from coldchain.storage.copies import backoff, copier
+from coldchain.storage.copies import backoff, copier, queue
 from coldchain.storage.copies.copier import Copier
+from coldchain.storage.copies.troubles import Troubles
 from coldchain.storage.posix.store import PosixStore
 from coldchain.storage.store import FileFacts
 from coldchain.storage.wrappers.throttled import Limit, Throttled
@@ -34,6 +35,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(backoff, "LONGEST_WAIT_SECONDS", 0.2)
     monkeypatch.setattr(copier, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(queue, "_EMPTY_SECONDS", 0.01)
     monkeypatch.setattr(copier, "_SWEEP_WAIT_SECONDS", 0.05)
 
 
@@ -544,3 +546,23 @@ def test_stopping_does_not_wait_for_bandwidth(catalog: Catalog, arrive, make_sto
     at_work.stop()
     assert states(catalog, file) == {"cloud": ReplicaState.WANTED}
     assert parts_of(store) == []
+
+
+def test_nothing_is_looked_for_again_before_something_was_written(
+    catalog: Catalog, arrive: Callable[..., DataFile], make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an idle service one look in a stated time serves all threads; what is written is found with the next."""
+    looks, look = [], tasks.to_copy
+    monkeypatch.setattr(tasks, "to_copy", lambda *given, **more: looks.append(given) or look(*given, **more))
+    monkeypatch.setattr(queue, "_EMPTY_SECONDS", 3600.0)
+    stores = {"raid": make_store("raid")}
+    work = queue.CopyQueue(catalog, stores, Troubles(stores))
+    assert work.take() is None
+    begun = len(looks)
+    assert begun and [work.take() for _ in range(9)] == [None] * 9
+    assert len(looks) == begun
+    file = arrive("new.mrc", ["raid"])
+    load = work.take()
+    assert load is not None and [task.file.id for task in load.tasks] == [file.id]
+    work.let_go(load)
+    assert work.take() is not None  # found with it, and still wanted

@@ -51,6 +51,7 @@ class Catalog:
         self.site = site
         self._facility = facility
         self._is_registered = False
+        self._written = 0
         self._url = url
         self._reader = _engine(url)
         self._writer: Engine = self._reader.execution_options(**{_WRITES: True})
@@ -65,6 +66,12 @@ class Catalog:
     def url(self) -> str:
         """The URL, without what may be secret."""
         return shown(self._url)
+
+    @property
+    def written(self) -> int:
+        """How many transactions have written by way of this object: while it stays, only others can have changed what
+        is there."""
+        return self._written
 
     def close(self) -> None:
         """Close every connection. Calling it twice does no harm."""
@@ -87,6 +94,7 @@ class Catalog:
                     sites.register(session, self._who(session))
                 yield session
             self._is_registered = True
+            self._written += 1
 
     def lasting_connection(self) -> Connection:
         """A connection of its own, outside of every transaction, which whoever asks for it closes: for locks that end

@@ -82,7 +82,7 @@ def to_hash(
     with catalog.reading() as unit:
         seen = unit.execute(ready_query(catalog.site, limit, before)).all()
         inputs = [file_id for _, file_id in seen if file_id is not None]
-        unknown = set(unit.scalars(unhashed_query(inputs))) - excluded
+        unknown = set(unit.scalars(unhashed_query(inputs))) - excluded if inputs else set()
         tasks = _tasks(unit, catalog.site, [file_id for file_id in inputs if file_id in unknown], (), excluded)
     return tasks, seen[-1][0] if seen and len(seen) == limit else None
 
@@ -151,6 +151,8 @@ def copies_query(file_ids: Sequence[UUID]) -> Select[*tuple[Any, ...]]:
 def _tasks(
     unit: orm.Session, site: str, file_ids: Sequence[UUID], stores: Sequence[str], excluded: frozenset[UUID]
 ) -> list[CopyTask]:
+    if not file_ids:
+        return []
     # Not through the session, whose rows cost more than all else that is done with a small file.
     connection = unit.connection()
     by_id = {file.id: file for file in starmap(DataFile, connection.execute(files_query(file_ids)))}

@@ -29,18 +29,24 @@ _UNBOUNDED = 1 << 30
 _OTHERS_TURN = 4
 # What is more urgent than the rest of a batch waits no longer than this, and the file in hand.
 _FRESH_SECONDS = 3.0
+# So long a lane in which nothing was found is believed to be empty, unless this process has written since: its threads
+# all ask, and an idle service would look four hundred times a second.
+_EMPTY_SECONDS = 0.5
 
 _Walk = Callable[[Position | None], tuple[list[CopyTask], Position | None]]
 
 
 @dataclass(slots=True)
 class _Lane:
-    """Stores that are served together, and what is known of their work."""
+    """Stores that are served together, and what is known of their work. Nothing was found until `empty_until`, when the
+    catalog had been written to `empty_at` times."""
 
     stores: tuple[str, ...]
     most_loads: int
     found: deque[CopyTask] = field(default_factory=deque)
     found_at: float = 0.0
+    empty_until: float = 0.0
+    empty_at: int = -1
     looks: int = 0
     ends: dict[int, Position | None] = field(default_factory=dict)
     began_at: dict[int, float] = field(default_factory=dict)
@@ -124,8 +130,13 @@ class CopyQueue:
             return not any(_finds_any(walk) for walk in self._walks(stores, self._troubles.hopeless()))
 
     def _of_lane(self, lane: _Lane) -> Load | None:
-        if not lane.found or time.monotonic() - lane.found_at > _FRESH_SECONDS:
+        now_seconds, written = time.monotonic(), self._catalog.written
+        if now_seconds < lane.empty_until and written == lane.empty_at:
+            return None
+        if not lane.found or now_seconds - lane.found_at > _FRESH_SECONDS:
             lane.found = deque(self._due(lane))
+            lane.empty_until = 0.0 if lane.found else now_seconds + _EMPTY_SECONDS
+            lane.empty_at = written
         taken: list[CopyTask] = []
         size_bytes = 0
         while lane.found and len(taken) < MOST_FILES and size_bytes <= MOST_BYTES:
