@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from coldchain.errors import CatalogAwayError, CatalogError
 from coldchain.model.events import Severity
 from tests.catalog.catalog_givens import arrive, execute, known, new_session
 from tests.mariadb_servers import PASSWORD, MariaDbServer, free_port
+from tests.notify.notify_givens import make_identity
 
 on_mariadb = pytest.mark.only_on("mariadb")
 
@@ -66,6 +68,42 @@ def test_no_server_there_may_be_tried_again(host: str) -> None:
     with pytest.raises(CatalogAwayError, match="away") as caught:
         engine.open_catalog(f"mysql+pymysql://u:s3cret@{host}:{free_port()}/c", "here")
     assert caught.value.retry and "s3cret" not in str(caught.value)
+
+
+def _by_tls(authority: Path) -> str:
+    return f"mysql+pymysql://u:s3cret@127.0.0.1:{free_port()}/c?ssl_ca={authority}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"),
+        (b"", "no certificate"),
+        (b"no certificate", "no certificate"),
+        (b"Autorit\xe9", "no certificate"),
+        (b"\x30\x82\x01\x0a\x02\x82\x01\x01", "no certificate"),
+    ],
+    ids=["no file", "empty", "other text", "not ASCII", "DER"],
+)
+def test_a_file_that_is_no_certificate_is_named(tmp_path: Path, content: bytes | None, said: str) -> None:
+    """What `ssl_ca` names must be there and be one, which is said before any server is asked."""
+    file = tmp_path / "authority.pem"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(CatalogError, match=rf"ssl_ca in the catalog's URL names is of no use: .*{said}") as caught:
+        engine.open_catalog(_by_tls(file), "here")
+    assert str(file) in str(caught.value) and "s3cret" not in str(caught.value) and not caught.value.retry
+
+
+@pytest.mark.parametrize("before", ["", "# Autorit\N{LATIN SMALL LETTER E WITH ACUTE}\n"], ids=["bare", "commented"])
+def test_a_certificate_may_have_any_words_before_it(tmp_path: Path, before: str) -> None:
+    """What the driver takes is not refused for what stands beside it: nothing but the server is missing."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the certificate is made by the package openssl")
+    file = tmp_path / "authority.pem"
+    file.write_bytes(before.encode() + make_identity(tmp_path).certificate.read_bytes())
+    with pytest.raises(CatalogAwayError, match="away"):
+        engine.open_catalog(_by_tls(file), "here")
 
 
 @on_mariadb

@@ -296,19 +296,6 @@ def test_the_catalog_is_reached_by_tls(tmp_path: Path, pair: TwoPrimaries, autho
         assert PASSWORD not in str(caught.value) and "p%40ss" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "No such file"), ("no certificate", "no start line")])
-def test_a_file_that_is_no_certificate_is_named(
-    tmp_path: Path, pair: TwoPrimaries, content: str | None, said: str
-) -> None:
-    """What `ssl_ca` names must be there and be one."""
-    file = tmp_path / "authority.pem"
-    if content is not None:
-        file.write_text(content)
-    with pytest.raises(CatalogError, match=rf"ssl_ca in the catalog's URL names is of no use.*{said}") as caught:
-        open_catalog(f"{pair.url(0)}?ssl_ca={file}", "site0")
-    assert str(file) in str(caught.value) and PASSWORD not in str(caught.value)
-
-
 def test_the_servers_follow_each_other_by_tls(tmp_path: Path, pair: TwoPrimaries, authority: Path) -> None:
     """The script's `--tls-ca`: the servers' user is not let in without TLS, and rows arrive. Another authority, given
     to a server that follows already, is believed from then on: the certificate is refused, which status says."""

@@ -74,9 +74,10 @@ def _require_pem(key: str, given: str | tuple[str, ...] | None) -> None:
         return
     path = Path(str(given))
     try:
-        text_of_it = path.read_text(encoding="ascii", errors="replace")
         if key == "ssl_ca":
-            ssl.create_default_context(cadata=text_of_it)
+            ssl.create_default_context(cafile=path)
+        else:
+            path.read_bytes()
     except OSError as error:  # ssl.SSLError is one
         raise CatalogError(
             f"the file that {key} in the catalog's URL names is of no use: {error.strerror or error}",
