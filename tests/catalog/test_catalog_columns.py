@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
+import pickle
 from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coldchain.catalog import documents, events, exposures, files, results, sessions, tasks
-from coldchain.catalog.columns import UtcDateTime, original_text, storable_text
+from coldchain.catalog.columns import UtcDateTime, _as_key, original_text, storable_text
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.tables import ExposureRow, SessionRow
 from coldchain.errors import CatalogError
@@ -31,6 +34,36 @@ HOSTILE = [
     " leading and trailing ",
     "right-to-left \u202e override",
 ]
+
+
+@given(st.uuids())
+def test_a_key_is_the_uuid_of_its_digits(value: UUID) -> None:
+    """It is equal, ordered, hashed, copied and told as the UUID that Python makes of the digits."""
+    key = _as_key(value.hex)
+    assert type(key) is UUID and key == value and hash(key) == hash(value) and str(key) == str(value)
+    assert not key < value and pickle.loads(pickle.dumps(key)) == copy.copy(key) == value
+    assert key.is_safe is value.is_safe and key.bytes == value.bytes
+
+
+@pytest.mark.parametrize(
+    "digits",
+    [
+        "",
+        "ab",
+        "-" + "0" * 31,
+        "f" * 36,
+        "0x" + "0" * 30,
+        "1_" + "0" * 30,
+        "g" * 32,
+        " " * 2 + "0" * 30,
+        "٣" * 32,
+        b"0" * 32,
+    ],
+)
+def test_a_key_that_is_none_is_a_stated_error(digits: str) -> None:
+    """What a failing disk or another program has left in a key's place is never taken for another key."""
+    with pytest.raises(CatalogError, match="hexadecimal digits"):
+        _as_key(digits)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -327,7 +327,7 @@ def test_copies_that_are_verified_together_are_one_event(catalog: Catalog, sessi
 
 
 def _many_kinds(catalog: Catalog, session: Session) -> list[CopyRecord]:
-    """Copies of a batch: five as all are, two that the store calls otherwise, one that was damaged, one that failed
+    """Copies of a batch: five as all are, two that the store calls by other names, one that was damaged, one that failed
     before, one that takes another version's name."""
     usual = [arrive(catalog, session, f"{n}.mdoc", stores=("live",)) for n in range(10)]
     for file in usual:
@@ -373,10 +373,12 @@ def test_a_batch_is_written_down_as_its_copies_one_by_one_are(catalog: Catalog, 
     kinds = [event.kind for event in events.recent(catalog, session_id=session.id, limit=100)]
     assert kinds.count("replica.repaired") == 1
     assert kinds.count("replica.failed") == 2  # its first try, and the version whose name was taken
+    (told,) = [e.message for e in events.recent(catalog, session_id=session.id) if "are verified" in e.message]
+    assert told == "9 files are verified on live"
 
 
 def test_of_a_batch_with_a_wrong_proof_nothing_is_written(catalog: Catalog, session: Session) -> None:
-    """One digest that is not its file's stops the whole transaction, and so does a copy of another site."""
+    """One digest that is not its file's stops the whole transaction, and so does one without a level."""
     records = _many_kinds(catalog, session)
     before = _told_of(catalog, session)
     wrong = CopyRecord(records[0].replica_id, ReplicaState.VERIFIED, VerificationLevel.MEDIUM, OTHER)
@@ -385,6 +387,32 @@ def test_of_a_batch_with_a_wrong_proof_nothing_is_written(catalog: Catalog, sess
     with pytest.raises(CatalogError, match="without a proof"):
         replicas.record_copies(catalog, [*records[1:], CopyRecord(wrong.replica_id, wrong.state, None, SHA256)])
     assert _told_of(catalog, session) == before
+
+
+def test_a_digest_that_is_known_stays(catalog: Catalog, session: Session) -> None:
+    """Of two that read a file at the same time, and read other bytes, the second is refused: one file, one digest."""
+    first, second = replicas.of_file(catalog, arrive(catalog, session).id)
+    record = CopyRecord(first.id, ReplicaState.VERIFIED, VerificationLevel.MEDIUM, SHA256)
+    replicas.record_copies(catalog, [record], {first.file_id: SHA256})
+    record = CopyRecord(second.id, ReplicaState.VERIFIED, VerificationLevel.MEDIUM, OTHER)
+    with pytest.raises(CatalogError, match="the file's own"):
+        replicas.record_copies(catalog, [record], {first.file_id: OTHER})
+    assert files.get(catalog, first.file_id).sha256 == SHA256
+    assert replicas.of_file(catalog, first.file_id)[1].state is ReplicaState.WANTED
+
+
+def test_another_sites_file_is_not_handed_out_to_be_hashed(url: str, catalog: Catalog, session: Session) -> None:
+    """Its digest is its own site's to write: read again and again here, it would never be known."""
+    there = engine.open_catalog(url, "there")
+    theirs = arrive(there, session, "theirs.tiff")
+    exposure = exposures.ensure(catalog, session.id, "theirs")
+    exposures.attach_input(catalog, exposure.id, theirs.id)
+    assert tasks.to_hash(catalog, limit=9, exclude=()) == ([], None)
+    replicas.record_copies(catalog, [], {theirs.id: SHA256})
+    assert files.get(catalog, theirs.id).sha256 is None
+    files.set_digest(there, theirs.id, SHA256)
+    there.close()
+    assert files.get(catalog, theirs.id).sha256 == SHA256
 
 
 def test_a_copy_of_the_same_content_goes_on_standing(catalog: Catalog, session: Session) -> None:

@@ -566,3 +566,18 @@ def test_nothing_is_looked_for_again_before_something_was_written(
     assert load is not None and [task.file.id for task in load.tasks] == [file.id]
     work.let_go(load)
     assert work.take() is not None  # found with it, and still wanted
+
+
+def test_what_is_due_behind_what_waits_is_found_at_once(
+    catalog: Catalog, arrive: Callable[..., DataFile], make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at a page of copies that wait for their next try does not say that there is nothing to do."""
+    monkeypatch.setattr(queue, "_EMPTY_SECONDS", 3600.0)
+    monkeypatch.setattr(queue, "_BATCH", 3)
+    made = [arrive(f"{number}.mrc", ["raid"]) for number in range(12)]
+    stores = {"raid": make_store("raid")}
+    # The oldest is the last that is looked at.
+    monkeypatch.setattr(Troubles, "waiting", lambda _: {file.id for file in made[1:]})
+    work = queue.CopyQueue(catalog, stores, Troubles(stores))
+    found = [load for _ in range(9) if (load := work.take()) is not None]
+    assert [task.file.id for load in found for task in load.tasks] == [made[0].id]

@@ -41,6 +41,7 @@ EnumT = TypeVar("EnumT", bound=StrEnum)
 
 # A UUID refuses to be set by itself.
 _bare, _set = object.__new__, object.__setattr__
+_KEY_BYTES = 16
 
 
 class Key(Uuid[UUID]):
@@ -50,15 +51,25 @@ class Key(Uuid[UUID]):
         super().__init__(as_uuid=True, native_uuid=False)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], UUID | None]:
-        """What makes a key of its digits: `UUID` itself takes four times as long; a small file's work reads eight."""
+        """What makes a key of its digits: `UUID` itself takes three times as long; a small file's work reads eight."""
         return _as_key
 
 
 def _as_key(digits: str | None) -> UUID | None:
     if digits is None:
         return None
+    try:
+        raw = bytes.fromhex(digits)
+    except (TypeError, ValueError):
+        raw = b""
+    if len(raw) != _KEY_BYTES or len(digits) != 2 * _KEY_BYTES:
+        raise CatalogError(
+            f"the catalog has the key {printable(str(digits)[:60])!r}",
+            expected=f"{2 * _KEY_BYTES} hexadecimal digits",
+            remedy="Something else wrote there, or its disk is failing: restore the last backup beside it and compare",
+        )
     key = _bare(UUID)
-    _set(key, "int", int(digits, 16))
+    _set(key, "int", int.from_bytes(raw))
     _set(key, "is_safe", SafeUUID.unknown)
     return key
 

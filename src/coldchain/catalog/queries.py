@@ -416,7 +416,7 @@ BY_KEY = {
     "page.troubles": "exposures by their ids",
     "replicas": "copies by their ids, with their files",
     "replicas._by_id": "rows by their ids",
-    "replicas._set_verified": "copies by their ids, with the digests of their files",
+    "replicas._set_verified": "the digests of files, by their ids",
     "replicas.alike_query": "copies by their ids, with their files",
     "retirement.files": "files by their ids",
     "retirement.files_query": "files by their ids",

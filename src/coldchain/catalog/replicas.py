@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, Update, and_, bindparam, func, insert, orm, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, orm, select, update
 
 from coldchain.catalog import events
 from coldchain.catalog.by_index import by_index
@@ -42,15 +42,17 @@ _TRIED_COPY: Select[*tuple[Any, ...]] = select(
     FileRow.sha256,
     FileRow.state.label("file_state"),
 ).join(FileRow, FileRow.id == ReplicaRow.file_id)
+# A digest that is known stays: a copy that was read otherwise is refused then.
 _SET_DIGEST = (
     update(FileRow)
-    .where(FileRow.id == bindparam("of"), FileRow.site == bindparam("by"))
+    .where(FileRow.id == bindparam("of"), FileRow.site == bindparam("by"), FileRow.sha256.is_(None))
     .values(sha256=bindparam("sha256"))
 )
 _TRIED = ("state", "level", "detail", "sha256", "attempts", "pending", "verified_at", "checked_at")
 _SET_TRIED = (
     update(ReplicaRow).where(ReplicaRow.id == bindparam("of")).values({name: bindparam(name) for name in _TRIED})
 )
+_SET_NAME = update(ReplicaRow).where(ReplicaRow.id == bindparam("of")).values(stored_as=bindparam("stored_as"))
 _SET_VERIFIED = _SET_TRIED.values({name: bindparam(name) for name in ("kept_as", "stored_as")})
 
 T = TypeVar("T")
@@ -225,55 +227,70 @@ def _record(unit: orm.Session, records: Sequence[CopyRecord], digests: Mapping[U
             for file_id, sha256 in digests.items()
         ]
         connection.execute(_SET_DIGEST, known)
-    records = _record_alike(unit, records)
-    copies = _tried_copies(connection, [record.replica_id for record in records])
-    others = _others(unit, list(copies.values()))
+    alike = _alike(unit, records)
     now = datetime.now(UTC)
-    verified: list[dict[str, Any]] = []
-    tried: list[dict[str, Any]] = []
-    noted: list[dict[str, Any]] = []
-    for record in records:
-        copy = copies[record.replica_id]
-        require_own_site(unit, copy.site, "replicas")
-        is_verified = record.state == ReplicaState.VERIFIED
-        (verified if is_verified else tried).append(_values(copy, record, now))
-        noted.append(_event(unit, copy, *_words(copy, copy.store, record.state, record.detail, of=copy.state), now))
-        if copy.file_id in others and (is_verified or record.kept is not None):
-            displacing = Replacement(copy.site, copy.store, record.sha256)
-            _displace(unit, others[copy.file_id], displacing, record.kept)
-    for statement, given in ((_SET_VERIFIED, verified), (_SET_TRIED, tried), (insert(EventRow), noted)):
-        if given:
-            connection.execute(statement, given)
+    for group in alike.values():
+        _set_verified(connection, group, now)
+    done = {record.replica_id for group in alike.values() for record in group}
+    left = [record for record in records if record.replica_id not in done]
+    counted = Counter({key: len(group) for key, group in alike.items()})
+    noted = _record_left(unit, left, counted, now)
+    noted += [_verified_event(unit, *key, count, now) for key, count in counted.items()]
+    if noted:
+        connection.execute(insert(EventRow), noted)
 
 
-def _record_alike(unit: orm.Session, records: Sequence[CopyRecord]) -> list[CopyRecord]:
-    """Write down the copies that were verified as nearly all are, those of a session on a store at once and with one
-    event: a line for each small file would hide all others. Returns the records of which there is more to say."""
+def _alike(unit: orm.Session, records: Sequence[CopyRecord]) -> dict[tuple[UUID, str], list[CopyRecord]]:
+    """By session and store, the copies that were verified as nearly all are, where there are several."""
     connection = unit.connection()
     plain = {
         record.replica_id: record
         for record in records
         if record.state == ReplicaState.VERIFIED and not record.detail and record.kept is None
     }
-    groups: defaultdict[tuple[UUID, str, VerificationLevel, str | None], list[UUID]] = defaultdict(list)
+    groups: defaultdict[tuple[UUID, str], list[CopyRecord]] = defaultdict(list)
     for some in _pages(list(plain)):
         versioned = set(connection.scalars(versioned_query(some)))
         for replica_id, session_id, store, state, sha256 in connection.execute(alike_query(unit.info["site"], some)):
             record = plain[replica_id]
             is_usual = state != ReplicaState.DAMAGED and replica_id not in versioned
             if is_usual and record.level is not None and record.sha256 is not None and record.sha256 == sha256:
-                groups[session_id, store, record.level, record.stored_as].append(replica_id)
-    now = datetime.now(UTC)
-    written: set[UUID] = set()
-    for (session_id, store, level, stored_as), ids in groups.items():
-        if len(ids) < 2:
-            continue
-        for some in _pages(ids):
-            connection.execute(_set_verified(some, level, stored_as, now))
-        message = f"{len(ids)} files are verified on {printable(store)}"
-        events.add(unit, Severity.INFO, "replica.verified", message, session_id=session_id)
-        written.update(ids)
-    return [record for record in records if record.replica_id not in written]
+                groups[session_id, store].append(record)
+    return {key: group for key, group in groups.items() if len(group) > 1}
+
+
+def _record_left(
+    unit: orm.Session, records: Sequence[CopyRecord], counted: Counter[tuple[UUID, str]], now: datetime
+) -> list[dict[str, Any]]:
+    """Write these down one by one; the events of those of which there is something to say. `counted` counts the others
+    by session and store."""
+    connection = unit.connection()
+    copies = _tried_copies(connection, [record.replica_id for record in records])
+    others = _others(unit, list(copies.values()))
+    verified: list[dict[str, Any]] = []
+    tried: list[dict[str, Any]] = []
+    noted: list[dict[str, Any]] = []
+    plain: defaultdict[tuple[UUID, str], list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        copy = copies[record.replica_id]
+        require_own_site(unit, copy.site, "replicas")
+        is_verified = record.state == ReplicaState.VERIFIED
+        (verified if is_verified else tried).append(_values(copy, record, now))
+        event = _event(unit, copy, *_words(copy, copy.store, record.state, record.detail, of=copy.state), now)
+        is_plain = is_verified and not record.detail and copy.state != ReplicaState.DAMAGED
+        (plain[copy.session_id, copy.store] if is_plain else noted).append(event)
+        if copy.file_id in others and (is_verified or record.kept is not None):
+            displacing = Replacement(copy.site, copy.store, record.sha256)
+            _displace(unit, others[copy.file_id], displacing, record.kept)
+    for statement, given in ((_SET_VERIFIED, verified), (_SET_TRIED, tried)):
+        if given:
+            connection.execute(statement, given)
+    for key, alone in plain.items():
+        if len(alone) + counted[key] > 1:
+            counted[key] += len(alone)
+        else:
+            noted += alone
+    return noted
 
 
 def alike_query(site: str, replica_ids: Sequence[UUID]) -> Select[UUID, UUID, str, ReplicaState, str | None]:
@@ -299,28 +316,44 @@ def versioned_query(replica_ids: Sequence[UUID]) -> Select[UUID]:
     )
 
 
-def _set_verified(
-    replica_ids: Sequence[UUID], level: VerificationLevel, stored_as: str | None, now: datetime
-) -> Update:
-    """What writes down that these copies have the digests of their files."""
+def _set_verified(connection: Connection, records: Sequence[CopyRecord], now: datetime) -> None:
+    """Write down that these copies, which are this site's, have the digests of their files."""
     of_file = select(FileRow.sha256).where(FileRow.id == ReplicaRow.file_id).scalar_subquery()
-    return (
-        update(ReplicaRow)
-        .where(ReplicaRow.id.in_(replica_ids))
-        .values(
-            state=ReplicaState.VERIFIED,
-            level=level,
-            detail="",
-            sha256=of_file,
-            attempts=ReplicaRow.attempts + 1,
-            pending=False,
-            verified_at=now,
-            checked_at=now,
-            kept_as=None,
-            stored_as=stored_as,
-        )
-        .execution_options(synchronize_session=False)
+    change = update(ReplicaRow).values(
+        state=ReplicaState.VERIFIED,
+        detail="",
+        sha256=of_file,
+        attempts=ReplicaRow.attempts + 1,
+        pending=False,
+        verified_at=now,
+        checked_at=now,
+        kept_as=None,
+        stored_as=None,
     )
+    by_level: defaultdict[VerificationLevel | None, list[UUID]] = defaultdict(list)
+    for record in records:
+        by_level[record.level].append(record.replica_id)
+    for level, ids in by_level.items():
+        for some in _pages(ids):
+            connection.execute(change.values(level=level).where(ReplicaRow.id.in_(some)))
+    named = [{"of": each.replica_id, "stored_as": each.stored_as} for each in records if each.stored_as is not None]
+    if named:
+        connection.execute(_SET_NAME, named)
+
+
+def _verified_event(unit: orm.Session, session_id: UUID, store: str, count: int, now: datetime) -> dict[str, Any]:
+    """One event for copies of one session on one store: a line for each small file would hide all others."""
+    return {
+        "id": new_id(),
+        "site": unit.info["site"],
+        "at": now,
+        "severity": Severity.INFO,
+        "kind": "replica.verified",
+        "message": f"{count} files are verified on {printable(store)}",
+        "session_id": session_id,
+        "exposure_id": None,
+        "file_id": None,
+    }
 
 
 def _values(copy: Row[Any], record: CopyRecord, now: datetime) -> dict[str, Any]:

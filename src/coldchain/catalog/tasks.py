@@ -82,7 +82,7 @@ def to_hash(
     with catalog.reading() as unit:
         seen = unit.execute(ready_query(catalog.site, limit, before)).all()
         inputs = [file_id for _, file_id in seen if file_id is not None]
-        unknown = set(unit.scalars(unhashed_query(inputs))) - excluded if inputs else set()
+        unknown = set(unit.scalars(unhashed_query(catalog.site, inputs))) - excluded if inputs else set()
         tasks = _tasks(unit, catalog.site, [file_id for file_id in inputs if file_id in unknown], (), excluded)
     return tasks, seen[-1][0] if seen and len(seen) == limit else None
 
@@ -130,10 +130,10 @@ def ready_query(site: str, limit: int, before: UUID | None) -> Select[UUID, UUID
     return query if before is None else query.where(ExposureRow.id < before)
 
 
-def unhashed_query(file_ids: Sequence[UUID]) -> Select[UUID]:
-    """Those of these files that can be copied and have no digest yet."""
+def unhashed_query(site: str, file_ids: Sequence[UUID]) -> Select[UUID]:
+    """Those of these files that are a site's, can be copied and have no digest yet: another's it could not give one."""
     return select(FileRow.id).where(
-        FileRow.id.in_(file_ids), FileRow.sha256.is_(None), FileRow.state.in_(COPIED_STATES)
+        FileRow.id.in_(file_ids), FileRow.site == site, FileRow.sha256.is_(None), FileRow.state.in_(COPIED_STATES)
     )
 
 

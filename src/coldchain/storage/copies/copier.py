@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event, Lock, Semaphore, Thread
 from uuid import UUID
 
-from coldchain.catalog import files, replicas
+from coldchain.catalog import replicas
 from coldchain.catalog.engine import Catalog
 from coldchain.compute.engine import Engine
 from coldchain.errors import CatalogError, ComputeError, StorageError, printable
@@ -228,8 +228,7 @@ class Copier:
             if len(records) < 2:
                 raise
             # One that the catalog refuses must not hold up the others of its batch.
-            for file_id, sha256 in digests.items():
-                files.set_digest(self._catalog, file_id, sha256)
+            replicas.record_copies(self._catalog, [], digests)
             for record in records:
                 self._record_alone(record)
 

@@ -135,7 +135,8 @@ class CopyQueue:
             return None
         if not lane.found or now_seconds - lane.found_at > _FRESH_SECONDS:
             lane.found = deque(self._due(lane))
-            lane.empty_until = 0.0 if lane.found else now_seconds + _EMPTY_SECONDS
+            is_empty = not lane.found and not any(lane.ends.values())  # or what is due lies further on
+            lane.empty_until = now_seconds + _EMPTY_SECONDS if is_empty else 0.0
             lane.empty_at = written
         taken: list[CopyTask] = []
         size_bytes = 0
