@@ -327,8 +327,8 @@ def test_copies_that_are_verified_together_are_one_event(catalog: Catalog, sessi
 
 
 def _many_kinds(catalog: Catalog, session: Session) -> list[CopyRecord]:
-    """Copies of a batch: five as all are, two that the store calls by other names, one that was damaged, one that failed
-    before, one that takes another version's name."""
+    """Copies of a batch: five as all are, two that the store calls by other names, one that was damaged, one that had
+    failed before, one that takes another version's name."""
     usual = [arrive(catalog, session, f"{n}.mdoc", stores=("live",)) for n in range(10)]
     for file in usual:
         files.set_digest(catalog, file.id, SHA256)
