@@ -14,6 +14,7 @@
     │   ├── VerificationError      what was read back is not what was written
     │   └── SourceChangedError     the source changed while it was being copied (`retry` is True)
     ├── ComputeError               a worker died or could not be started (`retry` is True)
+    │   └── BrokenWorkerError      a worker cannot load what computes: no step can be run here
     └── DeliveryError              a message could not be handed over (`retry` is True)
         └── RefusedError           its receiver will never take this message (`retry` is False)
 
@@ -138,6 +139,10 @@ class ComputeError(ColdchainError):
     """A worker died or could not be started."""
 
     retry = True
+
+
+class BrokenWorkerError(ComputeError):
+    """A worker cannot load what computes a step. Whatever it was given is not at fault."""
 
 
 class DeliveryError(ColdchainError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -12,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from coldchain.catalog import exposures, files, sessions, steps
+from coldchain.catalog import events, exposures, files, sessions, steps
 from coldchain.catalog.engine import Catalog, open_catalog, upgrade
-from coldchain.errors import CatalogError, ComputeError, StorageError
+from coldchain.errors import CatalogError, ColdchainError, ComputeError, StorageError
 from coldchain.model.files import FileKind
 from coldchain.model.optics import Optics
 from coldchain.model.results import Step, StepRun, StepState
@@ -47,11 +49,17 @@ class HandEngine:
     """An engine whose work is ended by the test."""
 
     slots: int = 2
+    is_real: bool = False
     jobs: list[tuple[StepJob, Future[Any]]] = field(default_factory=list)
 
-    def submit(self, _function: object, /, *args: Any, **_kwargs: Any) -> Future[Any]:
-        """Note the job; it runs until the test ends it."""
+    def submit(self, function: Callable[..., Any], /, *args: Any, **_kwargs: Any) -> Future[Any]:
+        """Note the job; it runs until the test ends it. A real one runs here and now, as a worker runs it."""
         future: Future[Any] = Future()
+        if self.is_real:
+            try:
+                future.set_result(function(*args))
+            except (ColdchainError, ImportError, OSError, ValueError) as error:
+                future.set_exception(pickle.loads(pickle.dumps(error)))
         self.jobs.append((args[0], future))
         return future
 
@@ -214,6 +222,50 @@ def test_an_outage_quarantines_only_what_fails_again_and_again(bench: Bench) -> 
         bench.engine.end(ComputeError("a worker process died"))
     wait_for(lambda: bench.state(other) is ExposureState.QUARANTINED)
     assert len(bench.runs(other, StepState.FAILED)) == 3
+
+
+class _Unloadable:
+    """Stands in for the kernels' module, whose import fails with an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Raise it."""
+        if name == "coldchain.preprocess.steps":
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("Numba needs NumPy 2.2 or less"),
+        OSError("libscipy_openblas.so: cannot open shared object file"),
+        ValueError("numpy.dtype size changed, may indicate binary incompatibility"),
+    ],
+    ids=["ImportError", "OSError", "ValueError"],
+)
+def test_an_installation_that_cannot_compute_quarantines_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It is tried now and then and said with what to do, more often than any exposure has tries; when it is mended all
+    are computed."""
+    monkeypatch.setattr(module.room, "BROKEN_SECONDS", 0.01)
+    bench.engine.is_real = True
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "coldchain.preprocess.steps")
+        patch.setattr(sys, "meta_path", [_Unloadable(error), *sys.meta_path])
+        arrived = [bench.arrive("m.tif"), bench.arrive("n.tif", digest="b")]
+        attempts = PipelineParameters().attempts
+        wait_for(lambda: all(len(bench.runs(each, StepState.FAILED)) > attempts for each in arrived))
+        told = [event.kind for event in events.recent(bench.catalog)]
+        bench.engine.is_real = False
+        wait_for(bench.engine.running)
+    assert "step.failed" in told and "exposure.quarantined" not in told
+    detail = bench.runs(arrived[0], StepState.FAILED)[-1].detail
+    assert str(error) in detail and "Mend this host's installation" in detail
+    for exposure in arrived:
+        bench.run_through(exposure)
 
 
 def test_what_is_waited_for_is_noticed_when_it_comes(bench: Bench) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldchain.errors import ComputeError, FormatError, StorageError, StoreFullError
+from coldchain.errors import BrokenWorkerError, ComputeError, FormatError, StorageError, StoreFullError
 from coldchain.model.files import FileKind
 from coldchain.model.identity import new_id
 from coldchain.model.optics import Optics
@@ -98,12 +98,15 @@ def test_what_is_missing_is_named() -> None:
 
 
 def test_a_failure_is_judged_by_its_kind() -> None:
-    """A broken file is quarantined at once, a dead worker tried again, a full disk waited for, a fault reported."""
+    """A broken file is quarantined at once, a dead worker tried again, a full disk and a broken installation
+    waited for, a fault reported."""
     assert after_failure(FormatError("corrupt"), 1, 3).state is ExposureState.QUARANTINED
     assert after_failure(ComputeError("died"), 1, 3).state is ExposureState.READY
     assert after_failure(ComputeError("died"), 3, 3).state is ExposureState.QUARANTINED
     full = after_failure(StoreFullError("full"), 99, 3)
     assert (full.state, full.pause, full.counts) == (ExposureState.READY, Pause.FULL, False)
+    broken = after_failure(BrokenWorkerError("no compiler"), 99, 3)
+    assert (broken.state, broken.pause, broken.counts) == (ExposureState.READY, Pause.BROKEN, False)
     assert "report" in after_failure(ZeroDivisionError("oops"), 1, 3).reason
 
 

@@ -249,6 +249,8 @@ class Pipeline:
             self._hold = room.hold_for_outage(now)
         elif decided.pause is Pause.FULL:
             self._hold = room.hold_for_room(now, room.free_bytes(self._results_root))
+        elif decided.pause is Pause.BROKEN:
+            self._hold = room.hold_for_mending(now)
 
     # -- the beginning of a step ------------------------------------------------------------------------------------
 

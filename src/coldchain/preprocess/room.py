@@ -1,4 +1,5 @@
-"""Whether new work may be started: not right after an outage, and not while the results' disk is as full as it was."""
+"""Whether new work may be started: not right after an outage, not while the results' disk is as full as it was,
+and seldom while nothing can be computed."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 
 OUTAGE_SECONDS = 20.0
 FULL_SECONDS = 600.0
+BROKEN_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,11 @@ class Hold:
 def hold_for_outage(now: float) -> Hold:
     """A pause after a failure that is not the exposure's."""
     return Hold(now + OUTAGE_SECONDS)
+
+
+def hold_for_mending(now: float) -> Hold:
+    """A pause while this host's installation cannot compute: each try is a line of the log, until somebody mends it."""
+    return Hold(now + BROKEN_SECONDS)
 
 
 def hold_for_room(now: float, free_bytes: int) -> Hold:

@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from coldchain.errors import BrokenWorkerError, printable
 from coldchain.model.results import Step, StepResult
+
+# An absent package or library, one built for another NumPy, a compiler that finds no room for its cache.
+_CANNOT_BE_LOADED = (ImportError, OSError, AttributeError, ValueError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,13 @@ class StepOutcome:
 
 
 def run_in_worker(job: StepJob) -> StepOutcome:
-    """`run_step`, imported where it runs."""
-    from coldchain.preprocess.steps import run_step  # with it come the compiler and scipy
+    """`run_step`, imported where it runs. Raises what it raises, and BrokenWorkerError where it cannot be imported."""
+    try:
+        from coldchain.preprocess.steps import run_step  # with it come the compiler and scipy
+    except _CANNOT_BE_LOADED as error:
+        raise BrokenWorkerError(
+            f"what computes a step cannot be loaded ({type(error).__name__}: {printable(str(error))})",
+            remedy="Mend this host's installation, then start the service again. No exposure is given up for it",
+        ) from error
 
     return run_step(job)
