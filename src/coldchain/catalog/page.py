@@ -242,17 +242,17 @@ def gallery(
     """A page of a session's exposures, newest first: from the newest, those older than `before`, or those just newer
     than `after` (the newest page where these would not fill one)."""
     with catalog.reading() as unit:
-        rows = list(unit.scalars(gallery_query(session_id, chosen, before=before, after=after, limit=limit + 1)))
+        rows = list(unit.execute(gallery_query(session_id, chosen, before=before, after=after, limit=limit + 1)))
         if after is not None and len(rows) < limit:  # a last page that is not full would look like the end
             after = None
-            rows = list(unit.scalars(gallery_query(session_id, chosen, before=None, after=None, limit=limit + 1)))
+            rows = list(unit.execute(gallery_query(session_id, chosen, before=None, after=None, limit=limit + 1)))
         has_more = len(rows) > limit
         rows = rows[:limit]
         if after is not None:
             rows.reverse()
         cards = tuple(_cards(unit, rows))
         edges = gallery_query(session_id, chosen, before=None, after=rows[0].id, limit=1) if rows else None
-        has_newer = edges is not None and unit.scalars(edges).first() is not None
+        has_newer = edges is not None and unit.execute(edges).first() is not None
     has_older = has_more if after is None else True
     return GalleryPage(
         cards=cards,
@@ -263,9 +263,12 @@ def gallery(
 
 def gallery_query(
     session_id: UUID, chosen: ExposureFilter, *, before: UUID | None, after: UUID | None, limit: int
-) -> Select[ExposureRow]:
-    """Exposures in the order of their keys: newest first, or oldest first where they are to follow `after`."""
-    query = select(ExposureRow).where(ExposureRow.session_id == session_id)
+) -> Select[*tuple[Any, ...]]:
+    """What cards show of exposures, in the order of their keys: newest first, or oldest first where they are to follow
+    `after`."""
+    # Not the whole rows: those of a page are read with every look at it.
+    shown = (ExposureRow.id, ExposureRow.name, ExposureRow.state, ExposureRow.reason, ExposureRow.found_at)
+    query = select(*shown).where(ExposureRow.session_id == session_id)
     index = "ix_exposures_session_id_id" if chosen.state is None else "ix_exposures_session_id_state"
     query = by_index(query, ExposureRow, index)
     if chosen.state is not None:
@@ -290,8 +293,8 @@ def neighbours(catalog: Catalog, session_id: UUID, exposure_id: UUID) -> tuple[U
     """The exposures found just after and just before this one in its session."""
     every = ExposureFilter()
     with catalog.reading() as unit:
-        newer = unit.scalars(gallery_query(session_id, every, before=None, after=exposure_id, limit=1)).first()
-        older = unit.scalars(gallery_query(session_id, every, before=exposure_id, after=None, limit=1)).first()
+        newer = unit.execute(gallery_query(session_id, every, before=None, after=exposure_id, limit=1)).first()
+        older = unit.execute(gallery_query(session_id, every, before=exposure_id, after=None, limit=1)).first()
         return (None if newer is None else newer.id, None if older is None else older.id)
 
 
@@ -382,14 +385,15 @@ def failed_copies_query(session_id: UUID, limit: int) -> Select[UUID, UUID]:
     return by_index(query, ReplicaRow, "ix_replicas_queue")
 
 
-def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCard]:
+def _cards(unit: orm.Session, rows: Sequence[Row[Any]]) -> Iterator[GalleryCard]:
     """Cards for exposures, with what the newest done run of each step found."""
     exposure_ids = [row.id for row in rows]
     newest = _newest_runs(unit, exposure_ids)
-    run_ids = list(newest.values())
-    ctf = {found.run_id: found for found in unit.scalars(ctf_query(run_ids))}
-    picks = dict(unit.execute(picks_query(run_ids)).all())
-    verdicts = {found.exposure_id: found for found in unit.scalars(verdicts_query(exposure_ids))}
+    fits = [run_id for (_, step), run_id in newest.items() if step is Step.CTF]
+    picked = [run_id for (_, step), run_id in newest.items() if step is Step.PICK]
+    ctf = {found.run_id: found for found in unit.execute(ctf_query(fits))}
+    picks = dict(unit.execute(picks_query(picked)).all())
+    verdicts = {found.exposure_id: found for found in unit.execute(verdicts_query(exposure_ids))}
     for row in rows:
         verdict = verdicts.get(row.id) if row.state == ExposureState.DONE else None
         fit = ctf.get(newest.get((row.id, Step.CTF), row.id))
@@ -409,9 +413,15 @@ def _cards(unit: orm.Session, rows: Sequence[ExposureRow]) -> Iterator[GalleryCa
         )
 
 
-def ctf_query(run_ids: Sequence[UUID]) -> Select[CtfRow]:
-    """What these runs found of the CTF."""
-    return select(CtfRow).where(CtfRow.run_id.in_(run_ids))
+def ctf_query(run_ids: Sequence[UUID]) -> Select[UUID, float, float, float, bool]:
+    """What these runs found of the CTF, as cards show it."""
+    return select(
+        CtfRow.run_id,
+        CtfRow.defocus_u_angstrom,
+        CtfRow.defocus_v_angstrom,
+        CtfRow.fit_resolution_angstrom,
+        CtfRow.trustworthy,
+    ).where(CtfRow.run_id.in_(run_ids))
 
 
 def picks_query(run_ids: Sequence[UUID]) -> Select[UUID, int]:
@@ -419,9 +429,11 @@ def picks_query(run_ids: Sequence[UUID]) -> Select[UUID, int]:
     return select(PicksRow.run_id, PicksRow.count).where(PicksRow.run_id.in_(run_ids))
 
 
-def verdicts_query(exposure_ids: Sequence[UUID]) -> Select[VerdictRow]:
-    """The verdicts of these exposures that stand."""
-    return select(VerdictRow).where(VerdictRow.exposure_id.in_(exposure_ids), VerdictRow.stands == true())
+def verdicts_query(exposure_ids: Sequence[UUID]) -> Select[UUID, Grade, list[list[str]]]:
+    """Exposure, grade and reasons of the verdicts of these exposures that stand."""
+    return select(VerdictRow.exposure_id, VerdictRow.grade, VerdictRow.reasons).where(
+        VerdictRow.exposure_id.in_(exposure_ids), VerdictRow.stands == true()
+    )
 
 
 def newest_runs_query(exposure_ids: Sequence[UUID]) -> Select[UUID, Step, UUID]:
