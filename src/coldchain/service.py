@@ -23,7 +23,7 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -116,17 +116,21 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 
 @contextmanager
-def site_to_itself(settings: Settings, catalog: Catalog) -> Iterator[None]:
+def site_to_itself(settings: Settings, catalog: Catalog) -> Iterator[Callable[[], None]]:
     """Keep a service from serving the site by a catalog server, on whatever host, for as long as this lasts. Raises
-    CatalogError where one does. Where the catalog is a file, `FacilityLock` sees to it."""
+    CatalogError where one does. Where the catalog is a file, `FacilityLock` sees to it.
+
+    What it gives is to be called before each piece of work: it raises CatalogError where the connection was lost
+    meanwhile and a service has the site.
+    """
     turn = _turn(settings, catalog)
     if turn is None:
-        yield
+        yield lambda: None
         return
     try:
         turn.take()
         turn.start()
-        yield
+        yield turn.require
     finally:
         turn.stop()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import typer
@@ -30,6 +30,8 @@ from coldchain.units import byte_size
 
 _AT_ONCE = 256
 _LOOK_SECONDS = 0.2
+
+T = TypeVar("T")
 
 StoreArgument = Annotated[str, typer.Argument(help="The store's name in facility.toml.")]
 SessionOption = Annotated[str | None, typer.Option("--session", help="Only this session's copies; default: all.")]
@@ -87,10 +89,10 @@ def repair(
     """
     settings = config.load(config_file)
     remedy = "It makes damaged copies again by itself: see `coldchain store plan`."
-    with _facility_to_itself(settings, remedy) as catalog:
+    with _facility_to_itself(settings, remedy) as (catalog, require_turn):
         _store(catalog, settings, name)
         before = checks.count(catalog, name, None, state=ReplicaState.DAMAGED)
-        _repair(catalog, open_stores(catalog, settings), name, before[0])
+        _repair(catalog, open_stores(catalog, settings), name, before[0], require_turn)
         left = list(_copies(catalog, name, None, ReplicaState.DAMAGED))
         left += list(_copies(catalog, name, None, ReplicaState.FAILED))
     if as_json:
@@ -113,34 +115,33 @@ def adopt(
     Example: coldchain store adopt archive
     """
     settings = config.load(config_file)
-    with _facility_to_itself(settings, "Stop it, adopt the store, and start it again.") as catalog:
+    with _facility_to_itself(settings, "Stop it, adopt the store, and start it again.") as (catalog, require_turn):
         store = open_stores(catalog, settings).get(name)
         if store is None:
             raise _unknown(settings, name)
-        _adopt(catalog, store, sure=yes)
+        _adopt(catalog, store, require_turn, sure=yes)
 
 
 @contextmanager
-def _facility_to_itself(settings: Settings, remedy: str) -> Iterator[Catalog]:
-    """The catalog, while no service works by it for this site."""
+def _facility_to_itself(settings: Settings, remedy: str) -> Iterator[tuple[Catalog, Callable[[], None]]]:
+    """The catalog, while no service works by it for this site; what raises CatalogError where one does after all."""
     with ExitStack() as held:
         _hold(held, FacilityLock(settings), remedy)
         catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
         held.callback(catalog.close)
-        _hold(held, site_to_itself(settings, catalog), remedy)
-        yield catalog
+        yield catalog, _hold(held, site_to_itself(settings, catalog), remedy)
 
 
-def _hold(held: ExitStack, lock: AbstractContextManager[object], remedy: str) -> None:
+def _hold(held: ExitStack, lock: AbstractContextManager[T], remedy: str) -> T:
     try:
-        held.enter_context(lock)
+        return held.enter_context(lock)
     except CatalogAwayError:
         raise
     except ColdchainError as error:
         raise ColdchainError(error.found, remedy=remedy, path=error.path) from None
 
 
-def _adopt(catalog: Catalog, store: Store, *, sure: bool) -> None:
+def _adopt(catalog: Catalog, store: Store, require_turn: Callable[[], None], *, sure: bool) -> None:
     state = stores.find(catalog, store.name)
     store.identity = None
     found = store.mark()
@@ -154,6 +155,9 @@ def _adopt(catalog: Catalog, store: Store, *, sure: bool) -> None:
     )
     if not sure and not typer.confirm(question, err=True):
         raise typer.Exit(1)
+    # Whoever was asked may have taken an hour. Not again in what follows: each transaction reads what it changes, and
+    # nobody else writes meanwhile.
+    require_turn()
     identity = _fresh(state.identity, found, is_marked=state.is_marked)
     if found is None:
         store.set_mark(identity)
@@ -193,13 +197,16 @@ def _verify(catalog: Catalog, store: Store, session_id: UUID | None, rate: float
     return report
 
 
-def _repair(catalog: Catalog, all_stores: dict[str, Store], name: str, damaged: int) -> None:
+def _repair(
+    catalog: Catalog, all_stores: dict[str, Store], name: str, damaged: int, require_turn: Callable[[], None]
+) -> None:
     copier = Copier(catalog, all_stores, mends=name)
     copier.start()
     try:
         with _progress(TextColumn("{task.completed:,.0f} of {task.total:,.0f}")) as progress:
             bar = progress.add_task("damaged copies", total=damaged)
             while not copier.idle():
+                require_turn()
                 left = checks.count(catalog, name, None, state=ReplicaState.DAMAGED)[0]
                 progress.update(bar, completed=damaged - left)
                 time.sleep(_LOOK_SECONDS)
