@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +39,7 @@ from coldchain.model.optics import ExposureMetadata
 from coldchain.model.results import Step
 from coldchain.model.session import ExposureState, Layout, Session, SessionState
 from tests.catalog.catalog_givens import arrive, execute, expose
+from tests.catalog.many_rows import Source
 
 TABLES = pytest.mark.parametrize("table", Base.metadata.sorted_tables, ids=lambda table: table.name)
 ROOM = Path(room.__file__).parent
@@ -115,36 +118,101 @@ def test_nothing_that_is_referred_to_is_deleted() -> None:
     }
 
 
-def _changes_many(path: Path) -> Iterator[tuple[str, bool]]:
-    """The functions of a module that change or delete many rows by one statement; whether they name the site."""
-    tree = ast.parse(path.read_text())
-    aliases = {
-        alias.asname or alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "sqlalchemy"
-        for alias in node.names
-        if alias.name in ("update", "delete")
-    }
-    for node in tree.body:
-        calls = (each for each in ast.walk(node) if isinstance(each, ast.Call))
-        if any(isinstance(call.func, ast.Name) and call.func.id in aliases for call in calls):
-            words = ast.unparse(node)
-            yield getattr(node, "name", words), ".site ==" in words or "_told_by(catalog.site" in words
+@dataclass(frozen=True)
+class ByKey:
+    """A statement that reaches rows by their keys alone: who uses it, and where those rows were found to be this
+    site's, by which words."""
+
+    used_by: set[str]
+    checked_in: str
+    words: str
+
+
+# Of `replicas`, where many copies are written down at once.
+BY_KEY = {
+    # Each copy is looked at, and another site's is refused, before the first is written.
+    "_SET_TRIED": ByKey({"_SET_VERIFIED", "_record_left"}, "_record_left", "require_own_site(unit, copy.site, "),
+    "_SET_VERIFIED": ByKey({"_record_left"}, "_record_left", "require_own_site(unit, copy.site, "),
+    # The keys are those of a query of this site's copies; whatever it does not find is looked at one by one.
+    "_set_verified": ByKey({"_record"}, "_alike", "alike_query(unit.info['site'], "),
+    "_SET_NAME": ByKey({"_set_verified"}, "alike_query", "ReplicaRow.site == site"),
+}
 
 
 def test_a_statement_that_changes_many_rows_names_its_site() -> None:
-    """By their source: no such statement can reach another site's row. Those of `replicas` go by the keys of rows that
-    were chosen by their site."""
-    found = {
-        (path.stem, *what) for path in ROOM.glob("*.py") if path.name != "replicas.py" for what in _changes_many(path)
+    """By their source: the WHERE of each such statement demands this site of the rows that it changes, but for those
+    of `BY_KEY`, whose rows were found to be this site's in the same transaction."""
+    modules = [path for path in ROOM.rglob("*.py") if path.parent.name not in ("versions", "leginon")]
+    sources = {path.stem: Source(path.read_text()) for path in modules}
+    found = {(name, *astuple(change)) for name, source in sources.items() for change in source.changes()}
+    strict = {
+        ("frame_sets", "mark_used"),
+        ("notices", "record"),
+        ("orphans", "_mark"),
+        ("replicas", "_SET_DIGEST"),
+        ("sessions", "_mark_ready"),
+        ("stores", "_want_again"),
     }
-    assert found == {
-        ("frame_sets", "mark_used", True),
-        ("notices", "record", True),
-        ("orphans", "_mark", True),
-        ("sessions", "_mark_ready", True),
-        ("stores", "_want_again", True),
-    }
+    assert {each[:2] for each in found if each[2]} == strict
+    assert {each[:2] for each in found if not each[2]} <= {("replicas", name) for name in BY_KEY}
+    for name, rule in BY_KEY.items():
+        assert sources["replicas"].users(name) == rule.used_by, name
+        assert rule.words in sources["replicas"].of(rule.checked_in), name
+    assert not [path for path in modules if re.search(r"\bUPDATE\s+\S+\s+SET\b", path.read_text())]
+
+
+@pytest.mark.parametrize(
+    ("statement", "names_site"),
+    [
+        ("update(A).where(A.id == 1, A.site == catalog.site).values(a=1)", True),
+        ("update(A).values(a=1).where(A.id == 1).where(A.site == unit.info['site'])", True),
+        ("update(A).where(A.site == bindparam('by')), [{'by': catalog.site}]", True),
+        ("update(A).where(A.site == bindparam('by')), [{'by': catalog.site}, {'by': other}]", False),
+        ("update(A).where(A.site == bindparam('by'))", False),
+        ("update(A).where(A.id == 1), select(A).where(A.site == catalog.site)", False),
+        ("update(A).where(A.id.in_(select(A.id).where(A.site == catalog.site)))", False),
+        ("update(A).where(B.site == catalog.site)", False),
+        ("update(A).where(A.site == other)", False),
+        ("update(A).where(A.site != catalog.site)", False),
+        ("update(A).where((A.site == catalog.site) | (A.id == 1))", False),
+        ("delete(A).where(*mine(catalog.site))", True),
+        ("delete(A).where(*mine(other))", False),
+        ("delete(A).where(*these)", True),
+        ("delete(A)", False),
+        ("A.__table__.update()", False),
+        ("unit.query(A).delete()", False),
+    ],
+)
+def test_what_names_no_site_is_found(statement: str, names_site: bool) -> None:
+    """Only a condition of the statement itself counts, on the table that it changes, and that nothing can make void."""
+    source = Source(
+        "from sqlalchemy import bindparam, delete, select, update\n"
+        "def mine(site):\n    return (A.site == site, A.id == 1)\n"
+        f"def f():\n    these = (A.site == catalog.site, A.id == 1)\n    {statement}\n"
+    )
+    assert [astuple(change) for change in source.changes()] == [("f", names_site)]
+
+
+def test_copies_of_another_site_are_not_written_down(catalog: Catalog, theirs: Catalog, session: Session) -> None:
+    """Neither alone nor many at once, which go by their keys: nothing is changed, of one's own among them neither."""
+    bare = arrive(catalog, session, "bare.tiff")
+    arrived = [arrive(catalog, session, f"{number}.tiff") for number in range(3)]
+    arrived += [arrive(theirs, session, f"own {number}.tiff") for number in range(3)]
+    for file in arrived:
+        files.set_digest(catalog if file in arrived[:3] else theirs, file.id, "ab" * 32)
+    records = [
+        CopyRecord(each.id, ReplicaState.VERIFIED, VerificationLevel.MEDIUM, "ab" * 32)
+        for file in arrived
+        for each in replicas.of_file(catalog, file.id)
+    ]
+    before = _everything(catalog)
+    assert len(records) >= len(arrived)
+    for some in (records, records[:1], records[: len(records) // 2]):
+        with pytest.raises(CatalogError, match="belongs to the site here, not to there"):
+            replicas.record_copies(theirs, some)
+        assert _everything(catalog) == before
+    replicas.record_copies(theirs, [], {bare.id: "cd" * 32})
+    assert _everything(catalog) == before
 
 
 @pytest.fixture
