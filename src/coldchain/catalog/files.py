@@ -60,8 +60,8 @@ def record_arrival(
     `priority` is that of the copies: the smaller, the sooner.
 
     The same path, size and time stamp again give the row that is there, with state, detail, kind and exposure brought
-    up to date and missing replicas added. A changed size or time stamp makes the old row REPLACED and a new row.
-    An UNREADABLE file gets no replicas.
+    up to date and missing replicas added; each of these but the kind is an event. A changed size or time stamp makes
+    the old row REPLACED and a new row. An UNREADABLE file gets no replicas.
 
     Where a file of another place stands for the path, that one stays, whatever comes: the second is noted as REPLACED
     with an event, once for each content of it, and the row that is returned is the first's.
@@ -113,6 +113,7 @@ def arrive(
         if is_own:
             _move(unit, row, FileState.REPLACED, "its content changed")
         row = None
+    is_known = row is not None
     if row is None:
         row = FileRow(
             site=unit.info["site"],
@@ -133,10 +134,15 @@ def arrive(
         _note_state(unit, row)
     elif is_own:
         row.kind = kind
-        row.exposure_id = exposure_id or row.exposure_id
+        if exposure_id not in (None, row.exposure_id):
+            row.exposure_id = exposure_id
+            note(unit, row, Severity.INFO, "file.placed", f"{printable(row.relative_path)} belongs to an exposure")
         _move(unit, row, state, detail)
     if state in COPIED_STATES:
-        replicas.want(unit, row, stores, priority)
+        lacking = replicas.want(unit, row, stores, priority)
+        if is_known and lacking:  # of a new file, that it arrived says it
+            message = f"{printable(row.relative_path)} is wanted on {printable(', '.join(lacking))} too"
+            note(unit, row, Severity.INFO, "replica.wanted", message)
     return as_file(row)
 
 

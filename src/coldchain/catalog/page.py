@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, Select, Subquery, bindparam, case, func, orm, select, true
+from sqlalchemy import BindParameter, ColumnElement, Row, Select, Subquery, bindparam, case, func, orm, select, true
 
 from coldchain.catalog import exposures, files, replicas, sessions, steps
 from coldchain.catalog.by_index import by_index
@@ -33,14 +33,14 @@ from coldchain.catalog.tables import (
 )
 from coldchain.model.events import Severity
 from coldchain.model.files import DataFile, FileState, Replica, ReplicaState
-from coldchain.model.identity import digest_of
+from coldchain.model.identity import digest_of, first_id_at
 from coldchain.model.quality import Grade
 from coldchain.model.results import Step, StepRun, StepState
 from coldchain.model.session import Exposure, ExposureState, Session
 
 NOT_TOLD = ""
 SMALL_EXPOSURES, SMALL_FILES = 200, 2000
-_SESSION_IDS = "session_ids"
+_SESSION_IDS, _BEFORE = "session_ids", "before"
 _EVENTS_OF_SESSION = "ix_events_session_id_site_severity_id"
 
 
@@ -130,8 +130,9 @@ def run(catalog: Catalog, run_id: UUID) -> StepRun | None:
 def stamp(catalog: Catalog, session_id: UUID | None = None) -> str:
     """A text that changes whenever something happens in a session, or in any: what a page asks again and again.
 
-    It costs a look at the ends of a few indexes, however long the session is. Every change of a file, a copy, an
-    exposure's state or a run's end is an event; a run's beginning is a new run.
+    It costs a look at the ends of a few indexes, however long the session is. Every change of a file, of an exposure's
+    state and of a copy that the counters see is an event, and so is a run's end; a run's beginning is a new run. What
+    is cleared or put back is told when it begins and when a pass has ended, not copy by copy.
     """
     parts: dict[str, object] = {"events": [str(key) for key in newest_events(catalog, session_id)]}
     with catalog.reading() as unit:
@@ -144,22 +145,43 @@ def stamp(catalog: Catalog, session_id: UUID | None = None) -> str:
 
 def newest_events(catalog: Catalog, session_id: UUID | None) -> NewestEvents:
     """The newest event of each site and severity, in a session or in any: of all sites the newest would hide what
-    another writes whose clock is behind."""
+    another writes whose clock is behind.
+
+    Where one of them lies ahead of this machine's clock, the newest up to now follow: else it would hide all that
+    happens after a clock was set back.
+    """
     if session_id is not None:
         return newest_events_of(catalog, [session_id])[session_id]
     with catalog.reading() as unit:
         rows = sorted(unit.execute(newest_events_query()), key=lambda row: row[0])
+        now = _first_after(datetime.now(UTC))
+        if any(_is_ahead(keys, now) for _, *keys in rows):
+            rows += sorted(unit.execute(newest_events_query(is_bounded=True), {_BEFORE: now}), key=lambda row: row[0])
     return tuple(key for _, *keys in rows for key in keys)
 
 
 def newest_events_of(catalog: Catalog, session_ids: Sequence[UUID]) -> dict[UUID, NewestEvents]:
-    """The same of many sessions, by one statement."""
-    with catalog.reading() as unit:
-        rows = sorted(unit.execute(_newest_of_sessions(), {_SESSION_IDS: session_ids}), key=lambda row: row[1])
+    """The same of many sessions, by one statement, and another for those with an event ahead of the clock."""
     found: dict[UUID, NewestEvents] = dict.fromkeys(session_ids, ())
-    for session_id, _, *keys in rows:
-        found[session_id] += tuple(keys)
+    with catalog.reading() as unit:
+        rows = unit.execute(_newest_of_sessions(), {_SESSION_IDS: session_ids}).all()
+        now = _first_after(datetime.now(UTC))
+        ahead = list({session_id for session_id, _, *keys in rows if _is_ahead(keys, now)})
+        given = {_SESSION_IDS: ahead, _BEFORE: now}
+        until_now = unit.execute(_newest_of_sessions(is_bounded=True), given).all() if ahead else []
+    for some in (rows, until_now):
+        for session_id, _, *keys in sorted(some, key=lambda row: row[1]):
+            found[session_id] += tuple(keys)
     return found
+
+
+def _is_ahead(keys: Iterable[UUID | None], now: UUID) -> bool:
+    return any(key is not None and key >= now for key in keys)
+
+
+def _first_after(time: datetime) -> UUID:
+    """The least key of the millisecond after a time: before it are all those that were minted until then."""
+    return first_id_at(time + timedelta(milliseconds=1))
 
 
 def event_times(catalog: Catalog, event_ids: Iterable[UUID]) -> dict[UUID, datetime]:
@@ -170,22 +192,24 @@ def event_times(catalog: Catalog, event_ids: Iterable[UUID]) -> dict[UUID, datet
 
 
 @cache
-def newest_events_query() -> Select[*tuple[Any, ...]]:
-    """Each site, and its newest event of each severity."""
+def newest_events_query(*, is_bounded: bool = False) -> Select[*tuple[Any, ...]]:
+    """Each site, and its newest event of each severity; where it is bounded, of those before the parameter `before`."""
     named = _sites()
-    return select(named, *(_newest_event(named, severity, None) for severity in Severity))
+    return select(named, *(_newest_event(named, severity, None, is_bounded) for severity in Severity))
 
 
 @cache
-def _newest_of_sessions() -> Select[*tuple[Any, ...]]:
+def _newest_of_sessions(*, is_bounded: bool = False) -> Select[*tuple[Any, ...]]:
     # Pages ask it all the time, and making it takes longer than its answer.
-    return newest_of_sessions_query(bindparam(_SESSION_IDS, expanding=True))
+    return newest_of_sessions_query(bindparam(_SESSION_IDS, expanding=True), is_bounded=is_bounded)
 
 
-def newest_of_sessions_query(session_ids: Sequence[UUID] | BindParameter[UUID]) -> Select[*tuple[Any, ...]]:
-    """Each of these sessions with each site, and the newest event of each severity."""
+def newest_of_sessions_query(
+    session_ids: Sequence[UUID] | BindParameter[UUID], *, is_bounded: bool = False
+) -> Select[*tuple[Any, ...]]:
+    """Each of these sessions with each site, and the newest event of each severity; bounded as the other."""
     named = _sites()
-    looks = (_newest_event(named, severity, SessionRow.id) for severity in Severity)
+    looks = (_newest_event(named, severity, SessionRow.id, is_bounded) for severity in Severity)
     return select(SessionRow.id, named, *looks).join(named, true()).where(SessionRow.id.in_(session_ids))
 
 
@@ -194,11 +218,13 @@ def _sites() -> Subquery:
 
 
 def _newest_event(
-    named: Subquery, severity: Severity, session_id: orm.InstrumentedAttribute[UUID] | None
+    named: Subquery, severity: Severity, session_id: orm.InstrumentedAttribute[UUID] | None, is_bounded: bool
 ) -> ColumnElement[UUID]:
     """A site's newest event of a severity, from the end of an index. MariaDB would read all of them for a `max`."""
     of_these = (EventRow.site == named.c.site, EventRow.severity == severity)
     query = select(EventRow.id).where(*of_these).order_by(EventRow.id.desc()).limit(1)
+    if is_bounded:
+        query = query.where(EventRow.id < bindparam(_BEFORE))
     if session_id is None:
         query = by_index(query, EventRow, "ix_events_site_severity_id")
     else:

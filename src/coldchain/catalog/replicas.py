@@ -65,12 +65,15 @@ def of_file(catalog: Catalog, file_id: UUID) -> list[Replica]:
         return [as_replica(row) for row in unit.scalars(replicas_query(file_id))]
 
 
-def want(unit: orm.Session, row: FileRow, stores: Iterable[str], priority: int) -> None:
-    """Add the WANTED replicas that a file lacks on these stores, in a transaction that this room has begun."""
+def want(unit: orm.Session, row: FileRow, stores: Iterable[str], priority: int) -> list[str]:
+    """Add the WANTED replicas that a file lacks on these stores, in a transaction that this room has begun; on which it
+    lacked one."""
     present = {replica.store for replica in unit.scalars(replicas_query(row.id))}
-    for store in dict.fromkeys(stores):
-        if store not in present:
-            unit.add(ReplicaRow(**wanted_row(unit.info["site"], row.id, row.size_bytes, store, priority)))
+    lacking = [store for store in dict.fromkeys(stores) if store not in present]
+    unit.add_all(
+        ReplicaRow(**wanted_row(unit.info["site"], row.id, row.size_bytes, store, priority)) for store in lacking
+    )
+    return lacking
 
 
 def want_missing(catalog: Catalog, session_id: UUID, plan: CopyPlan) -> int:

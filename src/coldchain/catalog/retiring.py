@@ -4,10 +4,14 @@ A step is taken only from the state that it begins in; a copy that somebody else
 and not counted. The two steps after which a file is touched, `begin` and `begin_removing`, ask a judge inside their
 transaction, with the rows as they stand there, locked: of two copies of one file that are cleared at once, the second
 sees the first.
+
+What a session's counters see is an event in the same transaction: a copy that is damaged, and one that is back and is
+the only verified one of its file. They do not see a copy go whose file has another verified one, and none else goes.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +21,7 @@ from sqlalchemy import orm, select
 
 from coldchain.catalog import events, retirement
 from coldchain.catalog.engine import Catalog
+from coldchain.catalog.file_rows import file_row, replicas_query
 from coldchain.catalog.tables import FileRow, ReplicaRow
 from coldchain.errors import printable
 from coldchain.model.events import Severity
@@ -99,17 +104,24 @@ def removed(catalog: Catalog, replica_ids: Collection[UUID], *, detail: str = ""
 
 
 def restored(catalog: Catalog, replica_ids: Collection[UUID]) -> int:
-    """They are where they were before, and whole: verified, or, at the source, without a row again."""
+    """They are where they were before, and whole: verified, or, at the source, without a row again. Where no other copy
+    of the file is verified, that is an event."""
+    only: list[ReplicaRow] = []
 
     def change(unit: orm.Session, row: ReplicaRow) -> None:
         if row.store == SOURCE:
             unit.delete(row)
             return
+        if not any(copy.state is ReplicaState.VERIFIED for copy in unit.scalars(replicas_query(row.file_id))):
+            only.append(row)
         row.state, row.pending, row.detail = ReplicaState.VERIFIED, False, ""
         row.trashed_at = row.trashed_as = None
 
+    def tell(unit: orm.Session, _: Sequence[ReplicaRow]) -> None:
+        _tell(unit, only, "replica.restored", "as the only verified copy")
+
     states = {ReplicaState.RETIRING, ReplicaState.TRASHED, ReplicaState.REMOVING}
-    return _change(catalog, replica_ids, states, change)
+    return _change(catalog, replica_ids, states, change, tell)
 
 
 def kept_aside(catalog: Catalog, file: FileOnStores, copy: StoredCopy, kept_as: str, *, why: str) -> int:
@@ -126,7 +138,7 @@ def kept_aside(catalog: Catalog, file: FileOnStores, copy: StoredCopy, kept_as: 
 
 def damaged(catalog: Catalog, details: Mapping[UUID, str]) -> int:
     """They are not whole, or not there; `details` says by replica what was found. They are to be made again, but at
-    the source."""
+    the source. It is one event for each session and store."""
 
     def change(unit: orm.Session, row: ReplicaRow) -> None:
         file = unit.get(FileRow, row.file_id)
@@ -135,7 +147,10 @@ def damaged(catalog: Catalog, details: Mapping[UUID, str]) -> int:
         row.pending = standing and row.store != SOURCE
         row.trashed_at = row.trashed_as = None
 
-    return _change(catalog, details, {ReplicaState.VERIFIED, ReplicaState.RETIRING}, change)
+    def tell(unit: orm.Session, found: Sequence[ReplicaRow]) -> None:
+        _tell(unit, found, "replica.suspect", "not what the catalog says")
+
+    return _change(catalog, details, {ReplicaState.VERIFIED, ReplicaState.RETIRING}, change, tell)
 
 
 def kept_in_trash(catalog: Catalog, details: Mapping[UUID, str]) -> int:
@@ -154,15 +169,17 @@ def kept_in_trash(catalog: Catalog, details: Mapping[UUID, str]) -> int:
 
 def note_source(catalog: Catalog, file_ids: Mapping[UUID, str], state: ReplicaState) -> int:
     """Say what is known of files at the source that are not cleared from there: REMOVED, as they were not there any
-    more, or DAMAGED, as they are not what was copied. A file of which something is known is left."""
-    added = 0
+    more, or DAMAGED, as they are not what was copied, which is an event. A file of which something is known is left."""
+    added: list[ReplicaRow] = []
     with catalog.writing() as unit:
         for file in retirement.files(unit, list(file_ids), lock=True):
             if file.on(SOURCE) is None:
                 row = _at_source(unit, file)
                 row.state, row.detail = state, file_ids[file.id]
-                added += 1
-    return added
+                added.append(row)
+        if state is ReplicaState.DAMAGED:
+            _tell(unit, added, "replica.suspect", "not what was copied")
+    return len(added)
 
 
 def _judged(
@@ -209,8 +226,9 @@ def _change(
     replica_ids: Iterable[UUID],
     expected: Collection[ReplicaState],
     change: Callable[[orm.Session, ReplicaRow], None],
+    tell: Callable[[orm.Session, Sequence[ReplicaRow]], None] | None = None,
 ) -> int:
-    """Change those of these replicas that are in one of the expected states; how many."""
+    """Change those of these replicas that are in one of the expected states, and tell of them; how many."""
     ids = list(replica_ids)
     if not ids:
         return 0
@@ -218,7 +236,21 @@ def _change(
         found = [row for row in _rows(unit, ids, lock=True) if row.state in expected]
         for row in found:
             change(unit, row)
+        if tell is not None:
+            tell(unit, found)
         return len(found)
+
+
+def _tell(unit: orm.Session, rows: Sequence[ReplicaRow], kind: str, what: str) -> None:
+    """Write one event for each session and store of these copies: which is the first, and how many more there are."""
+    groups: defaultdict[tuple[UUID, str], list[FileRow]] = defaultdict(list)
+    for row in rows:
+        file = file_row(unit, row.file_id)
+        groups[file.session_id, row.store].append(file)
+    for (session_id, store), files in groups.items():
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        message = f"{printable(files[0].relative_path)}{more} on {printable(store)}: {what}"
+        events.add(unit, Severity.INFO, kind, message, session_id=session_id)
 
 
 def _rows(unit: orm.Session, ids: Iterable[UUID], *, lock: bool = False) -> list[ReplicaRow]:
