@@ -172,7 +172,7 @@ class ComputeSection(_Section):
 
 
 class WebSection(_Section):
-    """Where the site listens. It only reads, but it has no accounts: leave it on this machine."""
+    """Where the site listens. Nothing can be changed from it, but it has no accounts: leave it on this machine."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8600

@@ -1,1 +1,1 @@
-"""The pages: what the catalog says, shown while it happens. Reads only; the one home of FastAPI."""
+"""The pages: what the catalog says, shown while it happens. Nothing is changed from here; the one home of FastAPI."""
