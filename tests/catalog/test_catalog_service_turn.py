@@ -132,6 +132,18 @@ def test_a_services_own_dead_connection_is_waited_for(make_turn: Callable[..., S
     assert turn.alive()
 
 
+def test_a_service_ends_in_order_after_its_connection_was_lost(
+    make_turn: Callable[..., ServiceTurn], mariadb: MariaDbServer
+) -> None:
+    """The server was started again, or the link was cut, and the service is stopped before it has noticed."""
+    turn = make_turn()
+    turn.take()
+    turn.start()
+    _kill_the_holder(mariadb, turn)
+    turn.stop()
+    make_turn().take()
+
+
 class _Deaf:
     """A connection that is cut right after the server was asked for a lock of this name, before it answers."""
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
 
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
@@ -129,7 +130,7 @@ class ServiceTurn(RegularLook):
                     self._is_over = self._is_anothers(connection)
         finally:
             if not is_ours:
-                connection.close()
+                _close(connection)
         if is_ours:
             self._connection = connection
         return is_ours
@@ -157,7 +158,7 @@ class ServiceTurn(RegularLook):
 
     def _let_go(self) -> None:
         if self._connection is not None:
-            self._connection.close()
+            _close(self._connection)
             self._connection = None
 
     def _holder(self) -> str:
@@ -172,3 +173,8 @@ class ServiceTurn(RegularLook):
         known = [] if began is None else [f"{began.message}, since {began.at:%Y-%m-%d %H:%M:%S} UTC"]
         known += [f"its connection comes from {printable(address)}"] if address else []
         return "; ".join(known) or "who it is cannot be known"
+
+
+def _close(connection: Connection) -> None:
+    with suppress(SQLAlchemyError):  # it was lost, and nobody had noticed
+        connection.close()
