@@ -368,8 +368,8 @@ def _verified(catalog: Catalog, session: Session, path: str) -> list[Replica]:
 
 
 def test_what_clearing_finds_is_counted_at_once(catalog: Catalog, session: Session, book: FigureBook) -> None:
-    """A damaged copy, one at the source, and the only one that is back are counted before any pass has ended; what
-    lies in trashes is seen, too."""
+    """A damaged copy, one at the source, and the only one that goes or is back are counted before any pass has ended;
+    what lies in trashes is seen, too."""
 
     def is_true() -> bool:
         found = book.of(session.id)
@@ -389,6 +389,8 @@ def test_what_clearing_finds_is_counted_at_once(catalog: Catalog, session: Sessi
     assert is_true()
     assert retiring.damaged(catalog, {archive.id: "other bytes"}) == 1 and is_true()
     assert retiring.restored(catalog, [live.id]) == 1 and is_true()
+    retiring.begin(catalog, session.id, "live", [intent], lambda *_: "", now=now)
+    assert is_true()
     assert retiring.note_source(catalog, {second.file_id: "other bytes"}, ReplicaState.DAMAGED) == 1 and is_true()
     kinds = [each.kind for each in events.recent(catalog, session_id=session.id)]
     assert (kinds.count("replica.suspect"), kinds.count("replica.restored")) == (2, 1)

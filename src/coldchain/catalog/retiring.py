@@ -5,8 +5,8 @@ and not counted. The two steps after which a file is touched, `begin` and `begin
 transaction, with the rows as they stand there, locked: of two copies of one file that are cleared at once, the second
 sees the first.
 
-What a session's counters see is an event in the same transaction: a copy that is damaged, and one that is back and is
-the only verified one of its file. They do not see a copy go whose file has another verified one, and none else goes.
+What a session's counters see is an event in the same transaction: a copy that is damaged, and one that goes or is back
+and is the only verified one of its file. Of others they do not see whether they are there.
 """
 
 from __future__ import annotations
@@ -55,17 +55,22 @@ class Begun:
 def begin(
     catalog: Catalog, session_id: UUID, store: str, intents: Sequence[Intent], judge: Judge, *, now: datetime
 ) -> Begun:
-    """Journal that a session's copies on a store are going to be moved into its trash, those that may go."""
+    """Journal that a session's copies on a store are going to be moved into its trash, those that may go. Where a judge
+    lets the only verified copy go, that is an event."""
+    only: list[ReplicaRow] = []
     with catalog.writing() as unit:
         allowed, kept = _judged(unit, session_id, intents, judge)
         for intent, file in allowed:
             copy = file.on(store)
             row = unit.get(ReplicaRow, copy.replica_id) if copy is not None else _at_source(unit, file)
             assert row is not None  # it was read in this transaction
+            if not any(its.state is ReplicaState.VERIFIED and its.store != store for its in file.copies):
+                only.append(row)
             row.state, row.pending, row.detail = ReplicaState.RETIRING, False, ""
             row.checked_at, row.trashed_at, row.trashed_as = now, None, intent.trashed_as
             _note_confirmed(unit, intent, now)
         unit.flush()
+        _tell(unit, only, "replica.retiring", "going to its trash, as the only verified copy")
         return Begun(tuple(retirement.files(unit, [file.id for _, file in allowed])), kept)
 
 
