@@ -17,6 +17,7 @@ from coldchain.catalog import (
     engine,
     events,
     files,
+    newest_events,
     page,
     replicas,
     retirement,
@@ -100,7 +101,7 @@ def _until(condition: Callable[[], object]) -> None:
 
 
 def _remembered(catalog: Catalog, session: Session) -> Counted | None:
-    newest = page.newest_events_of(catalog, [session.id])
+    newest = newest_events.of_many(catalog, [session.id])
     return session_counts.remembered(catalog, newest).get(session.id)
 
 
@@ -192,7 +193,7 @@ def test_a_memory_that_is_behind_is_counted_again(catalog: Catalog, session: Ses
     """A row that says what is not true, of older events, is shown as old and is then put right; one of no sense is
     as if it were not there."""
     expose(catalog, session)
-    older = page.newest_events(catalog, session.id)
+    older = newest_events.of(catalog, session.id)
     expose(catalog, session, "another")
     session_counts.remember(catalog, session.id, Counted(WRONG, older))
     (line,) = book.lines(limit=10)
@@ -218,11 +219,11 @@ def test_a_memory_that_is_behind_is_counted_again(catalog: Catalog, session: Ses
 def test_a_row_of_another_site_serves_while_it_holds(catalog: Catalog, session: Session, url: str) -> None:
     """What holds counts first, whoever wrote it; else what this site has counted; each site writes its own row."""
     expose(catalog, session)
-    older, newest = (None, None, None), page.newest_events(catalog, session.id)
+    older, newest = (None, None, None), newest_events.of(catalog, session.id)
     other = engine.open_catalog(url, "elsewhere")
     try:
-        session_counts.remember(other, session.id, Counted(WRONG, page.newest_events(other, session.id)))
-        newest = page.newest_events(catalog, session.id)  # the other site is known now
+        session_counts.remember(other, session.id, Counted(WRONG, newest_events.of(other, session.id)))
+        newest = newest_events.of(catalog, session.id)  # the other site is known now
         session_counts.remember(other, session.id, Counted(WRONG, newest))
         session_counts.remember(catalog, session.id, Counted(replace(WRONG, exposures=99), older))
         kept = _remembered(catalog, session)
@@ -318,12 +319,12 @@ def test_a_clock_that_was_set_back_hides_nothing(
     """What happens after an event of a time to come is counted, by the process that has seen that event and by the
     next; pages are renewed."""
     expose(catalog, session)
-    newest = page.newest_events(catalog, session.id)
+    newest = newest_events.of(catalog, session.id)
     moved = next(key for key in newest if key is not None)
     _set_key(catalog, moved, _in_hours(7000))
     _until(lambda: book.of(session.id).is_current)
     _until(lambda: _remembered(catalog, session) is not None)
-    assert page.newest_events(catalog, session.id) != newest
+    assert newest_events.of(catalog, session.id) != newest
     stamps = page.stamp(catalog), page.stamp(catalog, session.id)
     arrive(catalog, session, "after")
     assert page.stamp(catalog) != stamps[0] and page.stamp(catalog, session.id) != stamps[1]
@@ -400,7 +401,7 @@ def test_what_is_not_seen_by_the_counters_is_no_event(catalog: Catalog, session:
     """Of copies that are cleared and come back, each with another verified one, there is no event; of many damaged
     ones in one transaction there is one for each store."""
     pairs = [_verified(catalog, session, f"m{number}") for number in range(5)]
-    before = page.newest_events(catalog, session.id)
+    before = newest_events.of(catalog, session.id)
     counts = sessions.counts(catalog, session.id)
     intents = [Intent(live.file_id, frozenset({other.id}), trashed_as="t") for live, other in pairs]
     retiring.begin(catalog, session.id, "live", intents, lambda *_: "", now=datetime.now(UTC))
@@ -409,7 +410,7 @@ def test_what_is_not_seen_by_the_counters_is_no_event(catalog: Catalog, session:
     assert sessions.counts(catalog, session.id) == counts
     assert retiring.restored(catalog, lives) == 5
     assert sessions.counts(catalog, session.id) == counts
-    assert page.newest_events(catalog, session.id) == before
+    assert newest_events.of(catalog, session.id) == before
     retiring.damaged(catalog, {copy.id: "other bytes" for pair in pairs for copy in pair})
     kinds = [each.kind for each in events.recent(catalog, session_id=session.id)]
     assert kinds.count("replica.suspect") == 2
@@ -432,9 +433,9 @@ def test_copies_that_another_sites_file_gets_are_counted(
     assert counts == sessions.counts(catalog, session.id) and counts.files_verified == verified - 1
     arrive(catalog, session, "own", stores=("live",))
     for again in ({"stores": ("live", "tape")}, {"exposure_id": expose(catalog, session).id}):
-        before = book.of(session.id).shares.overview_paths, page.newest_events(catalog, session.id)
+        before = book.of(session.id).shares.overview_paths, newest_events.of(catalog, session.id)
         arrive(catalog, session, "own", **again)  # type: ignore[arg-type]
-        assert page.newest_events(catalog, session.id) != before[1]
+        assert newest_events.of(catalog, session.id) != before[1]
     assert "own" in before[0] and "own" not in book.of(session.id).shares.overview_paths
 
 
@@ -499,11 +500,11 @@ def test_the_newest_events_of_many_sessions_are_one_statement(catalog: Catalog, 
 
     event.listen(catalog._reader, "before_cursor_execute", tell)
     ids = [session.id, other.id, session.instrument.id]
-    found = page.newest_events_of(catalog, ids)
+    found = newest_events.of_many(catalog, ids)
     selects = [statement for statement in told if statement.startswith("SELECT sessions.id")]
     event.remove(catalog._reader, "before_cursor_execute", tell)
     assert len(selects) == 1
-    assert found == {key: page.newest_events(catalog, key) for key in ids}
+    assert found == {key: newest_events.of(catalog, key) for key in ids}
     assert found[session.instrument.id] == ()
     assert found[session.id] != found[other.id]
-    assert page.newest_events(catalog, None)[0] == max(key for keys in found.values() for key in keys if key)
+    assert newest_events.of(catalog, None)[0] == max(key for keys in found.values() for key in keys if key)

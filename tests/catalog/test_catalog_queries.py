@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, Select, create_engine
 
 from benchmarks.catalog_plants import SITE, STORES, plant
-from coldchain.catalog import engine, page, queries
+from coldchain.catalog import engine, newest_events, queries
 from coldchain.catalog.by_index import KEY
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.queries import BIG, BY_KEY, OTHERS, PARTS, QUERIES, Example, Listed
@@ -67,8 +67,8 @@ def test_every_query_is_read_from_an_index(filled: tuple[Catalog, Example]) -> N
         for name, listed in QUERIES.items():
             faults += [f"{name}: {fault}" for fault in explained(connection, listed, listed.example(example))]
         if connection.dialect.name != "sqlite":
-            faults += _many_rows_of_mariadb(connection, page.newest_events_query())
-            faults += _many_rows_of_mariadb(connection, page.newest_of_sessions_query([example.session_id]))
+            faults += _many_rows_of_mariadb(connection, newest_events.query())
+            faults += _many_rows_of_mariadb(connection, newest_events.of_sessions_query([example.session_id]))
     assert not faults, "\n".join(faults)
 
 

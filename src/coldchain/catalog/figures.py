@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from coldchain.catalog import page, retirement, session_counts, sessions, verdicts
+from coldchain.catalog import newest_events, page, retirement, session_counts, sessions, verdicts
 from coldchain.catalog.engine import Catalog
 from coldchain.catalog.page import PlaceCount, Trouble
 from coldchain.catalog.session_counts import Counted, NewestEvents
@@ -110,7 +110,7 @@ class FigureBook:
 
     def of(self, session_id: UUID) -> Figures:
         """A session's figures. Raises CatalogError."""
-        newest = page.newest_events(self._catalog, session_id)
+        newest = newest_events.of(self._catalog, session_id)
         counted, kept = self._known(session_id, newest)
         is_current = counted is not None and counted.holds(newest) and kept is not None and kept.events == newest
         if kept is None or not is_current:
@@ -130,7 +130,7 @@ class FigureBook:
     def counts(self, session_id: UUID) -> tuple[SessionCounts | None, bool]:
         """A session's counters alone, None while nobody has counted them, and whether they are those of now. Raises
         CatalogError."""
-        newest = page.newest_events(self._catalog, session_id)
+        newest = newest_events.of(self._catalog, session_id)
         counted, _ = self._known(session_id, newest)
         is_current = counted is not None and counted.holds(newest)
         if not is_current and page.small_size(self._catalog, session_id) is not None:
@@ -146,7 +146,7 @@ class FigureBook:
         happened.
         """
         chosen = sessions.list_all(self._catalog, limit=limit, before=before)
-        newest = page.newest_events_of(self._catalog, [found.id for found in chosen])
+        newest = newest_events.of_many(self._catalog, [found.id for found in chosen])
         self._recall(newest)
         times = self._times(newest)
         left = MOST_FILES_AT_ONCE
@@ -199,7 +199,7 @@ class FigureBook:
         known = {session_id: found for session_id, found in list(self._activity.items()) if session_id in newest}
         changed = {key: events for key, events in newest.items() if key not in known or known[key][0] != events}
         wanted = {event_id for events in changed.values() for event_id in events if event_id is not None}
-        at = page.event_times(self._catalog, wanted) if wanted else {}
+        at = newest_events.times(self._catalog, wanted) if wanted else {}
         for session_id, events in changed.items():
             if times := [at[event_id] for event_id in events if event_id in at]:
                 known[session_id] = self._activity[session_id] = (events, max(times))
@@ -276,7 +276,7 @@ class FigureBook:
                         self._busy_with = None
 
     def _count_large(self, session_id: UUID, stop: threading.Event) -> None:
-        newest = page.newest_events(self._catalog, session_id)
+        newest = newest_events.of(self._catalog, session_id)
         if session_id in self._shares:
             self._share_large(session_id, newest)
         if stop.is_set() or self._is_current(session_id, newest):

@@ -24,6 +24,7 @@ from coldchain.catalog import (
     file_rows,
     files,
     frame_sets,
+    newest_events,
     notices,
     orphans,
     page,
@@ -361,9 +362,9 @@ _PAGES = {
         _VERDICT_OF,
         cost=_SESSION,
     ),
-    "page.newest_events_query": _listed(lambda _: page.newest_events_query(), _EVENTS, cost=_SITES),
-    "page.newest_of_sessions_query": _listed(
-        lambda e: page.newest_of_sessions_query([e.session_id, e.run_id]),
+    "newest_events.query": _listed(lambda _: newest_events.query(), _EVENTS, cost=_SITES),
+    "newest_events.of_sessions_query": _listed(
+        lambda e: newest_events.of_sessions_query([e.session_id, e.run_id]),
         _EVENTS_OF_SESSION,
         cost=_SITES,
     ),
@@ -402,7 +403,7 @@ QUERIES = {**_COLLECTING, **_COPYING, **_STORES, **_COMPUTING, **_TELLING, **_PA
 PARTS = {
     "exposures._with_input": "exposures.ready_query and waiting_query",
     "notices._with_names": "notices.after_query and these_query",
-    "page._newest_event": "page.newest_events_query and newest_of_sessions_query",
+    "newest_events._newest": "newest_events.query and of_sessions_query",
     "results._newest_run": "results.readings_query",
     "results._standing_verdict": "results.readings_query",
 }
@@ -411,7 +412,7 @@ PARTS = {
 BY_KEY = {
     "arrivals.kinds_query": "files by their ids",
     "checks._joined": "copies by their ids, with their files",
-    "page.event_times": "events by their ids",
+    "newest_events.times": "events by their ids",
     "page.stamp": "the end of a key",
     "page.troubles": "exposures by their ids",
     "replicas": "copies by their ids, with their files",

@@ -32,7 +32,7 @@ BELIEVED = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A session's counters, what its newest events were before they were counted (`page.newest_events`), and when that
+    """A session's counters, what its newest events were before they were counted (`newest_events.of`), and when that
     was, by the clock of whoever counted."""
 
     counts: SessionCounts
