@@ -178,15 +178,7 @@ class Facility:
         self.settings = settings
         self.catalog = open_catalog(settings.catalog.url, settings.facility.site, settings.facility.name)
         turn = _turn(settings, self.catalog)
-        try:
-            if turn is not None:
-                turn.take()
-            self._stores = stores = open_stores(self.catalog, settings)
-        except ColdchainError:
-            if turn is not None:
-                turn.stop()
-            self.catalog.close()
-            raise
+        self._stores = stores = self._taken_stores(turn)
         troubles = Troubles(stores)
         self._engine = LocalEngine(settings.compute.workers)
         self._copy_engine = LocalEngine(COPY_PROCESSES)
@@ -236,6 +228,18 @@ class Facility:
         }
         if turn is not None:  # the last to stop: what is in hand is finished in it
             self._parts["turn of the site"] = turn
+
+    def _taken_stores(self, turn: ServiceTurn | None) -> dict[str, Store]:
+        """The stores, once the site's turn is taken; nothing is left open where it cannot be."""
+        try:
+            if turn is not None:
+                turn.take()
+            return open_stores(self.catalog, self.settings)
+        except ColdchainError:
+            if turn is not None:
+                turn.stop()
+            self.catalog.close()
+            raise
 
     def _collectors(self, instrument: InstrumentSection, copies: CopyPlan) -> dict[str, Part]:
         """One for each of the instrument's roots."""

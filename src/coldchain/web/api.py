@@ -14,8 +14,11 @@ from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from coldchain.catalog import events, files, orphans, page, replicas, results, steps, verdicts
+from coldchain.catalog.engine import Catalog
+from coldchain.catalog.figures import SessionLine
 from coldchain.model.events import Severity
 from coldchain.model.results import Reading
+from coldchain.model.session import Exposure, Session
 from coldchain.web.encoding import PlainResponse
 from coldchain.web.site import Site
 
@@ -47,49 +50,32 @@ def api_router(site: Site) -> APIRouter:
 
     @router.get("/sessions")
     def session_list() -> Response:
-        lines = site.figures.lines(limit=1000)
-        return PlainResponse(
-            [
-                {
-                    "session": line.session,
-                    "counts": line.counts,
-                    "counts_are_current": line.is_current,
-                    "last_activity": line.last_activity,
-                }
-                for line in lines
-            ]
-        )
+        return PlainResponse([_line(line) for line in site.figures.lines(limit=1000)])
 
     @router.get("/sessions/{session_id}")
     def session(session_id: UUID) -> Response:
-        found = page.session(catalog, session_id)
-        if found is None:
-            raise HTTPException(404)
+        found = _session(catalog, session_id)
         counts, is_current = site.figures.counts(session_id)
         return PlainResponse({"session": found, "counts": counts, "counts_are_current": is_current})
 
     @router.get("/sessions/{session_id}/changes")
     def session_changes(request: Request, session_id: UUID) -> Response:
-        if page.session(catalog, session_id) is None:
-            raise HTTPException(404)
+        _session(catalog, session_id)
         return stamped(request, page.stamp(catalog, session_id))
 
     @router.get("/sessions/{session_id}/readings")
     def readings(session_id: UUID) -> Response:
-        if page.session(catalog, session_id) is None:
-            raise HTTPException(404)
+        _session(catalog, session_id)
         return PlainResponse(reading_columns(results.readings(catalog, session_id, limit=READINGS_LIMIT)))
 
     @router.get("/sessions/{session_id}/alerts")
     def alerts(session_id: UUID) -> Response:
-        if page.session(catalog, session_id) is None:
-            raise HTTPException(404)
+        _session(catalog, session_id)
         return PlainResponse(verdicts.alerts(catalog, session_id))
 
     @router.get("/sessions/{session_id}/orphans")
     def session_orphans(session_id: UUID) -> Response:
-        if page.session(catalog, session_id) is None:
-            raise HTTPException(404)
+        _session(catalog, session_id)
         return PlainResponse(orphans.of_session(catalog, session_id, limit=ORPHANS_LIMIT))
 
     @router.get("/exposures/{exposure_id}")
@@ -97,27 +83,45 @@ def api_router(site: Site) -> APIRouter:
         found = page.exposure(catalog, exposure_id)
         if found is None:
             raise HTTPException(404)
-        newest = results.newest(catalog, exposure_id)
-        return PlainResponse(
-            {
-                "exposure": found,
-                "results": newest,
-                # An infinite error, which JSON cannot say, is how a motion that was not found is told from one of 0.
-                "motion_found": None if newest.motion is None else newest.motion.is_found,
-                "verdict": verdicts.newest(catalog, exposure_id),
-                "runs": steps.runs_of(catalog, exposure_id),
-                "files": [
-                    {"file": file, "replicas": replicas.of_file(catalog, file.id)}
-                    for file in files.of_exposure(catalog, exposure_id)
-                ],
-            }
-        )
+        return PlainResponse(_about(catalog, found))
 
     @router.get("/events")
     def event_list(session: UUID | None = None, minimum: Severity = Severity.INFO) -> Response:
         return PlainResponse(events.recent(catalog, session_id=session, limit=200, minimum=minimum))
 
     return router
+
+
+def _session(catalog: Catalog, session_id: UUID) -> Session:
+    found = page.session(catalog, session_id)
+    if found is None:
+        raise HTTPException(404)
+    return found
+
+
+def _line(line: SessionLine) -> dict[str, object]:
+    return {
+        "session": line.session,
+        "counts": line.counts,
+        "counts_are_current": line.is_current,
+        "last_activity": line.last_activity,
+    }
+
+
+def _about(catalog: Catalog, exposure: Exposure) -> dict[str, object]:
+    newest = results.newest(catalog, exposure.id)
+    return {
+        "exposure": exposure,
+        "results": newest,
+        # An infinite error, which JSON cannot say, is how a motion that was not found is told from one of 0.
+        "motion_found": None if newest.motion is None else newest.motion.is_found,
+        "verdict": verdicts.newest(catalog, exposure.id),
+        "runs": steps.runs_of(catalog, exposure.id),
+        "files": [
+            {"file": file, "replicas": replicas.of_file(catalog, file.id)}
+            for file in files.of_exposure(catalog, exposure.id)
+        ],
+    }
 
 
 def reading_columns(readings: Sequence[Reading]) -> dict[str, object]:
