@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coldchain.catalog import engine, events, exposures, files, replicas, tasks
+from coldchain.catalog import engine, events, exposures, files, replicas, tasks, wants
 from coldchain.catalog.engine import Catalog
 from coldchain.errors import CatalogError
 from coldchain.model.events import Severity
@@ -147,13 +147,13 @@ def test_a_store_added_later_wants_what_arrived_before(url: str, catalog: Catalo
     there.close()
     _verify(catalog, replicas.of_file(catalog, fine.id)[0])
     stores = (*STORES, "tape", "tape", "usb")
-    assert replicas.want_missing(catalog, session.id, everywhere(stores)) == 6
-    assert replicas.want_missing(catalog, session.id, everywhere(stores)) == 0
+    assert wants.want_missing(catalog, session.id, everywhere(stores)) == 6
+    assert wants.want_missing(catalog, session.id, everywhere(stores)) == 0
     for file, count in ((fine, 4), (cut, 4), (new, 4), (locked, 0), (old, 2), (elsewhere, 2), (theirs, 2)):
         assert len({replica.store for replica in replicas.of_file(catalog, file.id)}) == count, file.relative_path
     assert replicas.of_file(catalog, fine.id)[0].state is ReplicaState.VERIFIED
     assert [task.file.id for task in _tasks(catalog, stores=("usb",))] == [new.id, cut.id, fine.id]
-    assert replicas.want_missing(catalog, session.id, everywhere(())) == 0
+    assert wants.want_missing(catalog, session.id, everywhere(())) == 0
 
 
 def test_known_is_of_one_session(catalog: Catalog, session: Session) -> None:

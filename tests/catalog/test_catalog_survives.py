@@ -30,6 +30,7 @@ from coldchain.catalog import (
     steps,
     tasks,
     verdicts,
+    wants,
 )
 from coldchain.catalog.columns import path_digest
 from coldchain.catalog.engine import Catalog
@@ -171,7 +172,7 @@ HOT: dict[str, tuple[Select, str]] = {  # type: ignore[type-arg]
         exposures.waiting_query("here", limit=10, before=SOME),
         "exposures USING INDEX ix_exposures_site_state_id (site=? AND state=? AND id<?)",
     ),
-    "lacking": (replicas.lacking_query("here", SOME, ["live"], SOME), "ix_files_session_id_id (session_id=? AND id>?)"),
+    "lacking": (wants.lacking_query("here", SOME, ["live"], SOME), "ix_files_session_id_id (session_id=? AND id>?)"),
     "page": (exposures.page_query(SOME, limit=10, before=SOME), "ix_exposures_session_id_id (session_id=? AND id<?)"),
     "by_name": (exposures.by_name_query(SOME, "a"), "_name_digest_id (session_id=? AND name_digest=?)"),
     "standing": (files.standing_query(SOME, "a"), "_path_digest_id (session_id=? AND path_digest=?)"),

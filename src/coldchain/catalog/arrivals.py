@@ -19,8 +19,8 @@ from coldchain.catalog import exposures
 from coldchain.catalog.columns import path_digest
 from coldchain.catalog.documents import metadata_from_json
 from coldchain.catalog.engine import Catalog
-from coldchain.catalog.replicas import wanted_row
 from coldchain.catalog.tables import EventRow, ExposureRow, FileRow, ReplicaRow
+from coldchain.catalog.wants import wanted_row
 from coldchain.errors import CatalogError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, FileState

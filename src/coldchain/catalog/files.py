@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, orm, select
 
-from coldchain.catalog import replicas
+from coldchain.catalog import wants
 from coldchain.catalog.by_index import by_index
 from coldchain.catalog.columns import is_path, path_digest
 from coldchain.catalog.engine import Catalog
@@ -139,7 +139,7 @@ def arrive(
             note(unit, row, Severity.INFO, "file.placed", f"{printable(row.relative_path)} belongs to an exposure")
         _move(unit, row, state, detail)
     if state in COPIED_STATES:
-        lacking = replicas.want(unit, row, stores, priority)
+        lacking = wants.want(unit, row, stores, priority)
         if is_known and lacking:  # of a new file, that it arrived says it
             message = f"{printable(row.relative_path)} is wanted on {printable(', '.join(lacking))} too"
             note(unit, row, Severity.INFO, "replica.wanted", message)

@@ -39,6 +39,7 @@ from coldchain.catalog import (
     stores,
     tasks,
     verdicts,
+    wants,
 )
 from coldchain.catalog.by_index import KEY
 from coldchain.catalog.page import ExposureFilter
@@ -180,15 +181,15 @@ _COLLECTING = {
 
 _COPYING = {
     "file_rows.replicas_query": _listed(lambda e: file_rows.replicas_query(e.file_id), _COPIES_OF_FILE),
-    "replicas.lacking_query": _listed(
-        lambda e: replicas.lacking_query(e.site, e.session_id, [e.store], e.file_id).limit(100),
+    "wants.lacking_query": _listed(
+        lambda e: wants.lacking_query(e.site, e.session_id, [e.store], e.file_id).limit(100),
         _FILES_OF_SESSION,
         _COPIES_OF_FILE,
     ),
     "replicas.others_query": _listed(
         lambda e: replicas.others_query(e.session_id, [e.digest], [e.file_id]), _FILES_BY_PATH
     ),
-    "replicas.there_query": _listed(lambda e: replicas.there_query([e.file_id, e.run_id]), _COPIES_OF_FILE),
+    "wants.there_query": _listed(lambda e: wants.there_query([e.file_id, e.run_id]), _COPIES_OF_FILE),
     "replicas.versioned_query": _listed(
         lambda e: replicas.versioned_query([e.replica_id, e.run_id]), KEY, _FILES_BY_PATH
     ),

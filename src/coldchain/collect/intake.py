@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from coldchain.catalog import events, exposures, files, page, replicas, scans
+from coldchain.catalog import events, exposures, files, page, scans, wants
 from coldchain.catalog.arrivals import MOST_TOGETHER
 from coldchain.catalog.engine import Catalog
 from coldchain.collect.completeness import Examination, Signature, Verdict
@@ -126,7 +126,7 @@ class Intake:
             for session in found:
                 if self._may_be_unfinished(session):
                     self._adopt(session)
-                replicas.want_missing(self._catalog, session.id, self._copies)
+                wants.want_missing(self._catalog, session.id, self._copies)
 
     def known_among(self, seen: Mapping[str, Signature]) -> set[str]:
         """Which of these files, by their paths relative to the root, need not be taken: they were before, as they are.
