@@ -11,6 +11,7 @@ the service do it, and warm: once before it is timed. MariaDB's server is one of
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from uuid import UUID
@@ -68,33 +69,51 @@ _SERVER = {
 _HASTY = "SET GLOBAL innodb_flush_log_at_trx_commit = {}"
 
 
-@dataclass(slots=True)
 class Readers:
-    """Threads that read pages again and again, and the seconds of each reading."""
+    """A process that reads pages again and again by a thread for each session, as the site's does; when it has ended,
+    `seconds` of each reading."""
 
-    catalog: Catalog
-    session_ids: Sequence[UUID]
-    seconds: list[float] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
+    def __init__(self, url: str, session_ids: Sequence[UUID]) -> None:
+        self.seconds: list[float] = []
+        context = multiprocessing.get_context("spawn")
+        self._line, theirs = context.Pipe()
+        self._process = context.Process(target=_read_galleries, args=(url, session_ids, theirs))
 
     def __enter__(self) -> Readers:
-        self._threads = [threading.Thread(target=self._read, args=(each,)) for each in self.session_ids]
-        for thread in self._threads:
-            thread.start()
+        self._process.start()
+        self._line.recv()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+        self._line.send(None)
+        self.seconds = self._line.recv()
+        self._process.join()
 
-    def _read(self, session_id: UUID) -> None:
-        while not self._over.is_set():
+
+def _read_galleries(url: str, session_ids: Sequence[UUID], line: Connection) -> None:
+    catalog = engine.open_catalog(url, SITE)
+    seconds: list[float] = []
+    over = threading.Event()
+
+    def read(session_id: UUID) -> None:
+        while not over.is_set():
             begun = time.perf_counter()
-            page.gallery(self.catalog, session_id, limit=_GALLERY)
-            self.seconds.append(time.perf_counter() - begun)
-            self._over.wait(0.02)
+            page.gallery(catalog, session_id, limit=_GALLERY)
+            seconds.append(time.perf_counter() - begun)
+            over.wait(0.02)
+
+    for session_id in session_ids:
+        page.gallery(catalog, session_id, limit=_GALLERY)
+    threads = [threading.Thread(target=read, args=(session_id,)) for session_id in session_ids]
+    for thread in threads:
+        thread.start()
+    line.send(None)
+    line.recv()
+    over.set()
+    for thread in threads:
+        thread.join()
+    catalog.close()
+    line.send(seconds)
 
 
 def session_page(catalog: Catalog, book: FigureBook, session_id: UUID) -> None:
@@ -178,11 +197,11 @@ def timed(work: Callable[[], object], rounds: int, before: Callable[[], object] 
 
 
 def take_in(
-    catalog: Catalog, session_id: UUID, readers_of: Sequence[UUID], seconds: float
+    catalog: Catalog, url: str, session_id: UUID, readers_of: Sequence[UUID], seconds: float
 ) -> tuple[float, list[float]]:
-    """Journal files for so long while others read; files a second, and how long each reading took, in seconds."""
+    """Journal files for so long while another process reads; files a second, and the seconds of each reading."""
     mark, number = time.time_ns(), 0
-    with Readers(catalog, readers_of) as readers:
+    with Readers(url, readers_of) as readers:
         begun = time.perf_counter()
         while (took := time.perf_counter() - begun) < seconds:
             batch = [_arrival(f"taken-in/{mark}/{number + i}.tiff") for i in range(_BATCH)]
@@ -235,8 +254,10 @@ def measure(table: Table, url: str, planted: Planted, seconds: float) -> None:
             for what, work in by_size(catalog, session_id).items():
                 middle, longest = timed(work, 3)
                 table.row(what, f"{middle:.1f} ms", f"longest {longest:.1f} ms, by what it counts")
-        table.head(f"  files taken in for {seconds:.0f} s, by {_BATCH}, while two threads read galleries")
-        rate, waits = take_in(catalog, usual[0], (usual[0], big[0]), seconds)
+        table.head(
+            f"  files taken in for {seconds:.0f} s, by {_BATCH}, while two threads of the site's process read galleries"
+        )
+        rate, waits = take_in(catalog, url, usual[0], (usual[0], big[0]), seconds)
         table.judge("files a second", rate, INSERT_BAR, digits=0)
         table.judge("longest reading", max(waits) * 1000, READER_BAR, digits=1, unit=" ms")
         table.row("its median", f"{median(waits) * 1000:.1f} ms", f"of {len(waits):,}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from typing import Annotated
 from uuid import UUID
@@ -14,8 +13,9 @@ from coldchain import config
 from coldchain.catalog import events, sessions
 from coldchain.catalog.engine import Catalog
 from coldchain.cli.console import DEFAULT_CONFIG, ConfigOption, output
+from coldchain.cli.log_lines import log_to_terminal
 from coldchain.cli.signals import stop_on_signals
-from coldchain.cli.site import site
+from coldchain.cli.site_process import SiteProcess
 from coldchain.config import Settings
 from coldchain.errors import CatalogAwayError, CatalogError, printable
 from coldchain.model.events import Severity
@@ -50,9 +50,9 @@ def run(
         if begun is not None:
             facility, last = begun
             try:
-                with site(facility.catalog, settings, enabled=web) as url:
-                    output.print(f"{settings.facility.name} is running. {url}", markup=False, highlight=False)
-                    _watch(facility, last, stopping)
+                with SiteProcess(settings, enabled=web) as site:
+                    output.print(f"{settings.facility.name} is running. {site.url}", markup=False, highlight=False)
+                    _watch(facility, site, last, stopping)
             finally:
                 log.info("finishing what is in hand")
                 facility.stop()
@@ -84,23 +84,18 @@ def _at_work(settings: Settings) -> tuple[Facility, UUID]:
     return facility, last
 
 
-def log_to_terminal() -> None:
-    """One line for each thing that happens, on standard error, with the time."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
-    for talkative in ("alembic", "uvicorn"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
-
-
 def _newest_event(catalog: Catalog) -> UUID:
     newest = events.newest_own(catalog)
     return UUID(int=0) if newest is None else newest.id
 
 
-def _watch(facility: Facility, last: UUID, stopping: threading.Event) -> None:
-    """Until told to stop: say what has happened since the event `last`, and end where a part has ended."""
+def _watch(facility: Facility, site: SiteProcess, last: UUID, stopping: threading.Event) -> None:
+    """Until told to stop: say what has happened since the event `last`, keep the site up, and end where a part has
+    ended."""
     names: dict[UUID, str] = {}
     while not stopping.wait(_WATCH_SECONDS):
         facility.check()
+        site.keep()
         try:
             for event in events.since(facility.catalog, last, limit=1000):
                 where = _session_name(facility.catalog, event.session_id, names)

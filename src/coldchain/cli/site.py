@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,11 +13,8 @@ from coldchain.web.server import BackgroundServer
 
 
 @contextmanager
-def site(catalog: Catalog, settings: Settings, *, enabled: bool = True) -> Iterator[str]:
-    """The facility's site in the background; gives its address."""
-    if not enabled:
-        yield "The site is off."
-        return
+def site(catalog: Catalog, settings: Settings, *, bound: socket.socket | None = None) -> Iterator[str]:
+    """The facility's site in the background; gives its address. `bound` listens for it already."""
     app = create_app(
         catalog,
         results_root=settings.results.folder,
@@ -24,5 +22,5 @@ def site(catalog: Catalog, settings: Settings, *, enabled: bool = True) -> Itera
         instrument_optics={i.name: i.optics.as_optics() for i in settings.instrument},
         retire_rules=settings.retire_rules(),
     )
-    with BackgroundServer(app, settings.web.host, settings.web.port) as url:
+    with BackgroundServer(app, settings.web.host, settings.web.port, bound=bound) as url:
         yield url

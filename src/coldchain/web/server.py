@@ -42,16 +42,20 @@ def url_of(bound: socket.socket, host: str) -> str:
 
 
 class BackgroundServer:
-    """The pages (`app.create_app`), served from a thread of this process.
+    """The pages (`app.create_app`), served from a thread of this process, on a socket of its own or on `bound`, which
+    listens already (`listen`).
 
     >>> with BackgroundServer(app) as url:  # doctest: +SKIP
     ...     print(url)
     """
 
-    def __init__(self, app: FastAPI, host: str = DEFAULT_HOST, port: int = 0) -> None:
+    def __init__(
+        self, app: FastAPI, host: str = DEFAULT_HOST, port: int = 0, *, bound: socket.socket | None = None
+    ) -> None:
         self._app = app
         self._host = host
         self._port = port
+        self._given = bound
         self._server: _ReadyServer | None = None
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
@@ -61,7 +65,7 @@ class BackgroundServer:
 
         Raises ConfigError where the port cannot be had, ComputeError where the server does not come up.
         """
-        self._socket = listen(self._host, self._port)
+        self._socket = listen(self._host, self._port) if self._given is None else self._given
         self._app.state.hosts = self._app.state.hosts | hosts_of(self._host)
         self._server = _ReadyServer(_config(self._app))
         self._thread = threading.Thread(
