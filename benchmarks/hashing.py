@@ -1,6 +1,6 @@
 """SHA-256 of files copied at the same time, against `hashlib`: what hashing takes, and what copying then reaches.
 
-    python benchmarks/hashing.py [--folder /dev/shm] [--files 20] [--megabytes 200] [--threads 16] [--buffer-kib 1024]
+    python benchmarks/hashing.py [--folder /dev/shm] [--files 64] [--megabytes 100] [--threads 32] [--buffer-kib 1024]
 
 First the hashing alone, of data in memory. Then copies from memory to memory, where no disk is the limit: each thread
 reads into a buffer, hashes it and writes it, one file after another; a copy is removed when it is whole, and two files
@@ -68,7 +68,7 @@ def measure_hashing(lanes: int, rounds: int = 15) -> list[Row]:
         return absorb
 
     works: dict[str, tuple[Callable[[int], None], int, int]] = {"hashlib, one thread": (by_hashlib, 1, 1)}
-    for count in sorted({1, 2, 4, 8, lanes}):
+    for count in (count for count in (1, 2, 4, 8, 16) if count <= lanes):
         works[f"{count} in lanes, one thread"] = (in_lanes(count), count, 1)
     works["hashlib, two threads"] = (by_hashlib, 1, 2)
     works[f"{lanes} in lanes, two threads"] = (in_lanes(lanes), lanes, 2)
@@ -176,9 +176,9 @@ def main(arguments: Sequence[str] = ()) -> None:
     """Measure and print; without arguments, with the defaults."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where to work; should be memory")
-    parser.add_argument("--files", type=int, default=20)
-    parser.add_argument("--megabytes", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=16, help="files in flight")
+    parser.add_argument("--files", type=int, default=64)
+    parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=32, help="files in flight")
     parser.add_argument("--buffer-kib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args(arguments)

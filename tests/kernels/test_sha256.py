@@ -102,3 +102,10 @@ def test_nothing_to_do_changes_nothing(streams: int) -> None:
         absorb(states, addresses, np.full(streams, blocks), most)
     assert np.array_equal(states, np.arange(streams * WORDS, dtype=np.uint32).reshape(streams, WORDS))
     assert not addresses.any()
+
+
+@pytest.mark.parametrize(("states", "addresses", "blocks"), [(8, 4, 8), (4, 4, 8), (8, 4, 4), (17, 17, 17)])
+def test_what_does_not_fit_together_is_refused(states: int, addresses: int, blocks: int) -> None:
+    """Arrays of unequal lengths, or of more streams than there are lanes, are refused before memory is read."""
+    with pytest.raises(ValueError, match="expected"):
+        absorb(np.tile(INITIAL_STATE, (states, 1)), np.zeros(addresses, np.int64), np.ones(blocks, np.int64), 1)

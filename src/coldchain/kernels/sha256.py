@@ -29,6 +29,7 @@ BLOCK_BYTES = 64
 WORDS = 8
 _ROUNDS = 64
 _TURN = 16  # rounds in which each of the schedule's sixteen words is used once
+_MOST_STREAMS = 16
 _AHEAD = 8  # blocks of a lone stream whose schedules are made at once
 
 _WORD = ir.IntType(32)
@@ -382,8 +383,18 @@ def absorb(
 
     All three are C-contiguous. Nothing is allocated for the data, and the interpreter's lock is not held. Either all
     three change or, where an exception is raised, none does.
+
+    Raises ValueError where the three are not of equally many streams, or more than sixteen have blocks: the kernels
+    would read past the ends.
     """
+    if states.shape != (len(addresses), WORDS) or blocks.shape != addresses.shape:
+        raise ValueError(
+            f"states of shape {states.shape}, {len(addresses)} addresses and {len(blocks)} counts of blocks; "
+            f"expected states of shape ({len(addresses)}, {WORDS}) and as many counts"
+        )
     active = np.count_nonzero(blocks)
+    if active > _MOST_STREAMS:
+        raise ValueError(f"{active} streams have blocks; expected {_MOST_STREAMS} at most")
     if active == 0 or most_blocks < 1:
         return
     kernel = _alone if active < 2 else _in_4_lanes if active <= 4 else _in_8_lanes if active <= 8 else _in_16_lanes
