@@ -13,7 +13,8 @@
     │   ├── StoreFullError         no space or no inode is left (`retry` is True)
     │   ├── VerificationError      what was read back is not what was written
     │   └── SourceChangedError     the source changed while it was being copied (`retry` is True)
-    ├── ComputeError               a worker died or could not be started (`retry` is True)
+    ├── ComputeError               a worker died (`retry` is True)
+    │   ├── NoWorkerError          this host starts no process now: no step can be run until it does
     │   └── BrokenWorkerError      a worker cannot load what computes: no step can be run here
     └── DeliveryError              a message could not be handed over (`retry` is True)
         └── RefusedError           its receiver will never take this message (`retry` is False)
@@ -139,6 +140,10 @@ class ComputeError(ColdchainError):
     """A worker died or could not be started."""
 
     retry = True
+
+
+class NoWorkerError(ComputeError):
+    """No worker can be started: the machine has no memory or no process left. What was to be run is not at fault."""
 
 
 class BrokenWorkerError(ComputeError):

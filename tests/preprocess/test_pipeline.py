@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import random
 import sys
@@ -50,10 +51,13 @@ class HandEngine:
 
     slots: int = 2
     is_real: bool = False
+    starts_none: bool = False
     jobs: list[tuple[StepJob, Future[Any]]] = field(default_factory=list)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **_kwargs: Any) -> Future[Any]:
         """Note the job; it runs until the test ends it. A real one runs here and now, as a worker runs it."""
+        if self.starts_none:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         future: Future[Any] = Future()
         if self.is_real:
             try:
@@ -222,6 +226,17 @@ def test_an_outage_quarantines_only_what_fails_again_and_again(bench: Bench) -> 
         bench.engine.end(ComputeError("a worker process died"))
     wait_for(lambda: bench.state(other) is ExposureState.QUARANTINED)
     assert len(bench.runs(other, StepState.FAILED)) == 3
+
+
+def test_a_machine_that_starts_no_process_quarantines_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked again after a pause, more often than any exposure has tries, and computes when it has room."""
+    monkeypatch.setattr(module.room, "OUTAGE_SECONDS", 0.01)
+    bench.engine.starts_none = True
+    exposure = bench.arrive("m.tif")
+    wait_for(lambda: len(bench.runs(exposure, StepState.FAILED)) > PipelineParameters().attempts)
+    assert "no worker could be started" in bench.runs(exposure, StepState.FAILED)[-1].detail
+    bench.engine.starts_none = False
+    bench.run_through(exposure)
 
 
 class _Unloadable:

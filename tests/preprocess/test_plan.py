@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldchain.errors import BrokenWorkerError, ComputeError, FormatError, StorageError, StoreFullError
+from coldchain.errors import BrokenWorkerError, ComputeError, FormatError, NoWorkerError, StorageError, StoreFullError
 from coldchain.model.files import FileKind
 from coldchain.model.identity import new_id
 from coldchain.model.optics import Optics
@@ -107,6 +107,8 @@ def test_a_failure_is_judged_by_its_kind() -> None:
     assert (full.state, full.pause, full.counts) == (ExposureState.READY, Pause.FULL, False)
     broken = after_failure(BrokenWorkerError("no compiler"), 99, 3)
     assert (broken.state, broken.pause, broken.counts) == (ExposureState.READY, Pause.BROKEN, False)
+    unstarted = after_failure(NoWorkerError("no process"), 99, 3)
+    assert (unstarted.state, unstarted.pause, unstarted.counts) == (ExposureState.READY, Pause.OUTAGE, False)
     assert "report" in after_failure(ZeroDivisionError("oops"), 1, 3).reason
 
 

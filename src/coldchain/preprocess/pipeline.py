@@ -22,7 +22,7 @@ from uuid import UUID
 from coldchain.catalog import events, exposures, sessions, steps
 from coldchain.catalog.engine import Catalog
 from coldchain.compute.engine import Engine
-from coldchain.errors import CatalogError, ComputeError, ProcessingError, printable
+from coldchain.errors import CatalogError, NoWorkerError, ProcessingError, printable
 from coldchain.model.events import Severity
 from coldchain.model.files import FileKind, ProducedFile
 from coldchain.model.optics import Optics
@@ -322,7 +322,7 @@ class Pipeline:
         except (OSError, RuntimeError) as error:
             found = f"no worker could be started ({error})"
             future = Future()
-            future.set_exception(ComputeError(found, remedy="Lower compute.workers, or free memory and processes"))
+            future.set_exception(NoWorkerError(found, remedy="Lower compute.workers, or free memory and processes"))
         self._in_flight[exposure.id] = _InFlight(exposure, run, folder, future, began)
         future.add_done_callback(lambda _: self._wake.set())
 
