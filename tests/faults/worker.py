@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from coldchain.catalog.engine import open_catalog
+from coldchain.catalog.engine import open_catalog, revisions
 from coldchain.storage import keeper
 from coldchain.storage.copies import backoff, copier, queue
 from coldchain.storage.copies.copier import Copier
@@ -125,7 +125,9 @@ def _serve() -> None:
     digest = new_digest()  # compiled, or loaded, once and not by every child
     digest.update(bytes(1 << 20))
     digest.hexdigest()
-    codecs.lookup("ascii")  # another user could not load it
+    # Another user could not load these where the interpreter lies in a folder of root's.
+    codecs.lookup("ascii")
+    revisions()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children, and none stays a zombie
     for line in sys.stdin:
         child = os.fork()
