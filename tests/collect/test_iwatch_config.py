@@ -163,7 +163,7 @@ def test_patterns_are_perls_and_end_in_time() -> None:
     """Possessive quantifiers and look-behinds work; one that backtracks for ever says neither yes nor no."""
     assert NamePattern(r"(?<=run)\d++\.mrcs?$").found_in("a_run12.mrc") is True
     assert NamePattern("^x").found_in("ax") is False
-    assert NamePattern(r"(x+x+)+y").found_in("x" * 255) is None
+    assert NamePattern(r"(x|xx)+y").found_in("x" * 255) is None
     assert NamePattern(r"[^a]\.tif").found_in("\udcff.tif") is True
     for source in ("(", "x" * 10_001, r"(?P<a>.)(?P<a", "*"):
         with pytest.raises(UsageError, match="regular expression"):

@@ -1,6 +1,6 @@
 """Regular expressions that a person wrote for names, in Perl's dialect, and a bound on what one may cost.
 
-A pattern such as `(x+x+)+y` may take longer than the universe on a name of 255 letters. Each match is broken off after
+A pattern such as `(x|xx)+y` may take longer than the universe on a name of 255 letters. Each match is broken off after
 `MATCH_SECONDS`; what it would have said is then unknown, and the caller decides what that means. A pattern for which
 that happens again and again is no longer tried on names of such a length: all of them together must not take for ever
 either.
